@@ -1,0 +1,26 @@
+"""The one exception that users are meant to read: what is wrong, and what to type next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RadScribeError(Exception):
+    """Something that the user can put right.
+
+    Args:
+        message: one sentence that names the study, file, field or value at fault.
+        hint: what to type or to look at next.
+    """
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(f"{message.rstrip('.')}. {hint}".strip() if hint else message)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> RadScribeError:
+    """The error for a name that is not there: it offers the closest one and lists what exists."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    suggestion = f"Did you mean '{close[0]}'? " if close else ""
+    return RadScribeError(f"unknown {kind} '{name}'", f"{suggestion}Known: {', '.join(known) or 'none'}")

@@ -1,0 +1,1 @@
+"""Metrics, baselines, statistics and the protocols under which a score is computed."""

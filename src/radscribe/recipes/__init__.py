@@ -1,0 +1,1 @@
+"""Complete, named training configurations."""

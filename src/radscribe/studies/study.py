@@ -1,0 +1,95 @@
+"""What a study is: the one contract between every dataset and everything downstream of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+Projection = Literal["frontal", "lateral", "unknown"]
+Split = Literal["train", "val", "test"]
+ObservationState = Literal["present", "absent", "uncertain", "not_mentioned"]
+
+PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
+SPLITS: tuple[Split, ...] = get_args(Split)
+OBSERVATION_STATES: tuple[ObservationState, ...] = get_args(ObservationState)
+
+SECTIONS = ("findings", "impression", "indication", "comparison")
+
+#: The 14 CheXpert observations in the column order of the CheXpert label files. Always address
+#: them by name: label order differs between published codes.
+OBSERVATIONS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+
+#: The observations that the CheXpert competition is scored on.
+COMPETITION_OBSERVATIONS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedView:
+    """Pixels of a view that has no file, with the exact mask of each finding drawn in it.
+
+    Attributes:
+        pixels: uint8 [height, width], grey, white is dense.
+        masks: observation name to bool [height, width].
+    """
+
+    pixels: np.ndarray
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One image of a study.
+
+    Attributes:
+        source: an image file, or a picklable function that renders the view.
+        projection: `frontal`, `lateral` or `unknown`.
+    """
+
+    source: Path | Callable[[], RenderedView]
+    projection: Projection = "unknown"
+
+    @property
+    def name(self) -> str:
+        """What to call this view in messages: its file, or `rendered`."""
+        return str(self.source) if isinstance(self.source, Path) else "rendered"
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One examination of one patient.
+
+    Attributes:
+        id: unique within its source.
+        patient_id: studies of one patient never stand in two splits.
+        views: in the order in which systems see them, frontal first where that is known.
+        split: `train`, `val`, `test`, or None where the source does not say.
+        sections: report sections by name (`findings`, `impression`, `indication`, `comparison`);
+            a missing section has no key.
+        observations: state of each observation that the source labels, by CheXpert name.
+    """
+
+    id: str
+    patient_id: str
+    views: tuple[View, ...]
+    split: Split | None = None
+    sections: Mapping[str, str] = field(default_factory=dict)
+    observations: Mapping[str, ObservationState] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Text rules of each protocol, and vocabularies."""
