@@ -1,0 +1,31 @@
+"""From the words that data sets use for a view to its projection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from radscribe.studies.study import Projection, View
+
+_FRONTAL = frozenset({"PA", "AP", "FRONTAL"})
+_LATERAL = frozenset({"L", "LL", "RL", "LAT", "LATERAL"})
+
+
+def projection_of(words: str) -> Projection:
+    """The projection that `PA`, `AP Supine`, `frontal`, `L`, `LL`, `XTABLE LATERAL`... stand for.
+
+    A lateral decubitus is a position of the patient: it counts as frontal if the words also say AP or
+    PA, and is unknown if not. Words that name both projections, or neither, are `unknown`.
+    """
+    found = set(re.findall("[A-Z]+", words.upper()))
+    frontal = bool(found & _FRONTAL)
+    lateral = bool(found & _LATERAL) and "DECUBITUS" not in found
+    if frontal == lateral:
+        return "unknown"
+    return "frontal" if frontal else "lateral"
+
+
+def frontal_first(views: Iterable[View]) -> tuple[View, ...]:
+    """The views with frontal ones first and lateral ones last, otherwise in their order."""
+    order = {"frontal": 0, "unknown": 1, "lateral": 2}
+    return tuple(sorted(views, key=lambda view: order[view.projection]))

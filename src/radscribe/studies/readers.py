@@ -1,0 +1,164 @@
+"""The dataset readers by name, and the one function that opens any source with them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from radscribe.errors import RadScribeError, unknown_name
+from radscribe.studies.folder import images_below, read_folder
+from radscribe.studies.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
+from radscribe.studies.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
+from radscribe.studies.rejection import DUPLICATE_ID, Rejection
+from radscribe.studies.study import Study
+from radscribe.studies.table import TABLE_SUFFIXES, find_tables, read_table
+
+Records = Iterator[Study | Rejection]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How one form of data set is read.
+
+    Attributes:
+        description: one line for lists of readers.
+        read: source and keyword options to records; bad records are Rejections, never exceptions.
+        looks_for: what marks a source of this form, in words.
+        recognises: whether a source has that mark.
+    """
+
+    description: str
+    read: Callable[..., Records]
+    looks_for: str
+    recognises: Callable[[Path], bool]
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Names and defaults of the options that `read` takes."""
+        parameters = list(inspect.signature(self.read).parameters.values())[1:]
+        return {parameter.name: parameter.default for parameter in parameters}
+
+
+def _read_phantom(source: Path, *, studies: int = 1000, seed: int = 0) -> Records:
+    """The phantom has no files: its `source` is only a word."""
+    from radscribe.studies.phantom import read_phantom
+
+    return iter(read_phantom(studies=studies, seed=seed))
+
+
+def _is_table(source: Path) -> bool:
+    return source.suffix.lower() in TABLE_SUFFIXES if source.is_file() else len(find_tables(source)) == 1
+
+
+def _is_folder(source: Path) -> bool:
+    return source.is_dir() and any(images or dicom for _, images, dicom in images_below(source))
+
+
+READERS: dict[str, Reader] = {
+    "iu-xray-kaggle": Reader(
+        "IU X-Ray as on Kaggle: indiana_reports.csv, indiana_projections.csv and images",
+        read_iu_kaggle,
+        f"a folder with {REPORTS_FILE}",
+        lambda source: (source / REPORTS_FILE).is_file(),
+    ),
+    "iu-xray-openi": Reader(
+        "IU X-Ray as on Open-i: XML reports and PNG images",
+        read_iu_openi,
+        "a folder with ecgen-radiology/*.xml or *.xml",
+        lambda source: source.is_dir() and bool(openi_reports(source)),
+    ),
+    "r2gen-annotation": Reader(
+        "R2Gen's annotation.json and images (IU X-Ray, MIMIC-CXR), with its splits",
+        read_r2gen_annotation,
+        f"a folder with {ANNOTATION_FILE}, or a .json file",
+        lambda source: source.suffix == ".json" or (source / ANNOTATION_FILE).is_file(),
+    ),
+    "table": Reader(
+        "a CSV, TSV or JSONL table of your own: image, report, and what else is known",
+        read_table,
+        "a .csv, .tsv or .jsonl file, or a folder with just one",
+        _is_table,
+    ),
+    "folder": Reader(
+        "a folder of PNG and JPEG images, with or without <id>.txt reports",
+        read_folder,
+        "a folder with PNG or JPEG images",
+        _is_folder,
+    ),
+    "phantom": Reader(
+        "synthetic studies with exact finding masks; the source is the word `phantom`",
+        _read_phantom,
+        "the word phantom",
+        lambda source: str(source) == "phantom",
+    ),
+}
+
+#: Readers of forms that any folder may happen to have: asked only if no other recognises a source.
+_GENERAL = ("table", "folder")
+
+
+def find_reader(source: Path | str, reader: str = "auto") -> str:
+    """The name of the reader for a source; `auto` looks at what is in the source.
+
+    Raises:
+        RadScribeError: the source is not there, no reader of that name exists, or `auto` finds no form
+            or more than one.
+    """
+    source = Path(source)
+    if reader != "auto" and reader not in READERS:
+        raise unknown_name("reader", reader, [*READERS, "auto"])
+    if reader == "phantom" or str(source) == "phantom":
+        return "phantom" if reader == "auto" else reader
+    if not source.exists():
+        raise RadScribeError(
+            f"no such file or folder: {source}", "The word phantom stands for synthetic data"
+        )
+    if reader != "auto":
+        return reader
+    found = [name for name, form in READERS.items() if name not in _GENERAL and form.recognises(source)]
+    found = found or [name for name in _GENERAL if READERS[name].recognises(source)][:1]
+    if len(found) > 1:
+        raise RadScribeError(
+            f"{source} can be read in more than one way: {', '.join(found)}", f"Choose: --reader {found[0]}"
+        )
+    if not found:
+        forms = "; ".join(f"{form.looks_for} ({name})" for name, form in READERS.items())
+        raise RadScribeError(f"cannot tell what {source} holds", f"Looked for: {forms}")
+    return found[0]
+
+
+def open_source(source: Path | str, reader: str = "auto", **options: object) -> Records:
+    """Read any source: a file, a folder, or the word `phantom`.
+
+    Args:
+        source: where the data are.
+        reader: a name of `READERS`, or `auto`.
+        options: options of that reader, such as `images=FOLDER` or `columns={...}`.
+
+    Returns:
+        The studies, and a Rejection for each that cannot be used or repeats an earlier id. Whether the
+        images can be decoded is not yet known.
+
+    Raises:
+        RadScribeError: see `find_reader`; an option is unknown; or the source has not the reader's form.
+    """
+    name = find_reader(source, reader)
+    form = READERS[name]
+    for option in options:
+        if option not in form.options:
+            raise unknown_name(f"option of reader {name}", option, form.options)
+    return _without_duplicates(form.read(Path(source), **options), str(source))
+
+
+def _without_duplicates(records: Iterable[Study | Rejection], source: str) -> Records:
+    seen = set()
+    for record in records:
+        if isinstance(record, Study):
+            if record.id in seen:
+                name = record.views[0].name if record.views else source
+                yield Rejection(record.id, name, DUPLICATE_ID)
+                continue
+            seen.add(record.id)
+        yield record

@@ -1,0 +1,100 @@
+"""Which split a study belongs to: what the source says, else a seeded, patient-disjoint assignment."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from radscribe.errors import RadScribeError
+from radscribe.studies.study import Split
+
+_SPLIT_WORDS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validate": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def split_of(word: str) -> Split | None:
+    """The split that a word such as `validate` stands for; None for a blank one.
+
+    Raises:
+        ValueError: the word is none that data sets use for a split.
+    """
+    word = word.strip().lower()
+    if not word:
+        return None
+    if word not in _SPLIT_WORDS:
+        raise ValueError(f"unknown split '{word}'")
+    return _SPLIT_WORDS[word]
+
+
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Raise RadScribeError unless these are three shares that sum to 1."""
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise RadScribeError(
+            f"split fractions {tuple(fractions)} are not three shares that sum to 1",
+            "Give train, val and test, for example 0.7 0.1 0.2",
+        )
+
+
+def assign_splits(
+    studies: Iterable[tuple[str, Split | None]], fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0
+) -> list[Split]:
+    """The split of every study: the source's own where it says, else by patient.
+
+    Patients are put in the order of SHA-256(`seed:patient`) and that order is cut where the cumulative
+    number of studies is nearest to the fractions. Cutting the order, unlike a threshold on each hash,
+    keeps the fractions of small sources too: every share is within half of its two border patients of
+    what was asked, except that each split with a fraction above 0 gets at least one patient if there
+    are enough. A patient whose other studies have a split of their own joins the first of these.
+
+    Args:
+        studies: patient id and the source's split (or None) of each study.
+        fractions: shares of train, val and test among the studies without a split of their own.
+        seed: another seed gives another assignment.
+
+    Raises:
+        RadScribeError: the fractions are not three shares that sum to 1.
+    """
+    check_fractions(fractions)
+    studies = list(studies)
+    of_patient: dict[str, Split] = {}
+    for patient, split in studies:
+        if split:
+            of_patient.setdefault(patient, split)
+    free = Counter(patient for patient, split in studies if not split and patient not in of_patient)
+
+    patients = sorted(free, key=lambda patient: hashlib.sha256(f"{seed}:{patient}".encode()).digest())
+    train_end, val_end = _cuts([free[patient] for patient in patients], fractions)
+    for position, patient in enumerate(patients):
+        of_patient[patient] = "train" if position < train_end else "val" if position < val_end else "test"
+    return [split or of_patient[patient] for patient, split in studies]
+
+
+def _cuts(counts: Sequence[int], fractions: Sequence[float]) -> tuple[int, int]:
+    """How many patients, of those with so many studies each, stand before the end of train and of val."""
+    cumulative = [0, *accumulate(counts)]
+    total, patients = cumulative[-1], len(counts)
+
+    def nearest(target: float) -> int:
+        right = min(bisect_left(cumulative, target - 1e-6), patients)
+        left = max(right - 1, 0)
+        return left if target - cumulative[left] < cumulative[right] - target else right
+
+    train_end = nearest(fractions[0] * total)
+    val_end = nearest((fractions[0] + fractions[1]) * total)
+    wanted = [int(fraction > 0) for fraction in fractions]
+    if patients >= sum(wanted):
+        train_end = min(max(train_end, wanted[0]), patients - wanted[1] - wanted[2])
+        val_end = min(max(val_end, train_end + wanted[1]), patients - wanted[2])
+    return train_end, val_end

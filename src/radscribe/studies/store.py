@@ -1,0 +1,482 @@
+"""The prepared store: a data set decoded once, in files that any number of processes map into memory.
+
+    manifest.json   format version, settings, counts, content hash; `complete` once all else is written
+    pixels.bin      uint8 [height, width] of every view, one after the other
+    masks.bin       bits of every finding's mask [height, width], each mask padded to whole bytes
+    studies.jsonl   one line per study: text, observations, and where its views' pixels and masks stand
+    splits.csv      study, patient, split
+    rejected.csv    study, source, reason
+
+A line in `studies.jsonl` is what commits a study: it is written after its pixels and masks, so that what
+a killed process leaves behind its last whole line is cut off and prepared again.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from radscribe.errors import RadScribeError, unknown_name
+from radscribe.studies.rejection import Rejection
+from radscribe.studies.study import PROJECTIONS, SPLITS, RenderedView, Split, Study, View
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+PIXELS = "pixels.bin"
+MASKS = "masks.bin"
+STUDIES = "studies.jsonl"
+SPLITS_FILE = "splits.csv"
+REJECTED = "rejected.csv"
+_APPENDED = (PIXELS, MASKS, STUDIES)
+#: Ids made from file names that are no valid UTF-8 hold lone surrogates, and must survive.
+ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogatepass"}
+
+
+class _MappedFile:
+    """A read-only memory map that each process opens for itself when it first reads."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._bytes: np.ndarray | None = None
+
+    def __getstate__(self) -> Path:
+        return self.path
+
+    def __setstate__(self, path: Path) -> None:
+        self.__init__(path)  # type: ignore[misc]
+
+    def read(self, offset: int, length: int) -> np.ndarray:
+        """A copy of uint8 [length] from `offset` on."""
+        if self._bytes is None:
+            try:
+                self._bytes = np.memmap(self.path, np.uint8, mode="r")
+            except (OSError, ValueError) as error:
+                raise RadScribeError(f"cannot read {self.path}: {error}") from error
+        found = np.array(self._bytes[offset : offset + length])
+        if len(found) < length:
+            raise RadScribeError(f"{self.path} is cut short", "Prepare this store again")
+        return found
+
+
+@dataclass(frozen=True)
+class StoredView:
+    """A view's `source`: called, it reads the view from the store. Cheap to pickle.
+
+    Attributes:
+        file: the original image file, relative to the source where it lay in it.
+        original_size: height and width in pixels before it was resized.
+        shape: height and width in the store.
+    """
+
+    file: str
+    original_size: tuple[int, int]
+    shape: tuple[int, int]
+    pixels_at: int
+    masks_at: Mapping[str, int]
+    _pixels: _MappedFile = field(repr=False)
+    _masks: _MappedFile = field(repr=False)
+
+    def __call__(self) -> RenderedView:
+        """Copy this view, and no more, out of the store."""
+        height, width = self.shape
+        size = height * width
+        return RenderedView(
+            self._pixels.read(self.pixels_at, size).reshape(height, width),
+            {
+                observation: np.unpackbits(self._masks.read(offset, -(-size // 8)), count=size)
+                .reshape(height, width)
+                .astype(bool)
+                for observation, offset in self.masks_at.items()
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSummary:
+    """What a store holds; `str()` gives a table.
+
+    Attributes:
+        path: the store.
+        projections: number of views by projection.
+        studies, patients: numbers by split.
+        words_mean: mean number of words in findings and impression together, over studies that have any.
+        words_distinct: number of distinct words in these, ignoring case and punctuation.
+        shared_patients: patients whom the source itself put into more than one split.
+        rejected: number of rejected records by kind of reason.
+        size: bytes on disk.
+    """
+
+    path: Path
+    projections: dict[str, int]
+    studies: dict[str, int]
+    patients: dict[str, int]
+    words_mean: float
+    words_distinct: int
+    shared_patients: int
+    rejected: dict[str, int]
+    size: int
+
+    def __str__(self) -> str:
+        views = " · ".join(f"{name} {count:,}" for name, count in self.projections.items() if count)
+        lines = [
+            f"studies    {sum(self.studies.values()):,}",
+            f"views      {sum(self.projections.values()):,}: {views}",
+            f"splits     {'':8}{'studies':>10}{'patients':>10}",
+        ]
+        for split in SPLITS:
+            lines.append(f"           {split:8}{self.studies[split]:>10,}{self.patients[split]:>10,}")
+        if self.shared_patients:
+            lines.append(
+                f"           CAUTION: the source has {self.shared_patients:,} patients in several splits"
+            )
+        lines.append(f"reports    {self.words_mean:.1f} words on average, {self.words_distinct:,} distinct")
+        lines.append(f"rejected   {sum(self.rejected.values()):,}")
+        for reason, count in self.rejected.items():
+            lines.append(f"           {reason}: {count:,}")
+        if self.rejected:
+            lines.append(f"           listed in {self.path / REJECTED}")
+        lines.append(f"size       {self.size / 1e6:,.1f} MB in {self.path}")
+        return "\n".join(lines)
+
+
+class PreparedStore:
+    """A complete prepared store, opened for reading.
+
+    Picklable, and safe in data loaders with several processes: each maps the files for itself.
+
+    Attributes:
+        path: its folder.
+        manifest: how it was made and what it holds; see `prepare`.
+
+    Raises:
+        RadScribeError: there is no store, its preparation did not finish, it was written in another
+            format, or a file of it is missing or damaged.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.manifest = read_manifest(self.path)
+        if not self.manifest["complete"]:
+            raise RadScribeError(
+                f"the store {self.path} is incomplete: its preparation was interrupted",
+                f"Run the same command again to resume it: radscribe prepare {self.manifest['source']} "
+                f"--out {self.path}",
+            )
+        self._load()
+
+    def _load(self) -> None:
+        for name in (PIXELS, MASKS):
+            expected = self.manifest["bytes"][name]
+            if not (self.path / name).is_file() or (self.path / name).stat().st_size != expected:
+                raise RadScribeError(
+                    f"{self.path / name} is missing or has not its {expected:,} bytes", "Prepare it again"
+                )
+        if content_hash(self.path) != self.manifest["content_hash"]:
+            raise RadScribeError(
+                f"{STUDIES} or {SPLITS_FILE} in {self.path} was changed after preparation", "Prepare it again"
+            )
+        splits = read_splits(self.path)
+        pixels, masks = _MappedFile(self.path / PIXELS), _MappedFile(self.path / MASKS)
+        self._studies: dict[str, Study] = {}
+        with open(self.path / STUDIES, encoding="utf-8") as lines:
+            for line in lines:
+                record = json.loads(line)
+                self._studies[record["id"]] = _study(record, splits[record["id"]], pixels, masks)
+
+    def __len__(self) -> int:
+        return len(self._studies)
+
+    def studies(self, split: str = "all") -> list[Study]:
+        """The studies of `train`, `val`, `test`, or `all`, in the order of the source."""
+        if split != "all" and split not in SPLITS:
+            raise unknown_name("split", split, ("all", *SPLITS))
+        return [study for study in self._studies.values() if split in ("all", study.split)]
+
+    def study(self, identifier: str) -> Study:
+        """The study of that id.
+
+        Raises:
+            RadScribeError: there is none.
+        """
+        if identifier not in self._studies:
+            example = next(iter(self._studies), "")
+            raise RadScribeError(f"no study '{identifier}' in {self.path}", f"Ids look like '{example}'")
+        return self._studies[identifier]
+
+    def rejections(self) -> list[Rejection]:
+        """What `rejected.csv` lists, in the order of the source."""
+        with open(self.path / REJECTED, newline="", **ENCODING) as file:
+            return [Rejection(*row) for row in list(csv.reader(file))[1:]]
+
+    def summary(self) -> StoreSummary:
+        """Count what the store holds."""
+        studies = self.studies()
+        splits_of_patient: dict[str, set[str]] = {}
+        for study in studies:
+            splits_of_patient.setdefault(study.patient_id, set()).add(str(study.split))
+        projections = Counter(view.projection for study in studies for view in study.views)
+        reports = [_words(study) for study in studies]
+        reports = [words for words in reports if words]
+        return StoreSummary(
+            path=self.path,
+            projections={name: projections[name] for name in PROJECTIONS},
+            studies={split: sum(study.split == split for study in studies) for split in SPLITS},
+            patients={split: sum(split in found for found in splits_of_patient.values()) for split in SPLITS},
+            words_mean=sum(map(len, reports)) / max(len(reports), 1),
+            words_distinct=len({word for words in reports for word in words}),
+            shared_patients=sum(len(found) > 1 for found in splits_of_patient.values()),
+            rejected=dict(Counter(rejection.kind for rejection in self.rejections()).most_common()),
+            size=sum(path.stat().st_size for path in self.path.iterdir()),
+        )
+
+
+def _words(study: Study) -> list[str]:
+    text = " ".join(study.sections.get(name, "") for name in ("findings", "impression"))
+    words = (word.strip(".,;:!?()[]\"'").lower() for word in text.split())
+    return [word for word in words if word]
+
+
+def _study(record: dict[str, Any], split: Split, pixels: _MappedFile, masks: _MappedFile) -> Study:
+    views = []
+    for view in record["views"]:
+        stored = StoredView(
+            file=view["file"],
+            original_size=tuple(view["original_size"]),
+            shape=tuple(view["shape"]),
+            pixels_at=view["pixels_at"],
+            masks_at=view["masks_at"],
+            _pixels=pixels,
+            _masks=masks,
+        )
+        views.append(View(stored, view["projection"]))
+    return Study(
+        id=record["id"],
+        patient_id=record["patient_id"],
+        views=tuple(views),
+        split=split,
+        sections=record["sections"],
+        observations=record["observations"],
+    )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a store, complete or not.
+
+    Raises:
+        RadScribeError: there is no store, or it was written in another format.
+    """
+    file = path / MANIFEST
+    if not file.is_file():
+        raise RadScribeError(
+            f"no prepared store at {path}", f"Make one: radscribe prepare SOURCE --out {path}"
+        )
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        version = manifest["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RadScribeError(f"{file} is damaged: {error}", "Prepare the store again") from error
+    if version != FORMAT_VERSION:
+        raise RadScribeError(
+            f"the store {path} has format {version}; this RadScribe reads format {FORMAT_VERSION}",
+            f"Prepare it again from {manifest.get('source')}",
+        )
+    return manifest
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file such that, whatever happens, either its old or its new text is there."""
+    partial = path.with_name(path.name + ".tmp")
+    with open(partial, "w", newline="", **ENCODING) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read_splits(path: Path) -> dict[str, Split]:
+    """The split of every study of a store, by study id."""
+    with open(path / SPLITS_FILE, newline="", **ENCODING) as file:
+        return {row["study"]: row["split"] for row in csv.DictReader(file)}  # type: ignore[misc]
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 over studies.jsonl, whose lines hold the hash of each view's pixels, and splits.csv."""
+    digest = hashlib.sha256()
+    for name in (STUDIES, SPLITS_FILE):
+        with open(path / name, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+class Committed(NamedTuple):
+    """What the end of a preparation needs to know of a study that is in the store.
+
+    Attributes:
+        split: the source's own, or None.
+        views: how many are stored.
+        broken: file and reason of each view that could not be read.
+    """
+
+    patient_id: str
+    split: Split | None
+    views: int
+    broken: list[list[str]]
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """From a line of studies.jsonl."""
+        return cls(record["patient_id"], record["split"], len(record["views"]), record["broken"])
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedView:
+    """A view on its way into the store.
+
+    Attributes:
+        file, original_size: see `StoredView`.
+        shape: height and width of `pixels`.
+        pixels: height * width bytes.
+        masks: packed bits by observation.
+        sha256: of the pixels and the masks, in hexadecimal.
+    """
+
+    projection: str
+    file: str
+    original_size: tuple[int, int]
+    shape: tuple[int, int]
+    pixels: bytes
+    masks: dict[str, bytes]
+    sha256: str
+
+    @classmethod
+    def of(cls, view: RenderedView, projection: str, file: str, original_size: tuple[int, int]) -> Self:
+        """Pack a view that has its final size."""
+        pixels = view.pixels.tobytes()
+        masks = {name: np.packbits(mask).tobytes() for name, mask in view.masks.items()}
+        digest = hashlib.sha256(pixels + b"".join(masks.values())).hexdigest()
+        height, width = view.pixels.shape
+        return cls(projection, file, original_size, (height, width), pixels, masks, digest)
+
+
+class StoreWriter:
+    """Appends studies to a store that is not complete yet, after cutting off what was not committed.
+
+    Use it as a context manager; it holds a lock, so that two processes cannot write one store.
+
+    Attributes:
+        committed: the studies in the store by id, in order.
+
+    Raises:
+        RadScribeError: another process is preparing this store.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.committed: dict[str, Committed] = {}
+        # Unbuffered: what is written survives the death of the process, in the order of writing.
+        self._files = {name: open(path / name, "ab", buffering=0) for name in _APPENDED}  # noqa: SIM115
+        try:
+            self._lock()
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files and give up the lock."""
+        for file in self._files.values():
+            file.close()
+
+    def _lock(self) -> None:
+        with suppress(ImportError):  # not on Windows
+            import fcntl
+
+            try:
+                fcntl.flock(self._files[STUDIES], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RadScribeError(
+                    f"another process is preparing {self.path}", "Wait for it, or use another --out"
+                ) from None
+
+    def _recover(self) -> None:
+        """Keep the whole lines whose pixels and masks are there; cut off everything after them."""
+        there = {name: (self.path / name).stat().st_size for name in (PIXELS, MASKS)}
+        keep = {PIXELS: 0, MASKS: 0, STUDIES: 0}
+        with open(self.path / STUDIES, "rb") as lines:
+            for line in lines:
+                try:
+                    record = json.loads(line) if line.endswith(b"\n") else None
+                except ValueError:
+                    record = None
+                if record is None or any(record["ends"][name] > there[name] for name in there):
+                    break
+                keep = {**record["ends"], STUDIES: keep[STUDIES] + len(line)}
+                self.committed[record["id"]] = Committed.of(record)
+        for name, size in keep.items():
+            self._files[name].truncate(size)
+        self._ends = {name: keep[name] for name in (PIXELS, MASKS)}
+
+    def append(self, study: Study, views: Sequence[DecodedView], broken: list[list[str]]) -> None:
+        """Commit a study with the views that could be read.
+
+        Args:
+            study: its id, text and observations are taken; its split is the source's own, or None.
+            views: the readable views in order.
+            broken: file and reason of each view that could not be read.
+        """
+        lines = []
+        for view in views:
+            pixels_at = self._ends[PIXELS]
+            self._write(PIXELS, view.pixels)
+            masks_at = {}
+            for observation, bits in view.masks.items():
+                masks_at[observation] = self._ends[MASKS]
+                self._write(MASKS, bits)
+            line = asdict(view) | {"pixels_at": pixels_at, "masks_at": masks_at}
+            del line["pixels"], line["masks"]
+            lines.append(line)
+        record = {
+            "id": study.id,
+            "patient_id": study.patient_id,
+            "split": study.split,
+            "sections": dict(study.sections),
+            "observations": dict(study.observations),
+            "views": lines,
+            "broken": broken,
+            "ends": self._ends,
+        }
+        self._write(STUDIES, json.dumps(record).encode() + b"\n")
+        self.committed[study.id] = Committed.of(record)
+
+    def _write(self, name: str, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._files[name].write(rest) :]
+        if name in self._ends:
+            self._ends[name] += len(data)
+
+    def sync(self) -> None:
+        """Wait until everything written is on the disk."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file of pixels and masks so far."""
+        return dict(self._ends)
