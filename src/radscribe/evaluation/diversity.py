@@ -1,0 +1,62 @@
+"""How varied texts are: one report for every study can score well without a look at the image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from radscribe.errors import RadScribeError
+
+DISTINCT_ORDERS = 4
+LENGTH_PERCENTILES = (5, 25, 50, 75, 95)
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """Variety and length of a set of reports.
+
+    Attributes:
+        reports: how many.
+        distinct_reports: how many different ones.
+        most_frequent: share of the most frequent report.
+        distinct_ngrams: `distinct-1` to `distinct-4`, different n-grams as a share of all in the set.
+        length_mean: in words.
+        length_percentiles: in words, by percentile (`5%`).
+    """
+
+    reports: int
+    distinct_reports: int
+    most_frequent: float
+    distinct_ngrams: dict[str, float]
+    length_mean: float
+    length_percentiles: dict[str, float]
+
+
+def measure_diversity(reports: Sequence[str]) -> Diversity:
+    """Variety and length of reports; words are what whitespace separates.
+
+    Raises:
+        RadScribeError: no reports.
+    """
+    if not reports:
+        raise RadScribeError("there are no reports to measure")
+    words = [tuple(report.split()) for report in reports]
+    lengths = np.array([len(report) for report in words])
+    distinct_ngrams = {}
+    for order in range(1, DISTINCT_ORDERS + 1):
+        ngrams = [
+            report[start : start + order] for report in words for start in range(len(report) - order + 1)
+        ]
+        distinct_ngrams[f"distinct-{order}"] = len(set(ngrams)) / max(len(ngrams), 1)
+    counts = Counter(words)
+    return Diversity(
+        reports=len(reports),
+        distinct_reports=len(counts),
+        most_frequent=counts.most_common(1)[0][1] / len(reports),
+        distinct_ngrams=distinct_ngrams,
+        length_mean=float(lengths.mean()),
+        length_percentiles={f"{q}%": float(np.percentile(lengths, q)) for q in LENGTH_PERCENTILES},
+    )
