@@ -16,6 +16,7 @@ from radscribe.evaluation.metrics import Scores, StudyStatistics
 
 INTERVAL_LEVEL = 0.95
 _RESAMPLES_AT_ONCE = 100
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,8 @@ def paired_test(
         other_scores = theirs.scores()
         for name, value in ours.scores().items():
             drawn = samples[index][name] - samples[len(first) + index][name]
+            # Equal systems differ by the rounding of their sums, which must not count as a direction.
+            drawn[np.abs(drawn) < _ROUNDING] = 0.0
             fewer = min((drawn <= 0).sum(), (drawn >= 0).sum())
             p = min(1.0, 2 * (fewer + 1) / (resamples + 1))
             differences[name] = Difference(value - other_scores[name], *percentile_interval(drawn), float(p))

@@ -181,7 +181,7 @@ def _compare_ngrams(
     similarity = np.zeros(studies)
 
     def by_study(study: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return np.bincount(study, weights=weights, minlength=studies)
+        return np.bincount(study, weights=weights, minlength=studies).astype(np.float64)  # ints if empty
 
     for order, (owner, gram, count) in enumerate(orders):
         ours = owner < studies
