@@ -74,7 +74,11 @@ def assign_splits(
             of_patient.setdefault(patient, split)
     free = Counter(patient for patient, split in studies if not split and patient not in of_patient)
 
-    patients = sorted(free, key=lambda patient: hashlib.sha256(f"{seed}:{patient}".encode()).digest())
+    def place(patient: str) -> bytes:
+        # Ids made from file names may hold surrogates, which plain UTF-8 refuses.
+        return hashlib.sha256(f"{seed}:{patient}".encode(errors="surrogatepass")).digest()
+
+    patients = sorted(free, key=place)
     train_end, val_end = _cuts([free[patient] for patient in patients], fractions)
     for position, patient in enumerate(patients):
         of_patient[patient] = "train" if position < train_end else "val" if position < val_end else "test"
