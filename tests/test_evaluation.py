@@ -108,6 +108,13 @@ def test_two_evaluations_are_compared_only_on_the_same_references():
     elsewhere = evaluate_texts(CONSTANT, REFERENCES, **(QUICK | {"protocol": "raw"}))
     with pytest.raises(RadScribeError, match=r"not scored on the same references.*protocol raw"):
         compare(constant, elsewhere)
+    # Under `raw` these references are scored as the same text, but drafts are not treated alike.
+    cleaned, raw = (
+        evaluate_texts(CONSTANT, CONSTANT, **(QUICK | {"protocol": name})) for name in ("clean_full", "raw")
+    )
+    assert cleaned.provenance.references_sha256 == raw.provenance.references_sha256
+    with pytest.raises(RadScribeError, match="under the same rules"):
+        compare(cleaned, raw)
 
 
 def test_meteor_that_cannot_run_is_absent_with_its_reason(monkeypatch, tmp_path):

@@ -253,9 +253,13 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
     Raises:
         RadScribeError: the two were not scored on the same references under the same rules.
     """
-    if first.provenance.references_sha256 != second.provenance.references_sha256:
+    rules = [
+        (provenance.protocol, provenance.cleaning, provenance.references_sha256)
+        for provenance in (first.provenance, second.provenance)
+    ]
+    if rules[0] != rules[1]:
         raise RadScribeError(
-            "the two systems were not scored on the same references",
+            "the two systems were not scored on the same references under the same rules",
             f"First: {first.provenance}. Second: {second.provenance}",
         )
     ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
