@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -177,6 +178,7 @@ def test_reader_is_found_and_its_studies_can_be_prepared(name, tmp_path):
     studies, rejected = records(source, **options)
     assert studies
     assert all(isinstance(study.patient_id, str) and study.patient_id for study in studies.values())
+    assert pickle.loads(pickle.dumps(list(studies.values())))[0].id == next(iter(studies))
 
     summary = prepare(source, tmp_path / "store", short_side=8, workers=1, progress=False, **options)
     store = PreparedStore(tmp_path / "store")
