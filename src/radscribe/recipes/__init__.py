@@ -1,1 +1,11 @@
-"""Complete, named training configurations."""
+"""Complete, named training configurations: system / dataset / variant.
+
+A recipe is a function that returns a `RunConfig`; a variant calls its base and changes one or two fields.
+"""
+
+from __future__ import annotations
+
+from radscribe.recipes import r2gen_cmn
+from radscribe.recipes.registry import RECIPES, Recipe, get_recipe
+
+__all__ = ["RECIPES", "Recipe", "get_recipe", "r2gen_cmn"]

@@ -1,0 +1,121 @@
+"""Speed and memory of a system at its size, as ratios to its own backbone within one run.
+
+Absolute seconds mean little on shared machines; the ratio to the backbone's own pass, taken in the same run
+on the same input, is what RadScribe claims.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from radscribe.decoding.search import DecodingConfig
+from radscribe.systems.registry import paper_size_system
+from radscribe.systems.system import Batch
+
+#: Entries of the IU X-Ray vocabulary, which the papers' sizes go with.
+IU_XRAY_WORDS = 760
+
+
+def bench(
+    task: Literal["decode", "train"],
+    *,
+    system: str,
+    batch: int,
+    views: int,
+    beam: int,
+    length: int,
+    threads: int,
+    repeats: int,
+) -> dict[str, Any]:
+    """Measure a system of the paper's size, with random weights, on random views.
+
+    Args:
+        task: `decode` forces all `length` tokens; `train` is forward, backward and one optimiser step.
+        system: its name.
+        batch: studies.
+        views: per study.
+        beam: beams (`decode`).
+        length: tokens of each report.
+        threads: CPU threads.
+        repeats: measured runs after one warm-up; the median counts.
+
+    Returns:
+        Seconds, their ratio to the backbone's own pass, and peak memory in GB, ready for JSON.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, optimizer = paper_size_system(system, words=IU_XRAY_WORDS, maximum_length=length)
+    model.to(device)
+    images = torch.randint(0, 256, (batch, views, 224, 224), dtype=torch.uint8, device=device)
+    mask = torch.ones(batch, views, dtype=torch.bool, device=device)
+    tokens = torch.randint(1, IU_XRAY_WORDS, (batch, length), device=device)
+    tokens[:, 0] = 0
+    study_batch = Batch([str(number) for number in range(batch)], images, mask, tokens)
+
+    if task == "decode":
+        model.eval()
+        decoding = DecodingConfig(beams=beam, maximum_length=length, minimum_length=length)
+
+        def whole() -> None:
+            model.generate(images, mask, decoding)
+
+        def backbone_only() -> None:
+            with torch.inference_mode():
+                model.backbone(images, mask)
+    else:
+        model.train()
+
+        def whole() -> None:
+            optimizer.zero_grad()
+            model(study_batch).total.backward()
+            optimizer.step()
+
+        def backbone_only() -> None:
+            model.zero_grad()
+            model.backbone(images, mask).tokens.sum().backward()
+
+    # The whole first: the process's peak memory is then the system's own.
+    whole_seconds = _median_seconds(whole, repeats, device)
+    peak_gb = _peak_memory_gb(device)
+    backbone_seconds = _median_seconds(backbone_only, repeats, device)
+    return {
+        "task": task,
+        "system": system,
+        "batch": batch,
+        "views": views,
+        **({"beam": beam} if task == "decode" else {}),
+        "length": length,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seconds": round(whole_seconds, 3),
+        "backbone_seconds": round(backbone_seconds, 3),
+        "ratio_to_backbone": round(whole_seconds / backbone_seconds, 3),
+        "peak_memory_gb": round(peak_gb, 2),
+        "threads": threads,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "torch": torch.__version__,
+    }
+
+
+def _median_seconds(run: Callable[[], None], repeats: int, device: torch.device) -> float:
+    seconds = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+def _peak_memory_gb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

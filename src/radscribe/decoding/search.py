@@ -1,0 +1,246 @@
+"""Beam search, greedy decoding and sampling over any system that decodes token by token.
+
+The search is vectorised over studies and beams and never waits for the device between tokens; it stops when
+no open hypothesis can still win. Two named scorings:
+
+- `captioning` (default, what the papers used): a hypothesis that ends leaves its slot empty for the next
+  step, and the best total log-probability wins.
+- `full`: slots of ended hypotheses are filled with the next best open ones.
+
+Both accept a length penalty, a minimum length and no-repeat n-grams. Token 0 begins, ends and pads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+END = 0
+
+
+@dataclass(kw_only=True)
+class DecodingConfig:
+    """How drafts are decoded.
+
+    Attributes:
+        method: `beam`, `greedy` or `sample`.
+        beams: hypotheses kept per study (method `beam`).
+        scoring: `captioning` or `full`; see the module's text.
+        maximum_length: most tokens of a draft; one that fills it has no end token.
+        minimum_length: fewest tokens of a draft, its end not counted.
+        no_repeat_ngram: no n-gram of this many tokens occurs twice; 0 allows all.
+        length_penalty: hypotheses compete by log-probability / length ** length_penalty, the end counted.
+        temperature: logits are divided by it (method `sample`).
+        top_k: sample among the k most probable tokens; 0 for all.
+        top_p: sample among the fewest tokens that hold this probability.
+        seed: of the sampling.
+    """
+
+    method: Literal["beam", "greedy", "sample"] = "beam"
+    beams: int = 3
+    scoring: Literal["captioning", "full"] = "captioning"
+    maximum_length: int = 60
+    minimum_length: int = 0
+    no_repeat_ngram: int = 0
+    length_penalty: float = 0.0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in [
+            ("beams", 1),
+            ("maximum_length", 1),
+            ("minimum_length", 0),
+            ("no_repeat_ngram", 0),
+        ]:
+            if getattr(self, name) < least:
+                raise ValueError(f"decoding.{name} must be at least {least}, not {getattr(self, name)}")
+        if self.minimum_length > self.maximum_length:
+            raise ValueError("decoding.minimum_length must not exceed decoding.maximum_length")
+        if self.temperature <= 0 or not 0 < self.top_p <= 1:
+            raise ValueError("decoding.temperature must be above 0 and decoding.top_p in (0, 1]")
+
+
+class DecoderState(Protocol):
+    """What a system keeps between steps; the search only ever reorders it."""
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let beam `b` of study `s` continue beam `parents[s, b]`; `parents` is `[studies, beams]`."""
+
+
+#: `step(tokens [studies, beams], state) -> log-probabilities [studies, beams, logits]`
+Step = Callable[[Tensor, DecoderState], Tensor]
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a search found.
+
+    Attributes:
+        tokens: int `[studies, maximum_length]`, 0 after the end.
+        token_logprobs: log-probability of each token, the end token's included, 0 after it
+            `[studies, maximum_length]`.
+        logprob: their sum `[studies]`.
+    """
+
+    tokens: Tensor
+    token_logprobs: Tensor
+    logprob: Tensor
+
+
+def decode(
+    step: Step, state: DecoderState, studies: int, config: DecodingConfig, device: torch.device
+) -> Decoded:
+    """Decode one draft per study.
+
+    Args:
+        step: the system's step function.
+        state: its state before the first token, made for `beams_of(config)` beams.
+        studies: how many studies are decoded side by side.
+        config: how.
+        device: where the search keeps its tensors.
+    """
+    if config.method == "sample":
+        return _sample(step, state, studies, config, device)
+    return _beam_search(step, state, studies, config, device)
+
+
+def beams_of(config: DecodingConfig) -> int:
+    """How many beams the state must hold per study."""
+    return config.beams if config.method == "beam" else 1
+
+
+def _forbid(logprobs: Tensor, tokens: Tensor, length: int, config: DecodingConfig) -> Tensor:
+    """Put -inf on what minimum length and no-repeat n-grams rule out.
+
+    Args:
+        logprobs: `[studies, beams, logits]`.
+        tokens: what each beam holds so far, `[studies, beams, maximum_length]`, `length` of it filled.
+        length: tokens so far.
+        config: how drafts are decoded.
+    """
+    if length < config.minimum_length:
+        logprobs = logprobs.clone()
+        logprobs[..., END] = -torch.inf
+    n = config.no_repeat_ngram
+    if n and length >= n:
+        ngrams = tokens[..., :length].unfold(-1, n, 1)  # [studies, beams, length - n + 1, n]
+        last = tokens[..., length - n + 1 : length].unsqueeze(-2)
+        repeats = (ngrams[..., : n - 1] == last).all(-1)
+        # Only the penalty of a repeated n-gram is scattered; the rest lands on a harmless 0.
+        penalty = torch.zeros_like(ngrams[..., -1], dtype=logprobs.dtype).masked_fill(repeats, -torch.inf)
+        logprobs = logprobs.scatter_reduce(-1, ngrams[..., -1], penalty, reduce="sum")
+    return logprobs
+
+
+def _beam_search(
+    step: Step, state: DecoderState, studies: int, config: DecodingConfig, device: torch.device
+) -> Decoded:
+    beams = beams_of(config)
+    longest = config.maximum_length
+    refill = config.scoring == "full"
+    tokens = torch.zeros(studies, beams, longest, dtype=torch.long, device=device)
+    token_logprobs = torch.zeros(studies, beams, longest, device=device)
+    # Only the first beam is open at the start, so that the first step expands one hypothesis.
+    total = torch.full((studies, beams), -torch.inf, device=device)
+    total[:, 0] = 0.0
+    last = torch.zeros(studies, beams, dtype=torch.long, device=device)
+
+    best_score = torch.full((studies,), -torch.inf, device=device)
+    best_tokens = tokens[:, 0].clone()
+    best_token_logprobs = token_logprobs[:, 0].clone()
+
+    def take_if_better(
+        candidate_total: Tensor, length: int, candidate_tokens: Tensor, logprobs: Tensor
+    ) -> None:
+        """Keep the best of the ended hypotheses `[studies, candidates, ...]`; open ones come as -inf."""
+        nonlocal best_score, best_tokens, best_token_logprobs
+        score, which = (candidate_total / length**config.length_penalty).max(dim=1)
+        rows = torch.arange(studies, device=device)
+        better = score > best_score
+        best_score = torch.where(better, score, best_score)
+        best_tokens = torch.where(better[:, None], candidate_tokens[rows, which], best_tokens)
+        best_token_logprobs = torch.where(better[:, None], logprobs[rows, which], best_token_logprobs)
+
+    check_every = 1 if device.type == "cpu" else 8  # elsewhere looking at a result waits for the device
+    for length in range(longest):
+        raw = step(last, state).float()
+        allowed = _forbid(raw, tokens, length, config)
+        logits = raw.size(-1)
+        candidates = (total.unsqueeze(-1) + allowed).flatten(1)
+        # Each beam ends in at most one way, so twice the beams always hold enough open hypotheses.
+        scores, index = candidates.topk(2 * beams if refill else beams, dim=1)
+        parents, chosen = index // logits, index % logits
+        along = parents.unsqueeze(-1).expand(-1, -1, longest)
+        new_tokens, new_logprobs = tokens.gather(1, along), token_logprobs.gather(1, along)
+        new_tokens[..., length] = chosen
+        new_logprobs[..., length] = raw.flatten(1).gather(1, index)
+
+        ended = chosen == END
+        # Only from within the beam may a hypothesis end.
+        within = torch.arange(scores.size(1), device=device) < beams
+        take_if_better(
+            scores.masked_fill(~(ended & within), -torch.inf), length + 1, new_tokens, new_logprobs
+        )
+        scores = scores.masked_fill(ended, -torch.inf)
+        if refill:
+            keep = scores.argsort(dim=1, descending=True, stable=True)[:, :beams]
+            scores, parents, chosen = (x.gather(1, keep) for x in (scores, parents, chosen))
+            along = keep.unsqueeze(-1).expand(-1, -1, longest)
+            new_tokens, new_logprobs = new_tokens.gather(1, along), new_logprobs.gather(1, along)
+        total, last, tokens, token_logprobs = scores, chosen, new_tokens, new_logprobs
+        if length + 1 == longest:
+            take_if_better(total, longest, tokens, token_logprobs)
+        elif length % check_every == 0 and bool((best_score >= _reachable(total, length + 1, config)).all()):
+            break
+        else:
+            state.reorder(parents)
+    return Decoded(best_tokens, best_token_logprobs, best_token_logprobs.sum(dim=1))
+
+
+def _reachable(total: Tensor, length: int, config: DecodingConfig) -> Tensor:
+    """An upper bound of the score that any open hypothesis of a study can still end with, `[studies]`.
+
+    Log-probabilities only fall, so the bound divides today's best by the kindest length to come.
+    """
+    best = total.max(dim=1).values
+    lengths = (length + 1, config.maximum_length)
+    return torch.stack([best / each**config.length_penalty for each in lengths]).max(dim=0).values
+
+
+def _sample(
+    step: Step, state: DecoderState, studies: int, config: DecodingConfig, device: torch.device
+) -> Decoded:
+    generator = torch.Generator(device).manual_seed(config.seed)
+    longest = config.maximum_length
+    tokens = torch.zeros(studies, 1, longest, dtype=torch.long, device=device)
+    token_logprobs = torch.zeros(studies, longest, device=device)
+    last = torch.zeros(studies, 1, dtype=torch.long, device=device)
+    open_ = torch.ones(studies, dtype=torch.bool, device=device)
+    for length in range(longest):
+        raw = step(last, state).float()
+        logprobs = _forbid(raw, tokens, length, config)[:, 0] / config.temperature
+        probabilities = _restrict(logprobs.softmax(-1), config.top_k, config.top_p)
+        chosen = torch.multinomial(probabilities, 1, generator=generator)
+        token_logprobs[:, length] = raw[:, 0].gather(1, chosen)[:, 0].where(open_, 0.0)
+        last = chosen.where(open_.unsqueeze(1), END)
+        tokens[:, :, length] = last
+        open_ = open_ & (last[:, 0] != END)
+        if length % 8 == 0 and not bool(open_.any()):
+            break
+    return Decoded(tokens[:, 0], token_logprobs, token_logprobs.sum(dim=1))
+
+
+def _restrict(probabilities: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Zero what is outside the `top_k` most probable tokens or outside the nucleus `top_p`."""
+    ordered, index = probabilities.sort(dim=-1, descending=True)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    if top_k:
+        outside[..., top_k:] = True
+    return probabilities.scatter(-1, index, ordered.masked_fill(outside, 0.0))

@@ -1,0 +1,140 @@
+"""Released checkpoints of the published systems: their names, their configurations, their pickles.
+
+Loading is strict: every released tensor is either renamed to one of ours, or known to be a copy or a constant
+and checked to be that; anything else is an error that names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from radscribe.errors import RadScribeError
+from radscribe.layers.transformer import SinusoidalPositions
+from radscribe.systems.r2gen_cmn import R2GenCMNConfig
+
+_ATTENTION = {"linears.0": "query", "linears.1": "key", "linears.2": "value", "linears.3": "output"}
+_RESNET_STAGES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+
+#: Released names of the R2Gen family's Transformer to ours, applied in turn.
+_TRANSFORMER_NAMES = [
+    (r"^att_embed\.0\.", "visual_projection.0."),
+    (r"^logit\.", "logits."),
+    (r"^model\.tgt_embed\.0\.lut\.", "embedding."),
+    (r"^model\.", ""),
+    (r"\.self_attn\.", r".self_attention."),
+    (r"\.src_attn\.", r".cross_attention."),
+    (r"^(encoder\..*)\.self_attention\.", r"\1.attention."),
+    (r"\.(linears\.[0-3])\.", lambda match: f".{_ATTENTION[match[1]]}."),
+    (r"\.feed_forward\.w_1\.", ".feed_forward.0."),
+    (r"\.feed_forward\.w_2\.", ".feed_forward.3."),
+    (r"\.sublayer\.(\d)\.norm\.", r".norms.\1."),
+    (r"\.(a_2|gamma)$", ".scale"),
+    (r"\.(b_2|beta)$", ".shift"),
+]
+
+_R2GEN_CMN_NAMES = [
+    (r"^cmn\.", "memories.0."),
+    (r"^memory_matrix$", "memories.0.matrix"),
+    *_TRANSFORMER_NAMES,
+]
+
+
+def r2gen_cmn_config(released: Mapping[str, Any]) -> R2GenCMNConfig:
+    """The configuration that the released R2GenCMN has under its own argument names."""
+    if released.get("use_bn"):
+        raise RadScribeError(
+            "released R2GenCMN weights with use_bn are not supported", "They hold batch norm layers"
+        )
+    if released["cmm_dim"] != released["d_model"]:
+        raise RadScribeError("released R2GenCMN weights need cmm_dim equal to d_model")
+    return R2GenCMNConfig(
+        width=released["d_model"],
+        feed_forward=released["d_ff"],
+        heads=released["num_heads"],
+        layers=released["num_layers"],
+        dropout=released["dropout"],
+        visual_dropout=released["drop_prob_lm"],
+        memory_size=released["cmm_size"],
+        threads=released["num_heads"],
+        top_k=released["topk"],
+        memory_input="features_and_responses",
+    )
+
+
+def r2gen_cmn_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of the released encoder-decoder to those of `CrossModalMemoryNetwork`.
+
+    Raises:
+        RadScribeError: the second copy of the memory differs, or the position code is not sinusoidal.
+    """
+    remaining = dict(released)
+    for name in list(remaining):
+        if name.startswith("model.cmn."):
+            if not torch.equal(remaining.pop(name), released[name.removeprefix("model.")]):
+                raise RadScribeError(f"the two copies of the memory differ in '{name}'")
+        elif name.endswith(".pe"):
+            _check_positions(name, remaining.pop(name))
+    return _rename(remaining, _R2GEN_CMN_NAMES)
+
+
+def resnet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a ResNet that was released as a `Sequential` of torchvision's children to timm's names."""
+    renamed = {}
+    for name, tensor in released.items():
+        stage, _, rest = name.removeprefix("visual_extractor.model.").partition(".")
+        if stage not in _RESNET_STAGES:
+            raise RadScribeError(f"unexpected weight '{name}' in the released visual extractor")
+        renamed[f"{_RESNET_STAGES[stage]}.{rest}"] = tensor
+    return renamed
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """The state dict in a released `.pth` file; only tensors and plain containers are unpickled.
+
+    Raises:
+        RadScribeError: no such file, or it is not such a checkpoint.
+    """
+    if not path.is_file():
+        raise RadScribeError(f"there is no checkpoint '{path}'", "Give the path of the released model.pth")
+    try:
+        # Checkpoints of that age may hold a NumPy scalar (the best score so far) beside the tensors.
+        with torch.serialization.safe_globals(_numpy_scalar_globals()):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the broken pickle provokes
+        raise RadScribeError(
+            f"'{path}' could not be read as a checkpoint", f"{type(error).__name__}: {error}"
+        ) from error
+    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise RadScribeError(f"'{path}' holds no state dict")
+    return state
+
+
+def _numpy_scalar_globals() -> list[Any]:
+    import numpy as np
+    from numpy._core.multiarray import scalar  # type: ignore[attr-defined]
+
+    return [np.dtype, type(np.dtype(np.float64)), (scalar, "numpy.core.multiarray.scalar")]
+
+
+def _check_positions(name: str, released: Tensor) -> None:
+    width, length = released.size(-1), released.size(-2)
+    own = SinusoidalPositions(width, 0.0, length).code
+    if (released.reshape(length, width) - own).abs().max() > 1e-4:
+        raise RadScribeError(f"the position code '{name}' is not sinusoidal")
+
+
+def _rename(weights: Mapping[str, Tensor], rules: list[tuple]) -> dict[str, Tensor]:
+    renamed = {}
+    for name, tensor in weights.items():
+        new_name = name
+        for pattern, replacement in rules:
+            new_name = re.sub(pattern, replacement, new_name)
+        renamed[new_name] = tensor
+    return renamed

@@ -1,0 +1,237 @@
+"""The Transformer of the R2Gen family: encoder, decoder, and the decoder's step-by-step form.
+
+Differences from `torch.nn.Transformer` that the published systems rely on: layer normalisation with the
+unbiased standard deviation, normalisation before each sub-layer, and a last normalisation at the end of both
+stacks. Each decoder layer has two forms of one computation: `forward` over a whole report (training) and
+`step` over one new token of every beam (decoding), with keys and values kept in a `DecoderCache`. The tests
+hold the two equal.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class UnbiasedLayerNorm(nn.Module):
+    """Layer normalisation by the unbiased standard deviation, epsilon added outside the root.
+
+    `scale * (x - mean) / (std + epsilon) + shift`, as in the Annotated Transformer. It differs visibly
+    from `torch.nn.LayerNorm` at small widths, so released weights need this form.
+    """
+
+    def __init__(self, width: int, epsilon: float = 1e-6):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.shift = nn.Parameter(torch.zeros(width))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension of `x`, any shape `[..., width]`."""
+        std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+        return self.scale * (x - mean) / (std + self.epsilon) + self.shift
+
+
+class SinusoidalPositions(nn.Module):
+    """Adds the fixed sine and cosine position code, then drops out."""
+
+    def __init__(self, width: int, dropout: float, maximum_length: int = 5000):
+        super().__init__()
+        position = torch.arange(maximum_length).unsqueeze(1)
+        frequency = torch.exp(torch.arange(0, width, 2) * -(math.log(10000.0) / width))
+        code = torch.zeros(maximum_length, width)
+        code[:, 0::2] = torch.sin(position * frequency)
+        code[:, 1::2] = torch.cos(position * frequency)
+        self.code: Tensor
+        self.register_buffer("code", code, persistent=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """Add positions `start, start + 1, ...` to `x` `[..., length, width]`."""
+        return self.dropout(x + self.code[start : start + x.size(-2)])
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention with separate projections, split so that keys can be kept.
+
+    Args:
+        width: model width; `heads` must divide it.
+        heads: number of heads.
+        dropout: applied to the attention weights.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values `[..., heads, length, width / heads]` of `memory` `[..., length, width]`."""
+        return self._split(self.key(memory)), self._split(self.value(memory))
+
+    def attend(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend from `x` `[batch, length, width]` to projected keys and values.
+
+        Args:
+            x: the querying sequence.
+            keys: `[batch, heads, key_length, width / heads]`.
+            values: like `keys`.
+            mask: bool, broadcastable to `[batch, heads, length, key_length]`, True where attention may go.
+        """
+        attended = F.scaled_dot_product_attention(
+            self._split(self.query(x)),
+            keys,
+            values,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.output(attended.transpose(-3, -2).flatten(-2))
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend from `x` to `memory`, both `[batch, length, width]`."""
+        return self.attend(x, *self.project_memory(memory), mask)
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with ReLU and dropout between."""
+
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each normalised before and added after."""
+
+    def __init__(self, width: int, hidden: int, heads: int, dropout: float):
+        super().__init__()
+        self.attention = MultiHeadAttention(width, heads, dropout)
+        self.feed_forward = FeedForward(width, hidden, dropout)
+        self.norms = nn.ModuleList(UnbiasedLayerNorm(width) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Encode `x` `[batch, tokens, width]`; `mask` is `[batch, 1, 1, tokens]`."""
+        normed = self.norms[0](x)
+        x = x + self.dropout(self.attention(normed, normed, mask))
+        return x + self.dropout(self.feed_forward(self.norms[1](x)))
+
+
+class Encoder(nn.Module):
+    """A stack of encoder layers with a last normalisation."""
+
+    def __init__(self, layers: int, width: int, hidden: int, heads: int, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(width, hidden, heads, dropout) for _ in range(layers))
+        self.norm = UnbiasedLayerNorm(width)
+
+    def forward(self, x: Tensor, token_mask: Tensor) -> Tensor:
+        """Encode `x` `[batch, tokens, width]`; `token_mask` `[batch, tokens]` is True for real tokens."""
+        mask = token_mask[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.norm(x)
+
+
+class DecoderCache:
+    """Keys and values of a decoder between steps: preallocated, one row per beam of every study.
+
+    Self-attention keys and values are `[studies * beams, heads, maximum_length, width / heads]` and follow
+    their beams; cross-attention keys and values are `[studies, heads, tokens, width / heads]`, computed once
+    and shared by all beams of a study.
+    """
+
+    def __init__(
+        self, decoder: Decoder, memory: Tensor, memory_mask: Tensor, beams: int, maximum_length: int
+    ):
+        studies = memory.size(0)
+        self.beams = beams
+        self.length = 0
+        self.memory_mask = memory_mask[:, None, None, :]
+        self.cross = [layer.cross_attention.project_memory(memory) for layer in decoder.layers]
+        _, heads, _, head_width = self.cross[0][0].shape
+        shape = (studies * beams, heads, maximum_length, head_width)
+        self.own = [(memory.new_empty(shape), memory.new_empty(shape)) for _ in decoder.layers]
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let beam `b` of study `s` continue beam `parents[s, b]`; `parents` is `[studies, beams]`."""
+        first_row = torch.arange(parents.size(0), device=parents.device).unsqueeze(1) * self.beams
+        rows = (first_row + parents).flatten()
+        for pair in self.own:
+            for kept in pair:
+                kept[:, :, : self.length] = kept[:, :, : self.length].index_select(0, rows)
+
+
+class DecoderLayer(nn.Module):
+    """Masked self-attention, cross-attention and feed-forward, each normalised before and added after."""
+
+    def __init__(self, width: int, hidden: int, heads: int, dropout: float):
+        super().__init__()
+        self.self_attention = MultiHeadAttention(width, heads, dropout)
+        self.cross_attention = MultiHeadAttention(width, heads, dropout)
+        self.feed_forward = FeedForward(width, hidden, dropout)
+        self.norms = nn.ModuleList(UnbiasedLayerNorm(width) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, causal_mask: Tensor) -> Tensor:
+        """Decode `x` `[batch, length, width]` beside `memory` `[batch, tokens, width]`."""
+        normed = self.norms[0](x)
+        x = x + self.dropout(self.self_attention(normed, normed, causal_mask))
+        x = x + self.dropout(self.cross_attention(self.norms[1](x), memory, memory_mask))
+        return x + self.dropout(self.feed_forward(self.norms[2](x)))
+
+    def step(self, x: Tensor, cache: DecoderCache, layer: int) -> Tensor:
+        """The same for one new token of every beam, `x` `[studies * beams, 1, width]`."""
+        keys, values = cache.own[layer]
+        normed = self.norms[0](x)
+        new_key, new_value = self.self_attention.project_memory(normed)
+        keys[:, :, cache.length : cache.length + 1] = new_key
+        values[:, :, cache.length : cache.length + 1] = new_value
+        seen = slice(0, cache.length + 1)
+        x = x + self.self_attention.attend(normed, keys[:, :, seen], values[:, :, seen], None)
+        # Beams of a study share its visual keys, so they stand as queries side by side.
+        beside = self.norms[1](x).view(-1, cache.beams, x.size(-1))
+        attended = self.cross_attention.attend(beside, *cache.cross[layer], cache.memory_mask)
+        x = x + attended.reshape_as(x)
+        return x + self.feed_forward(self.norms[2](x))
+
+
+class Decoder(nn.Module):
+    """A stack of decoder layers with a last normalisation."""
+
+    def __init__(self, layers: int, width: int, hidden: int, heads: int, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(width, hidden, heads, dropout) for _ in range(layers))
+        self.norm = UnbiasedLayerNorm(width)
+
+    def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, key_mask: Tensor) -> Tensor:
+        """Decode a whole report.
+
+        Args:
+            x: embedded tokens `[batch, length, width]`.
+            memory: encoded visual tokens `[batch, tokens, width]`.
+            memory_mask: bool `[batch, tokens]`, True for real tokens.
+            key_mask: bool `[batch, length]`, True for tokens that later positions may attend to.
+        """
+        length = x.size(1)
+        causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+        mask = causal & key_mask[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, memory, memory_mask[:, None, None, :], mask)
+        return self.norm(x)
+
+    def step(self, x: Tensor, cache: DecoderCache) -> Tensor:
+        """Decode one new token of every beam, `x` `[studies * beams, 1, width]`, and keep its keys."""
+        for index, layer in enumerate(self.layers):
+            x = layer.step(x, cache, index)
+        cache.length += 1
+        return self.norm(x)

@@ -1,0 +1,224 @@
+"""R2GenCMN: cross-modal memory networks for radiology report generation.
+
+Chen, Shen, Song, Wan. ACL-IJCNLP 2021. https://github.com/zhjohnchan/R2GenCMN
+Equation numbers in this file are the paper's.
+
+A shared memory matrix stands between image and text: each visual token and each word asks it, in several
+threads, for its top-K most related memory vectors (querying, Eq. 4-10), and takes their weighted sum
+(responding, Eq. 11-13). The responses enter a plain Transformer (Eq. 14-15).
+
+What this file does that the released code does not:
+
+- memory keys and values are projected once per call, not once per study, beam and step;
+- the top-K values are summed in place (`embedding_bag`): the released gather expands the value matrix for
+  every token and costs 6.6 GB in the backward pass at the paper's size;
+- decoding keeps its keys and values and runs all beams of all studies together.
+
+Switches beside the paper: `memory_input="features_and_responses"` adds the responses to the features, as the
+released code does; `encoder_positions=False` leaves sinusoidal positions out of the encoder (the paper does
+not speak of them, the released code has them).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from radscribe.layers.transformer import Decoder, DecoderCache, Encoder, SinusoidalPositions
+from radscribe.systems.encoder_decoder import EncoderDecoderSystem, ReportNetwork
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.vision.backbones import Backbone, BackboneConfig, VisualTokens
+
+
+@dataclass(kw_only=True)
+class R2GenCMNConfig:
+    """Sizes and switches of R2GenCMN; the defaults are the paper's (section 3.3).
+
+    Attributes:
+        backbone: the visual extractor (Eq. 3).
+        width: d, of hidden states and memory vectors.
+        feed_forward: hidden width of the feed-forward layers.
+        heads: attention heads of the Transformer.
+        layers: layers of the encoder, and of the decoder.
+        dropout: in the Transformer and on the memory weights.
+        visual_dropout: after the projection of visual tokens to `width`.
+        memory: `shared` (CMN), `separate` memories for image and text (BASE+MEM), or `none` (BASE).
+        memory_size: N, memory vectors.
+        threads: of querying and responding.
+        top_k: K, memory vectors that answer a query in each thread.
+        memory_input: what enters encoder and decoder: `responses` (paper, Eq. 14-15) or
+            `features_and_responses` (released code).
+        encoder_positions: add sinusoidal positions to the encoder's input.
+    """
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    width: int = 512
+    feed_forward: int = 512
+    heads: int = 8
+    layers: int = 3
+    dropout: float = 0.1
+    visual_dropout: float = 0.5
+    memory: Literal["shared", "separate", "none"] = "shared"
+    memory_size: int = 2048
+    threads: int = 8
+    top_k: int = 32
+    memory_input: Literal["responses", "features_and_responses"] = "responses"
+    encoder_positions: bool = True
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.width % self.threads:
+            raise ValueError(
+                f"system.width {self.width} must be divisible by system.heads and system.threads"
+            )
+        if self.memory != "none" and not 1 <= self.top_k <= self.memory_size:
+            raise ValueError(
+                f"system.top_k {self.top_k} must be between 1 and system.memory_size {self.memory_size}"
+            )
+
+
+class CrossModalMemory(nn.Module):
+    """The memory matrix with its multi-thread querying and responding (Eq. 4-13)."""
+
+    def __init__(self, config: R2GenCMNConfig):
+        super().__init__()
+        width = config.width
+        self.threads, self.top_k = config.threads, config.top_k
+        self.matrix = nn.Parameter(torch.empty(config.memory_size, width))
+        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
+        self.dropout = nn.Dropout(config.dropout)
+        for linear in (self.query, self.key, self.value, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+        nn.init.normal_(self.matrix, std=1 / width)
+
+    def slots(self) -> tuple[Tensor, Tensor]:
+        """Keys (Eq. 4) and values (Eq. 11) of all memory vectors, `[threads, N, width / threads]` each."""
+        keys, values = (
+            projection(self.matrix).unflatten(-1, (self.threads, -1)).transpose(0, 1)
+            for projection in (self.key, self.value)
+        )
+        return keys, values.contiguous()
+
+    def forward(self, x: Tensor, slots: tuple[Tensor, Tensor]) -> Tensor:
+        """Responses of the memory to features or words `x`, both `[..., width]`."""
+        keys, values = slots
+        threads, size, thread_width = keys.shape
+        # Eq. 5-8; the scale stands on the queries, which are far smaller than the distances.
+        queries = self.query(x).view(-1, threads, thread_width).transpose(0, 1) / math.sqrt(thread_width)
+        distances = queries @ keys.transpose(1, 2)
+        distances, selected = distances.topk(self.top_k, dim=-1)
+        weights = self.dropout(distances.softmax(dim=-1))  # Eq. 9-10
+        # Eq. 12-13. One bag per token and thread; thread t finds its values in rows t * N and on.
+        first_row = torch.arange(threads, device=x.device).view(-1, 1, 1) * size
+        responses = F.embedding_bag(
+            (selected + first_row).flatten(0, 1),
+            values.flatten(0, 1),
+            per_sample_weights=weights.flatten(0, 1).to(values.dtype),
+            mode="sum",
+        )
+        responses = responses.view(threads, -1, thread_width).transpose(0, 1)
+        return self.output(responses.reshape_as(x))
+
+
+class CrossModalMemoryNetwork(ReportNetwork):
+    """Everything behind the visual extractor: memory, encoder, decoder."""
+
+    def __init__(self, config: R2GenCMNConfig, channels: int, logits: int):
+        super().__init__()
+        width = config.width
+        self.memory_input = config.memory_input
+        self.visual_projection = nn.Sequential(
+            nn.Linear(channels, width), nn.ReLU(), nn.Dropout(config.visual_dropout)
+        )
+        self.embedding = nn.Embedding(logits, width)
+        self.positions = SinusoidalPositions(width, config.dropout)
+        self.encoder_positions = config.encoder_positions
+        sizes = (config.layers, width, config.feed_forward, config.heads, config.dropout)
+        self.encoder, self.decoder = Encoder(*sizes), Decoder(*sizes)
+        self.logits = nn.Linear(width, logits)
+        # Xavier for the Transformer only: the projections outside keep PyTorch's own start.
+        for module in (self.embedding, self.encoder, self.decoder):
+            for parameter in module.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+        memories = {"shared": 1, "separate": 2, "none": 0}[config.memory]
+        self.memories = nn.ModuleList(CrossModalMemory(config) for _ in range(memories))
+
+    @property
+    def visual_memory(self) -> CrossModalMemory | None:
+        """The memory that visual tokens ask."""
+        return cast(CrossModalMemory, self.memories[0]) if self.memories else None
+
+    @property
+    def textual_memory(self) -> CrossModalMemory | None:
+        """The memory that words ask: the same one, unless memories are separate."""
+        return cast(CrossModalMemory, self.memories[-1]) if self.memories else None
+
+    def _remember(
+        self, x: Tensor, memory: CrossModalMemory | None, slots: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """What enters encoder or decoder instead of `x`."""
+        if memory is None or slots is None:
+            return x
+        responses = memory(x, slots)
+        return responses if self.memory_input == "responses" else x + responses
+
+    def _embed(self, tokens: Tensor, slots: tuple[Tensor, Tensor] | None, start: int = 0) -> Tensor:
+        """Decoder input of `tokens` `[..., length]` that begin at position `start`."""
+        embedded = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
+        if self.memory_input == "responses":
+            # Positions after the memory: a response would not carry them through.
+            return self.positions(self._remember(embedded, self.textual_memory, slots), start)
+        return self._remember(self.positions(embedded, start), self.textual_memory, slots)
+
+    def encode(self, visual: VisualTokens) -> Tensor:
+        """Encoded visual tokens `[studies, tokens, width]` (Eq. 14)."""
+        features = self.visual_projection(visual.tokens)
+        slots = self.visual_memory.slots() if self.visual_memory else None
+        encoder_input = self._remember(features, self.visual_memory, slots)
+        if self.encoder_positions:
+            encoder_input = self.positions(encoder_input)
+        return self.encoder(encoder_input, visual.mask)
+
+    def logprobs(self, visual: VisualTokens, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """See `ReportNetwork.logprobs` (Eq. 15)."""
+        slots = self.textual_memory.slots() if self.textual_memory else None
+        decoded = self.decoder(self._embed(tokens, slots), self.encode(visual), visual.mask, token_mask)
+        return self.logits(decoded).float().log_softmax(dim=-1)
+
+    def start(self, visual: VisualTokens, beams: int, maximum_length: int) -> R2GenCMNState:
+        """See `ReportNetwork.start`."""
+        slots = self.textual_memory.slots() if self.textual_memory else None
+        cache = DecoderCache(self.decoder, self.encode(visual), visual.mask, beams, maximum_length)
+        return R2GenCMNState(cache, slots)
+
+    def step(self, tokens: Tensor, state: R2GenCMNState) -> Tensor:
+        """See `ReportNetwork.step`."""
+        embedded = self._embed(tokens.view(-1, 1), state.slots, state.cache.length)
+        decoded = self.decoder.step(embedded, state.cache)
+        return self.logits(decoded).float().log_softmax(dim=-1).view(*tokens.shape, -1)
+
+
+@dataclass(slots=True)
+class R2GenCMNState:
+    """Between two decoding steps: the decoder's cache, and the projected memory, the same for all beams."""
+
+    cache: DecoderCache
+    slots: tuple[Tensor, Tensor] | None
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let beam `b` of study `s` continue beam `parents[s, b]`."""
+        self.cache.reorder(parents)
+
+
+class R2GenCMN(EncoderDecoderSystem):
+    """The system `r2gen-cmn`: visual extractor and cross-modal memory network."""
+
+    def __init__(self, config: R2GenCMNConfig, vocabulary: Vocabulary, maximum_length: int):
+        backbone = Backbone(config.backbone)
+        network = CrossModalMemoryNetwork(config, backbone.channels, vocabulary.logits)
+        super().__init__(backbone, network, vocabulary, maximum_length)

@@ -1,0 +1,73 @@
+"""The published systems that RadScribe has, by name. Nothing here imports torch until a system is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from radscribe.errors import unknown_name
+
+if TYPE_CHECKING:
+    from radscribe.systems.system import System
+
+
+@dataclass(frozen=True, slots=True)
+class SystemEntry:
+    """One published method.
+
+    Attributes:
+        name: as users type it.
+        title: the paper's title.
+        published: where and when.
+        summary: what it does, in one line.
+        variants: its published ablations, by recipe suffix.
+        docs: its page of the documentation.
+        module: where its classes are.
+        class_name: the system's class there; its configuration is `class_name + "Config"`.
+    """
+
+    name: str
+    title: str
+    published: str
+    summary: str
+    variants: tuple[str, ...]
+    docs: str
+    module: str
+    class_name: str
+
+    def config(self, **fields: Any) -> Any:
+        """The system's configuration dataclass, with the paper's values where none is given."""
+        return getattr(import_module(self.module), f"{self.class_name}Config")(**fields)
+
+    def build(self, config: Any, vocabulary: Any, maximum_length: int) -> System:
+        """The system itself, with the weights that its configuration asks for."""
+        return getattr(import_module(self.module), self.class_name)(config, vocabulary, maximum_length)
+
+
+SYSTEMS: dict[str, SystemEntry] = {
+    entry.name: entry
+    for entry in [
+        SystemEntry(
+            name="r2gen-cmn",
+            title="Cross-modal Memory Networks for Radiology Report Generation",
+            published="Chen, Shen, Song, Wan. ACL-IJCNLP 2021",
+            summary="A shared memory matrix aligns image and text in front of a plain Transformer.",
+            variants=("base", "separate-memories", "released"),
+            docs="systems/r2gen-cmn.md",
+            module="radscribe.systems.r2gen_cmn",
+            class_name="R2GenCMN",
+        ),
+    ]
+}
+
+
+def get_system(name: str) -> SystemEntry:
+    """The system of that name.
+
+    Raises:
+        RadScribeError: there is none; the error lists what exists.
+    """
+    if name not in SYSTEMS:
+        raise unknown_name("system", name, SYSTEMS)
+    return SYSTEMS[name]

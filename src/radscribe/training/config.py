@@ -1,0 +1,239 @@
+"""The complete, typed configuration of a training run, and its form on disk.
+
+A recipe returns a `RunConfig`; the command line overrides its fields; the run directory keeps it as
+`config.yaml`. Unknown and ill-typed fields are errors that say what exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from radscribe.decoding.search import DecodingConfig
+from radscribe.errors import RadScribeError
+from radscribe.systems.registry import get_system
+from radscribe.vision.transforms import TransformConfig
+
+
+ProtocolName = Literal["r2gen", "clean_full", "raw"]
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """What is learnt from a prepared store.
+
+    Attributes:
+        section: the report section to draft.
+        cleaning: text rules of the benchmark: `iu_xray`, `mimic_cxr` or `none`.
+        minimum_count: rarer words become `<unk>`.
+        maximum_length: training reports are cut to this many tokens, begin and end counted.
+        views: most views per study; further ones are left out.
+        protocol: the protocol under which validation and test are scored.
+        transform: image geometry.
+    """
+
+    section: str = "findings"
+    cleaning: Literal["iu_xray", "mimic_cxr", "none"] = "iu_xray"
+    minimum_count: int = 3
+    maximum_length: int = 60
+    views: int = 2
+    protocol: ProtocolName = "r2gen"
+    transform: TransformConfig = field(default_factory=TransformConfig)
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """How a system is trained.
+
+    Attributes:
+        seed: of the weights, the order of studies, augmentation and dropout.
+        epochs: over the train split.
+        batch_size: studies per step.
+        accumulate: batches whose gradients are summed before the optimiser steps.
+        backbone_learning_rate: of the visual extractor.
+        learning_rate: of everything else.
+        betas: of Adam.
+        epsilon: of Adam.
+        amsgrad: the AMSGrad variant of Adam.
+        weight_decay: L2 penalty, as Adam adds it.
+        decay: learning rates are multiplied by this every `decay_every` epochs.
+        decay_every: epochs between decays.
+        clip_value: gradients are clamped to this absolute value; 0 leaves them.
+        clip_norm: gradients are scaled down to this norm; 0 leaves them.
+        precision: `32-true` or `bf16-mixed`.
+        validate_every: epochs between validations (by generation).
+        patience: stop after this many validations without a better score.
+        select_by: the validation score by which the best weights are chosen.
+        checkpoint_every: steps between checkpoints within an epoch; each epoch's end has one anyway.
+        workers: processes that read and transform views; 0 does it in the training process.
+        threads: CPU threads; 0 takes all.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    seed: int = 0
+    epochs: int = 100
+    batch_size: int = 16
+    accumulate: int = 1
+    backbone_learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = 1e-9
+    amsgrad: bool = True
+    weight_decay: float = 5e-5
+    decay: float = 0.8
+    decay_every: int = 1
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    validate_every: int = 1
+    patience: int = 50
+    select_by: Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"] = "BLEU-4"
+    checkpoint_every: int = 1000
+    workers: int = 0
+    threads: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        for name in (
+            "epochs",
+            "batch_size",
+            "accumulate",
+            "decay_every",
+            "validate_every",
+            "checkpoint_every",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
+        if self.clip_value and self.clip_norm:
+            raise ValueError("training.clip_value and training.clip_norm exclude each other")
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """A complete training configuration.
+
+    Attributes:
+        recipe: the recipe it came from.
+        system_name: which system, as `radscribe systems` lists it.
+        store: the prepared store that is trained on.
+        data: what is learnt from it.
+        system: the system's own configuration, a dataclass in the system's file.
+        training: how it is trained.
+        decoding: how drafts are decoded, in validation and afterwards.
+    """
+
+    recipe: str
+    system_name: str
+    store: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    system: Any
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+
+#: The parts whose fields the command line overrides.
+SECTIONS = ("data", "system", "training", "decoding")
+
+
+def add_config_arguments(parser: ArgumentParser, config: RunConfig) -> None:
+    """Give a parser one option per field of `config`, with the config's values as defaults."""
+    for name in SECTIONS:
+        value = getattr(config, name)
+        parser.add_argument(f"--{name}", type=type(value), default=value)
+
+
+def override(config: RunConfig, values: dict[str, Any]) -> RunConfig:
+    """A copy of `config` with some fields changed.
+
+    Args:
+        config: the base.
+        values: nested by section, such as `{"training": {"epochs": 3}}`.
+
+    Raises:
+        RadScribeError: a field that does not exist, or a value of the wrong type.
+    """
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    add_config_arguments(parser, config)
+    try:
+        return from_namespace(config, parser.instantiate_classes(parser.parse_object(values)))
+    except Exception as error:  # jsonargparse wraps whatever a dataclass raises
+        raise field_error(error, config) from error
+
+
+def from_namespace(config: RunConfig, namespace: Namespace) -> RunConfig:
+    """`config` with the sections that a parser made."""
+    return dataclasses.replace(config, **{name: namespace[name] for name in SECTIONS})
+
+
+def field_error(error: Exception, config: RunConfig) -> RadScribeError:
+    """One clear line for what jsonargparse says of a wrong field or value."""
+    text = re.sub(r"<class '(\w+)'>|typing\.", r"\1", " ".join(str(error).split()))
+    text = text.replace('Parser key "', 'field "')
+    unknown = re.search(r"Group '(?P<group>[\w.]+)' does not accept option '(?P<option>[\w.]+)'", text)
+    unknown = unknown or re.search(r"(?P<group>)(?i:unrecognized arguments): --(?P<option>[\w.-]+)", text)
+    if not unknown:
+        return RadScribeError(f"recipe {config.recipe}: {text}")
+    name = ".".join(filter(None, [unknown["group"], unknown["option"]]))
+    fields = field_names(config)
+    section = name.split(".")[0]
+    similar = difflib.get_close_matches(name, fields, n=3, cutoff=0.5)
+    known = similar or [field for field in fields if field.startswith(f"{section}.")] or list(fields)
+    return RadScribeError(f"recipe {config.recipe} has no field '{name}'", f"Fields: {', '.join(known)}")
+
+
+def field_names(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names of all fields that can be overridden, with their values."""
+    names: dict[str, Any] = {}
+    for each in dataclasses.fields(config):
+        value = getattr(config, each.name)
+        if not prefix and each.name not in SECTIONS:
+            continue
+        if dataclasses.is_dataclass(value):
+            names |= field_names(value, f"{prefix}{each.name}.")
+        else:
+            names[f"{prefix}{each.name}"] = value
+    return names
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write `config` as YAML."""
+    path.write_text(to_yaml(config), encoding="utf-8")
+
+
+def to_yaml(config: RunConfig) -> str:
+    """`config` as YAML, in the order of its fields."""
+    values = dataclasses.asdict(config)
+    return yaml.safe_dump(_plain(values), sort_keys=False)
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read what `save_config` wrote.
+
+    Raises:
+        RadScribeError: no such file, not a configuration, or one with unknown or ill-typed fields.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe, system_name, store = (values.pop(name) for name in ("recipe", "system_name", "store"))
+    except (OSError, yaml.YAMLError, AttributeError, KeyError) as error:
+        raise RadScribeError(
+            f"cannot read the configuration '{path}' ({type(error).__name__}: {error})"
+        ) from error
+    base = RunConfig(
+        recipe=recipe, system_name=system_name, store=store, system=get_system(system_name).config()
+    )
+    return override(base, values)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists: YAML's plain types only."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,129 @@
+"""The Lightning module: optimiser, schedule, losses, validation by generation."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from radscribe.errors import RadScribeError
+from radscribe.evaluation.metrics import text_statistics
+from radscribe.systems.system import Batch, System
+from radscribe.training.config import RunConfig, TrainingConfig
+from radscribe.training.data import TrainingBatches
+
+
+def create_optimizer(system: System, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam with the visual extractor and the rest at their own learning rates; frozen parameters left out."""
+    backbone = [parameter for parameter in system.backbone_parameters() if parameter.requires_grad]
+    ours = {id(parameter) for parameter in backbone}
+    rest = [
+        parameter
+        for parameter in system.parameters()
+        if parameter.requires_grad and id(parameter) not in ours
+    ]
+    groups = [
+        {"params": backbone, "lr": config.backbone_learning_rate, "name": "backbone"},
+        {"params": rest, "lr": config.learning_rate, "name": "rest"},
+    ]
+    return torch.optim.Adam(
+        [group for group in groups if group["params"]],
+        betas=config.betas,
+        eps=config.epsilon,
+        weight_decay=config.weight_decay,
+        amsgrad=config.amsgrad,
+        fused=True,
+    )
+
+
+class TrainingModule(LightningModule):
+    """Trains a system and scores its drafts of the validation split.
+
+    Args:
+        system: what is trained.
+        config: how.
+        batches: the training batches, whose position belongs to the checkpoint.
+        validation_references: references of the validation split as scored, by study id.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        config: RunConfig,
+        batches: TrainingBatches,
+        validation_references: dict[str, str],
+    ):
+        super().__init__()
+        self.system = system
+        self.config = config
+        self.batches = batches
+        self.validation_references = validation_references
+        self._drafts: dict[str, str] = {}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """See `create_optimizer`; rates decay by epochs."""
+        training = self.config.training
+        optimizer = create_optimizer(self.system, training)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, training.decay_every, training.decay)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the tensors of a batch."""
+        tensors = (batch.views, batch.view_mask, batch.tokens)
+        return Batch(batch.study_ids, *(tensor.to(device, non_blocking=True) for tensor in tensors))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make dropout a function of seed and batch, so that a resumed run draws the same."""
+        torch.manual_seed(self.config.training.seed * 1_000_003 + self.batches.position)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch.
+
+        Raises:
+            RadScribeError: the loss is not finite; the last checkpoint is whole.
+        """
+        losses = self.system(batch)
+        if not torch.isfinite(losses.total):
+            studies = ", ".join(batch.study_ids[:4])
+            raise RadScribeError(
+                f"the loss is {losses.total.item()} at step {self.global_step} (studies {studies}, ...)",
+                "Lower --training.learning_rate or set --training.clip_norm 1, and go on with --resume",
+            )
+        size = len(batch.study_ids)
+        self.log("loss", losses.total, prog_bar=True, batch_size=size)
+        for name, term in losses.terms.items():
+            self.log(f"loss/{name}", term, batch_size=size)
+        return losses.total
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the drafts of the last validation."""
+        self._drafts = {}
+        self._validation_began = time.monotonic()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Draft the studies of a batch."""
+        draft = self.system.generate(batch.views, batch.view_mask, self.config.decoding)
+        self._drafts |= dict(zip(batch.study_ids, draft.texts, strict=True))
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the drafts as the protocol does."""
+        ids = list(self._drafts)
+        statistics = text_statistics(
+            [self._drafts[study] for study in ids], [self.validation_references[study] for study in ids]
+        )
+        for name, score in statistics.scores().items():
+            self.log(f"val/{name}", score, prog_bar=name == self.config.training.select_by)
+        self.log("val/distinct", float(len(set(self._drafts.values()))))
+        self.log("val/seconds", time.monotonic() - self._validation_began)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Lightning keeps the position within an epoch only; ours counts over epochs."""
+        checkpoint["batches"] = self.batches.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the batch after the checkpoint."""
+        self.batches.load_state_dict(checkpoint["batches"])

@@ -1,0 +1,133 @@
+"""The run directory: everything that a trained system needs, and nothing else.
+
+config.yaml           the complete configuration, preprocessing included
+vocabulary.json       the words, with the rules that made them
+weights.safetensors   the best weights by validation
+run.json              where it came from: store, its hash, versions, best score, sizes
+training_log.jsonl    one line per logged step and per validation
+metrics.json          the test split's scores with the baselines'
+drafts.test.jsonl     what was scored
+checkpoints/last.ckpt the whole training state, for --resume
+tensorboard/          the same curves
+MODEL_CARD.md         what it is, what it scored, what it must not be used for
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from radscribe.errors import RadScribeError
+from radscribe.studies.store import write_whole
+from radscribe.systems.registry import get_system
+from radscribe.systems.system import System
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.config import RunConfig, load_config, save_config
+
+
+class RunDirectory:
+    """Paths of a run, and how its parts are written and read.
+
+    Args:
+        path: the directory; it need not exist.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.vocabulary = self.path / "vocabulary.json"
+        self.weights = self.path / "weights.safetensors"
+        self.facts = self.path / "run.json"
+        self.log = self.path / "training_log.jsonl"
+        self.metrics = self.path / "metrics.json"
+        self.checkpoint = self.path / "checkpoints" / "last.ckpt"
+        self.tensorboard = self.path / "tensorboard"
+        self.model_card = self.path / "MODEL_CARD.md"
+
+    def drafts(self, split: str) -> Path:
+        """Where the scored drafts of a split stand."""
+        return self.path / f"drafts.{split}.jsonl"
+
+    def create(self, config: RunConfig, vocabulary: Vocabulary, facts: dict[str, Any]) -> None:
+        """Begin a run: everything but weights."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        save_config(config, self.config)
+        vocabulary.save(self.vocabulary)
+        self.update_facts(**facts)
+
+    def read_facts(self) -> dict[str, Any]:
+        """What `run.json` says, empty before the run began."""
+        return json.loads(self.facts.read_text()) if self.facts.is_file() else {}
+
+    def update_facts(self, **facts: Any) -> None:
+        """Set some entries of `run.json`."""
+        write_whole(self.facts, json.dumps(self.read_facts() | facts, indent=2) + "\n")
+
+    def load_config(self) -> RunConfig:
+        """The run's configuration.
+
+        Raises:
+            RadScribeError: this is no run directory.
+        """
+        if not self.config.is_file():
+            raise RadScribeError(
+                f"'{self.path}' is no run directory: it has no config.yaml",
+                "Give a directory that radscribe train or radscribe interop import wrote",
+            )
+        return load_config(self.config)
+
+    def load_system(self) -> System:
+        """Build the system and load its weights strictly.
+
+        Raises:
+            RadScribeError: a part is missing, or the weights do not fit the configuration.
+        """
+        config = self.load_config()
+        vocabulary = Vocabulary.load(self.vocabulary)
+        if not self.weights.is_file():
+            raise RadScribeError(
+                f"'{self.path}' has no weights.safetensors", "Its training has not reached a validation yet"
+            )
+        # The backbone's weights are the run's own: nothing is downloaded.
+        config.system.backbone.weights = "none"
+        system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
+        try:
+            load_strictly(system, load_file(self.weights), f"'{self.weights}'")
+        except (SafetensorError, OSError) as error:
+            raise RadScribeError(
+                f"'{self.weights}' cannot be read ({error})", "The file is damaged"
+            ) from error
+        return system.eval()
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's weights as safetensors, whole or not at all."""
+    partial = path.with_name(path.name + ".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, partial)
+    os.replace(partial, path)
+
+
+def load_strictly(module: nn.Module, weights: dict[str, Tensor], what: str) -> None:
+    """Load `weights`, every one and no other.
+
+    Raises:
+        RadScribeError: names what is missing, unexpected, or of another shape.
+    """
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in sorted(own.keys() - weights.keys())]
+    problems += [f"unexpected {name}" for name in sorted(weights.keys() - own.keys())]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & weights.keys())
+        if own[name].shape != weights[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise RadScribeError(f"{what} does not fit the configuration: {'; '.join(problems[:5])}{more}")
+    module.load_state_dict(weights)

@@ -1,0 +1,166 @@
+"""Scoring a run on a split of a store, with the baselines that every score stands beside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
+from radscribe.evaluation.evaluate import NOTICE, Evaluation, evaluate_texts
+from radscribe.studies.rejection import Rejection
+from radscribe.studies.store import PreparedStore
+from radscribe.studies.study import Study
+from radscribe.systems.registry import get_system
+from radscribe.text.protocols import get_protocol
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.config import DataConfig, ProtocolName
+from radscribe.training.data import report_of, studies_with_report
+from radscribe.training.run_directory import RunDirectory
+from radscribe.training.trained_system import DraftReport, load
+
+
+def score_run(
+    run: RunDirectory,
+    store: PreparedStore,
+    split: str,
+    *,
+    protocol: ProtocolName | None = None,
+    meteor: bool = True,
+    resamples: int = 1000,
+    progress: bool = True,
+    on_rejection: Callable[[Rejection], None] | None = None,
+) -> tuple[Evaluation, list[DraftReport]]:
+    """Draft the studies of a split and score them beside the baselines.
+
+    Args:
+        run: a trained run.
+        store: the store to score on.
+        split: `train`, `val`, `test` or `all`.
+        protocol: another than the run's own, or None.
+        meteor: also compute METEOR, where Java is there.
+        resamples: of the bootstrap.
+        progress: show a progress bar.
+        on_rejection: called with each study that cannot be drafted; without it such a study raises.
+
+    Returns:
+        The evaluation and the drafts that were scored.
+
+    Raises:
+        RadScribeError: no study of the split has a report, or a study cannot be read.
+    """
+    trained = load(run.path)
+    data = dataclasses.replace(
+        trained.config.data, protocol=protocol or trained.config.data.protocol
+    )
+    studies = studies_with_report(store.studies(split), data.section, split)
+    drafts = list(
+        tqdm(
+            trained.generate(studies, on_rejection=on_rejection),
+            total=len(studies),
+            desc=f"drafting {split}",
+            unit="study",
+            disable=not progress,
+            leave=False,
+        )
+    )
+    drafted = {draft.id: draft.text for draft in drafts}
+    studies = [study for study in studies if study.id in drafted]
+    vocabulary = Vocabulary.load(run.vocabulary)
+    evaluation = evaluate_texts(
+        drafted,
+        {study.id: report_of(study, data.section) for study in studies},
+        protocol=data.protocol,
+        cleaning=data.cleaning,
+        vocabulary=vocabulary,
+        maximum_length=data.maximum_length,
+        baselines=_baselines(_training_store(run, store), studies, data, vocabulary),
+        resamples=resamples,
+        meteor=meteor,
+    )
+    return evaluation, drafts
+
+
+def scored_references(studies: list[Study], data: DataConfig, vocabulary: Vocabulary) -> dict[str, str]:
+    """The references of `studies` as the protocol of `data` scores them, by study id."""
+    protocol = get_protocol(data.protocol)
+    return {
+        study.id: protocol.reference(
+            report_of(study, data.section),
+            cleaning=data.cleaning,
+            vocabulary=vocabulary,
+            maximum_length=data.maximum_length,
+        )
+        for study in studies
+    }
+
+
+def write_drafts(drafts: list[DraftReport], path: Path) -> None:
+    """Write drafts as JSON Lines with id, text and log-probability."""
+    lines = [{"id": draft.id, "text": draft.text, "logprob": round(draft.logprob, 4)} for draft in drafts]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def _training_store(run: RunDirectory, store: PreparedStore) -> PreparedStore:
+    """The store that the run was trained on, where the baselines learn too; `store` if it is gone."""
+    path = Path(run.read_facts().get("store") or store.path)
+    return PreparedStore(path) if path.is_dir() and path != store.path else store
+
+
+def _baselines(
+    store: PreparedStore, studies: list[Study], data: DataConfig, vocabulary: Vocabulary
+) -> dict[str, dict[str, str]]:
+    """What needs no model: the best constant report, and the report of the most similar image.
+
+    A store without training or validation reports gives no baselines.
+    """
+    if not all(any(study.sections for study in store.studies(split)) for split in ("train", "val")):
+        return {}
+    protocol = get_protocol(data.protocol)
+    train = studies_with_report(store.studies("train"), data.section, "train")
+    validation = studies_with_report(store.studies("val"), data.section, "val")
+    constant = best_constant_report(
+        [protocol.hypothesis(report_of(study, data.section), cleaning=data.cleaning) for study in train],
+        list(scored_references(validation, data, vocabulary).values()),
+    )
+    return {
+        "constant report": {study.id: constant.text for study in studies},
+        "nearest neighbour": nearest_neighbour_reports(train, studies, data.section),
+    }
+
+
+def write_model_card(run: RunDirectory) -> None:
+    """Write what the run is, what it scored, and what it must not be used for."""
+    facts, config = run.read_facts(), run.load_config()
+    entry = get_system(config.system_name)
+    scores = "The test split had no reports to score."
+    if run.metrics.is_file():
+        metrics = json.loads(run.metrics.read_text())
+        names = list(next(iter(metrics["scores"].values())))
+        rows = [
+            f"| {row} | " + " | ".join(f"{values[name]['value']:.3f}" for name in names) + " |"
+            for row, values in metrics["scores"].items()
+        ]
+        header = f"| | {' | '.join(names)} |\n|---|{'---|' * len(names)}"
+        rules = ", ".join(f"{name} {value}" for name, value in metrics["provenance"].items())
+        scores = "\n".join([header, *rows, "", f"Scored under: {rules}."])
+    run.model_card.write_text(
+        f"""# {config.system_name}, recipe {config.recipe}
+
+{entry.title}. {entry.published}.
+
+**Intended use:** {NOTICE}. Drafts may omit findings and state findings that are not there.
+
+- Trained on `{facts["store_source"]}` (content hash {facts["store_content_hash"][:12]}), train split only.
+- Weights chosen on the validation split: {facts.get("best", "imported")}.
+- RadScribe {facts["radscribe"]}, torch {facts["torch"]}; began {facts["began"]}.
+
+## Scores on the test split
+
+{scores}
+""",
+        encoding="utf-8",
+    )

@@ -1,0 +1,244 @@
+"""From a recipe to a trained run directory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from radscribe import __version__
+from radscribe.errors import RadScribeError
+from radscribe.studies.store import PreparedStore
+from radscribe.systems.registry import get_system
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.config import RunConfig, to_yaml
+from radscribe.training.data import (
+    TrainingBatches,
+    TrainingSet,
+    evaluation_batches,
+    report_of,
+    studies_with_report,
+)
+from radscribe.training.module import TrainingModule
+from radscribe.training.run_directory import RunDirectory, save_weights
+from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
+
+
+def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress: bool = True) -> RunDirectory:
+    """Train a system by its configuration, choose its weights on validation, and score the test split once.
+
+    Args:
+        config: complete configuration; `config.store` names the prepared store.
+        out: the run directory.
+        resume: go on from the run's last checkpoint, exactly as if it had not been interrupted.
+        progress: show progress bars.
+
+    Raises:
+        RadScribeError: the run exists or does not, the store lacks a split, the loss is not finite, ...
+    """
+    run = RunDirectory(out)
+    _check_start(run, config, resume)
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    store = PreparedStore(config.store)
+    train_studies = studies_with_report(store.studies("train"), config.data.section, "train")
+    validation_studies = studies_with_report(store.studies("val"), config.data.section, "val")
+
+    seed_everything(config.training.seed, verbose=False)
+    if resume:
+        vocabulary = Vocabulary.load(run.vocabulary)
+        _check_same_store(run, store)
+    else:
+        reports = [report_of(study, config.data.section) for study in train_studies]
+        vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
+        run.create(config, vocabulary, _facts(config, store))
+    system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
+
+    training = config.training
+    training_set = TrainingSet.of(train_studies, system, config.data, training.seed)
+    batches = TrainingBatches(training_set, training.batch_size, training.workers)
+    references = scored_references(validation_studies, config.data, vocabulary)
+    module = TrainingModule(system, config, batches, references)
+    log_every = min(50, len(batches))
+    trainer = Trainer(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[training.device],
+        devices=1,
+        precision=training.precision,
+        max_epochs=training.epochs,
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=training.clip_value or training.clip_norm or None,
+        gradient_clip_algorithm="value" if training.clip_value else "norm",
+        check_val_every_n_epoch=training.validate_every,
+        num_sanity_val_steps=0,
+        log_every_n_steps=log_every,
+        callbacks=[
+            _RunKeeper(run, module, log_every),
+            EarlyStopping(
+                f"val/{training.select_by}", mode="max", patience=training.patience, check_finite=False
+            ),
+            *([TQDMProgressBar(leave=False)] if progress else []),
+        ],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        logger=TensorBoardLogger(run.path, name="", version="tensorboard"),
+    )
+    with warnings.catch_warnings():
+        # Advice of Lightning that does not fit: the loaders are small, and the position is kept by ours.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+        for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        trainer.fit(
+            module,
+            train_dataloaders=batches,
+            val_dataloaders=evaluation_batches(
+                validation_studies, config.data, training.batch_size, training.workers
+            ),
+            ckpt_path=run.checkpoint if resume else None,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise RadScribeError(f"training was interrupted at step {trainer.global_step}", "Go on with --resume")
+    run.update_facts(finished=True, steps=trainer.global_step, epochs_trained=trainer.current_epoch)
+    _score_test_split(run, store, progress)
+    write_model_card(run)
+    return run
+
+
+def _check_start(run: RunDirectory, config: RunConfig, resume: bool) -> None:
+    if not config.store:
+        raise RadScribeError(
+            f"recipe {config.recipe} needs a prepared store",
+            "Make one with radscribe prepare SOURCE --out STORE, and pass --store STORE",
+        )
+    exists = run.config.is_file()
+    if resume and not exists:
+        raise RadScribeError(f"there is no run to resume in '{run.path}'", "Leave out --resume to begin it")
+    if resume:
+        kept = run.load_config()
+        if to_yaml(kept) != to_yaml(config):
+            raise RadScribeError(
+                f"the run in '{run.path}' was begun with another configuration",
+                f"Resume it with the values in {run.config}, or begin anew with another --out",
+            )
+        if not run.checkpoint.is_file():
+            raise RadScribeError(
+                f"the run in '{run.path}' has no checkpoint yet", "Remove the directory and begin it again"
+            )
+    elif exists:
+        raise RadScribeError(
+            f"there is a run in '{run.path}' already", "Go on with it by --resume, or choose another --out"
+        )
+
+
+def _check_same_store(run: RunDirectory, store: PreparedStore) -> None:
+    before, now = run.read_facts()["store_content_hash"], store.manifest["content_hash"]
+    if before != now:
+        raise RadScribeError(
+            f"the store '{store.path}' has changed since the run began", f"Its hash was {before}, it is {now}"
+        )
+
+
+def _facts(config: RunConfig, store: PreparedStore) -> dict[str, Any]:
+    return {
+        "radscribe": __version__,
+        "recipe": config.recipe,
+        "system": config.system_name,
+        "store": str(store.path),
+        "store_source": store.manifest["source"],
+        "store_content_hash": store.manifest["content_hash"],
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "python": platform.python_version(),
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": False,
+    }
+
+
+def _score_test_split(run: RunDirectory, store: PreparedStore, progress: bool) -> None:
+    if not any(study.sections for study in store.studies("test")):
+        return
+    evaluation, drafts = score_run(run, store, "test", progress=progress)
+    write_drafts(drafts, run.drafts("test"))
+    run.metrics.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
+
+
+class _RunKeeper(Callback):
+    """Writes what a run keeps: the log, the best weights, and the last state, each whole at any moment."""
+
+    def __init__(self, run: RunDirectory, module: TrainingModule, log_every: int):
+        self.run = run
+        self.module = module
+        self.training = module.config.training
+        self.log_every = log_every
+        self.best = -math.inf
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop log lines of steps that a killed run made after its last checkpoint."""
+        if self.run.log.is_file():
+            lines = self.run.log.read_text().splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= trainer.global_step]
+            self.run.log.write_text("".join(f"{line}\n" for line in kept))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        stepped = (batch_idx + 1) % self.training.accumulate == 0
+        if trainer.global_step % self.log_every == 0 and stepped:
+            loss = outputs["loss"].item()
+            self._log(trainer, loss=loss, learning_rate=trainer.optimizers[0].param_groups[-1]["lr"])
+        if (
+            trainer.global_step % self.training.checkpoint_every == 0
+            and stepped
+            and not trainer.is_last_batch
+        ):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        scores = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        self._log(trainer, validation=scores)
+        score = scores[self.training.select_by]
+        if score > self.best:
+            self.best = score
+            save_weights(self.module.system, self.run.weights)
+            self.run.update_facts(best={self.training.select_by: score, "epoch": trainer.current_epoch})
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        partial = self.run.checkpoint.with_suffix(".tmp")
+        trainer.save_checkpoint(partial)
+        os.replace(partial, self.run.checkpoint)
+
+    def _log(self, trainer: Trainer, **values: Any) -> None:
+        line = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}
+        with self.run.log.open("a") as log:
+            log.write(json.dumps(line) + "\n")

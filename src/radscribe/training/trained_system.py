@@ -1,0 +1,129 @@
+"""The one way in which a trained run drafts reports, for the command line, notebooks and servers alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from radscribe.decoding.search import DecodingConfig
+from radscribe.errors import RadScribeError
+from radscribe.studies.rejection import Rejection
+from radscribe.studies.study import Study, View
+from radscribe.systems.system import System
+from radscribe.training.config import RunConfig
+from radscribe.training.data import evaluation_views
+from radscribe.training.run_directory import RunDirectory
+from radscribe.vision.transforms import stack_views
+
+
+@dataclass(frozen=True, slots=True)
+class DraftReport:
+    """A draft of one study. Research use, not for clinical diagnosis.
+
+    Attributes:
+        id: the study's.
+        text: the draft.
+        logprob: its log-probability.
+        token_logprobs: log-probability of each of its tokens, the end's included where it ended.
+    """
+
+    id: str
+    text: str
+    logprob: float
+    token_logprobs: tuple[float, ...]
+
+
+class TrainedSystem:
+    """A system with trained weights, ready to draft.
+
+    Args:
+        system: in evaluation mode.
+        config: of its run.
+        device: where it runs.
+    """
+
+    def __init__(self, system: System, config: RunConfig, device: torch.device):
+        self.system = system.to(device).eval()
+        self.config = config
+        self.device = device
+
+    def generate(
+        self,
+        studies: Iterable[Study | Path | str],
+        *,
+        batch_size: int = 16,
+        on_rejection: Callable[[Rejection], None] | None = None,
+        **decoding: Any,
+    ) -> Iterator[DraftReport]:
+        """Draft a report for each study, in order.
+
+        Args:
+            studies: studies, or image files, each a study of one view.
+            batch_size: studies decoded side by side.
+            on_rejection: called with each study that has no readable view; without it such a study raises.
+            **decoding: fields of the run's decoding configuration to change, such as `beams=5`.
+
+        Raises:
+            RadScribeError: a study without a readable view (see `on_rejection`), or a wrong decoding field.
+        """
+        fields = [field.name for field in dataclasses.fields(DecodingConfig)]
+        unknown = sorted(decoding.keys() - set(fields))
+        if unknown:
+            raise RadScribeError(f"no decoding field '{unknown[0]}'", f"Fields: {', '.join(fields)}")
+        try:
+            changed = dataclasses.replace(self.config.decoding, **decoding)
+        except ValueError as error:
+            raise RadScribeError(str(error)) from error
+        readable = self._read(map(_as_study, studies), on_rejection)
+        while batch := list(islice(readable, batch_size)):
+            views, mask = stack_views([views for _, views in batch])
+            draft = self.system.generate(views.to(self.device), mask.to(self.device), changed)
+            lengths = [min(len(row), sum(token != 0 for token in row) + 1) for row in draft.tokens.tolist()]
+            for row, (study, _) in enumerate(batch):
+                logprobs = draft.token_logprobs[row, : lengths[row]].tolist()
+                yield DraftReport(study.id, draft.texts[row], draft.logprob[row].item(), tuple(logprobs))
+
+    def _read(
+        self, studies: Iterable[Study], on_rejection: Callable[[Rejection], None] | None
+    ) -> Iterator[tuple[Study, list[torch.Tensor]]]:
+        for study in studies:
+            try:
+                views = evaluation_views(study, self.config.data)
+                if not views:
+                    raise RadScribeError(f"study '{study.id}' has no view")
+            except RadScribeError as error:
+                if on_rejection is None:
+                    raise
+                source = ", ".join(view.name for view in study.views)
+                on_rejection(Rejection(study.id, source, str(error)))
+                continue
+            yield study, views
+
+
+def load(run: Path | str, device: str = "auto") -> TrainedSystem:
+    """Load a run directory; it needs nothing else.
+
+    Args:
+        run: what `radscribe train` or `radscribe interop import` wrote.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        RadScribeError: this is no run directory, or a part of it is missing or does not fit.
+    """
+    directory = RunDirectory(run)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return TrainedSystem(directory.load_system(), directory.load_config(), torch.device(device))
+
+
+def _as_study(study: Study | Path | str) -> Study:
+    if isinstance(study, Study):
+        return study
+    path = Path(study)
+    return Study(id=path.stem, patient_id=path.stem, views=(View(path),))
