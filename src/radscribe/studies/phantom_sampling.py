@@ -1,0 +1,486 @@
+"""What a phantom study contains, and how often: anatomy, acquisition and findings, drawn from seeds.
+
+A study's findings come from a clinical scenario (heart failure, infection, trauma, ...), so that they go
+together as they do in patients: effusion with edema, pneumothorax with fracture, catheters with atelectasis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+
+from radscribe.errors import RadScribeError, unknown_name
+from radscribe.studies.study import OBSERVATIONS
+
+Side = Literal["right", "left", "bilateral", "midline"]
+Zone = Literal["upper", "middle", "lower"]
+Severity = Literal["mild", "moderate", "severe"]
+FindingState = Literal["present", "uncertain"]
+
+SIDES: tuple[Side, ...] = get_args(Side)
+ZONES: tuple[Zone, ...] = get_args(Zone)
+
+#: Every observation that can be drawn: all but No Finding, which is the absence of the others.
+DRAWN_OBSERVATIONS = OBSERVATIONS[1:]
+
+#: What an observation can be, where it has several appearances, with the share of each.
+KINDS: Mapping[str, Mapping[str, float]] = {
+    "Pleural Other": {"thickening": 0.6, "plaque": 0.4},
+    "Support Devices": {
+        "central venous catheter": 0.32,
+        "pacemaker": 0.24,
+        "endotracheal tube": 0.16,
+        "sternotomy wires": 0.16,
+        "chest tube": 0.12,
+    },
+}
+
+#: The part of the scale of `Finding.size` from which each severity is drawn; gaps keep the words learnable.
+SEVERITY_SIZES: Mapping[Severity, tuple[float, float]] = {
+    "mild": (0.10, 0.30),
+    "moderate": (0.42, 0.60),
+    "severe": (0.74, 1.00),
+}
+_SEVERITY_SHARES: Mapping[Severity, float] = {"mild": 0.4, "moderate": 0.37, "severe": 0.23}
+
+_SIDE_SHARES: Mapping[str, Mapping[Side, float]] = {
+    "Enlarged Cardiomediastinum": {"midline": 1.0},
+    "Cardiomegaly": {"midline": 1.0},
+    "Edema": {"bilateral": 1.0},
+    "Lung Opacity": {"right": 0.42, "left": 0.36, "bilateral": 0.22},
+    "Lung Lesion": {"right": 0.55, "left": 0.45},
+    "Consolidation": {"right": 0.5, "left": 0.38, "bilateral": 0.12},
+    "Pneumonia": {"right": 0.5, "left": 0.38, "bilateral": 0.12},
+    "Atelectasis": {"right": 0.32, "left": 0.36, "bilateral": 0.32},
+    "Pneumothorax": {"right": 0.52, "left": 0.48},
+    "Pleural Effusion": {"right": 0.33, "left": 0.31, "bilateral": 0.36},
+    "Pleural Other": {"right": 0.45, "left": 0.40, "bilateral": 0.15},
+    "Fracture": {"right": 0.5, "left": 0.5},
+}
+_DEVICE_SIDE_SHARES: Mapping[str, Mapping[Side, float]] = {
+    "central venous catheter": {"right": 0.75, "left": 0.25},
+    "pacemaker": {"left": 0.85, "right": 0.15},
+    "endotracheal tube": {"midline": 1.0},
+    "sternotomy wires": {"midline": 1.0},
+    "chest tube": {"right": 0.5, "left": 0.5},
+}
+
+_ZONE_SHARES: Mapping[str, Mapping[Zone, float]] = {
+    "Lung Opacity": {"lower": 0.5, "middle": 0.28, "upper": 0.22},
+    "Lung Lesion": {"upper": 0.42, "middle": 0.33, "lower": 0.25},
+    "Consolidation": {"lower": 0.52, "middle": 0.22, "upper": 0.26},
+    "Pneumonia": {"lower": 0.55, "middle": 0.22, "upper": 0.23},
+    "Atelectasis": {"lower": 1.0},
+    "Fracture": {"upper": 0.25, "middle": 0.45, "lower": 0.3},
+}
+
+_UNCERTAIN_SHARES: Mapping[str, float] = {
+    "Enlarged Cardiomediastinum": 0.2,
+    "Cardiomegaly": 0.1,
+    "Lung Opacity": 0.12,
+    "Lung Lesion": 0.2,
+    "Edema": 0.15,
+    "Consolidation": 0.12,
+    "Pneumonia": 0.45,
+    "Atelectasis": 0.2,
+    "Pneumothorax": 0.1,
+    "Pleural Effusion": 0.12,
+    "Pleural Other": 0.2,
+    "Fracture": 0.15,
+    "Support Devices": 0.0,
+}
+
+# Share of each scenario, then the probability of each finding in it. The first named is the scenario's
+# lead: where nothing else was drawn, it is.
+_SCENARIOS: tuple[tuple[float, Mapping[str, float]], ...] = (
+    (0.235, {}),
+    (0.20, {"Cardiomegaly": 0.8, "Edema": 0.65, "Pleural Effusion": 0.65, "Support Devices": 0.2}),
+    (0.19, {"Pneumonia": 0.45, "Consolidation": 0.5, "Lung Opacity": 0.35, "Pleural Effusion": 0.3}),
+    (0.09, {"Lung Lesion": 0.85, "Enlarged Cardiomediastinum": 0.4, "Pleural Effusion": 0.25}),
+    (0.11, {"Fracture": 0.62, "Pneumothorax": 0.55, "Lung Opacity": 0.3, "Enlarged Cardiomediastinum": 0.15}),
+    (0.07, {"Pleural Other": 0.85, "Atelectasis": 0.3, "Lung Opacity": 0.25}),
+    (0.105, {"Support Devices": 0.75, "Atelectasis": 0.65, "Pleural Effusion": 0.4, "Pneumothorax": 0.2}),
+)  # fmt: skip
+_INCIDENTAL: Mapping[str, float] = {
+    "Cardiomegaly": 0.10,
+    "Atelectasis": 0.12,
+    "Lung Opacity": 0.07,
+    "Enlarged Cardiomediastinum": 0.04,
+    "Pneumothorax": 0.025,
+    "Lung Lesion": 0.03,
+    "Pleural Other": 0.02,
+}
+_INCIDENTAL_DEVICES = 0.07
+_MOST_FINDINGS = 4
+
+# Their appearances cannot be told apart when they lie over each other, so a study has one of them.
+_AIRSPACE = ("Pneumonia", "Consolidation", "Lung Opacity")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding as it is drawn and described.
+
+    Attributes:
+        observation: CheXpert name; any but No Finding.
+        state: an `uncertain` finding is drawn fainter and described with a hedge.
+        side: the patient's side, not the image's.
+        size: extent and density on a scale from 0 to 1; `severity` is the word for it.
+        zone: third of the lung; None where the observation has its own place.
+        kind: which appearance, for observations that have several (`KINDS`); else empty.
+        lateral_position: 0 beside the mediastinum, 1 at the chest wall.
+        height: 0 at the top of the zone, 1 at its bottom.
+        depth: 0 anterior, 1 posterior.
+        shape_seed: of the finding's outline and texture.
+    """
+
+    observation: str
+    state: FindingState
+    side: Side
+    size: float
+    zone: Zone | None = None
+    kind: str = ""
+    lateral_position: float = 0.5
+    height: float = 0.5
+    depth: float = 0.5
+    shape_seed: int = 0
+
+    @property
+    def severity(self) -> Severity:
+        """`mild`, `moderate` or `severe`, from the size."""
+        return "mild" if self.size < 0.36 else "moderate" if self.size < 0.67 else "severe"
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides it is drawn on: both for `bilateral`."""
+        return ("right", "left") if self.side == "bilateral" else (self.side,)
+
+    @property
+    def implied(self) -> dict[str, FindingState]:
+        """State of each observation that this finding shows.
+
+        Pneumonia is read from an opacity: where it is sure the report calls that a consolidation, where it
+        is not, an opacity.
+        """
+        implied: dict[str, FindingState] = {self.observation: self.state}
+        if self.observation == "Pneumonia":
+            implied["Consolidation" if self.state == "present" else "Lung Opacity"] = "present"
+        return implied
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """A patient's body; lengths in half image widths, the same in both views.
+
+    Attributes:
+        habitus: 0 slender to 1 large.
+        thorax_width: half the inner width of the chest in the frontal view.
+        chest_depth: scale of the chest's depth in the lateral view.
+        apex: height of the lung apices (negative is up).
+        dome: height of the right hemidiaphragm in full inspiration.
+        dome_step: by how much the left hemidiaphragm is lower.
+        heart_ratio: cardiothoracic ratio.
+        heart_tilt: radians.
+        aortic_knob: size of the aortic arch's bulge.
+        mediastinum: half width of the upper mediastinum.
+        rib_spacing: distance of neighbouring ribs.
+        rib_phase: where the first rib starts, in spacings.
+        rib_slope: fall of the ribs from spine to chest wall.
+        bone_density: contrast of the bones.
+        clavicle: height of the clavicles.
+        spine_curve: scoliosis.
+        kyphosis: curve of the spine in the lateral view.
+        gastric_bubble: size of the air under the left hemidiaphragm.
+        vessel_seed: of the pulmonary vessels.
+    """
+
+    habitus: float
+    thorax_width: float
+    chest_depth: float
+    apex: float
+    dome: float
+    dome_step: float
+    heart_ratio: float
+    heart_tilt: float
+    aortic_knob: float
+    mediastinum: float
+    rib_spacing: float
+    rib_phase: float
+    rib_slope: float
+    bone_density: float
+    clavicle: float
+    spine_curve: float
+    kyphosis: float
+    gastric_bubble: float
+    vessel_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """How a study was taken.
+
+    Attributes:
+        rotation: radians in the image plane.
+        shift_x: half image widths.
+        shift_y: half image heights.
+        zoom: magnification.
+        inspiration: by how much the diaphragm is higher than in full inspiration.
+        exposure: attenuation that comes out as middle grey.
+        contrast: slope of the tone curve.
+        noise: standard deviation in grey levels.
+        marker: whether the frontal view carries a side marker.
+        noise_seed: of noise and tissue texture.
+    """
+
+    rotation: float
+    shift_x: float
+    shift_y: float
+    zoom: float
+    inspiration: float
+    exposure: float
+    contrast: float
+    noise: float
+    marker: bool
+    noise_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhantomStudy:
+    """Everything that the images and the report of one phantom study follow from.
+
+    Attributes:
+        anatomy: the patient's body.
+        acquisition: how the study was taken.
+        findings: what is drawn, in the order in which it is drawn.
+        dictation_seed: of the report's wording.
+        lateral: whether the study has a lateral view.
+    """
+
+    anatomy: Anatomy
+    acquisition: Acquisition
+    findings: tuple[Finding, ...]
+    dictation_seed: int
+    lateral: bool = True
+
+
+_ANATOMY_RANGES: Mapping[str, tuple[float, float]] = {
+    "habitus": (0.0, 1.0),
+    "thorax_width": (0.72, 0.82),
+    "chest_depth": (0.92, 1.06),
+    "apex": (-0.84, -0.76),
+    "dome": (0.36, 0.48),
+    "dome_step": (0.03, 0.08),
+    "heart_ratio": (0.40, 0.47),
+    "heart_tilt": (0.35, 0.6),
+    "aortic_knob": (0.03, 0.075),
+    "mediastinum": (0.125, 0.15),
+    "rib_spacing": (0.15, 0.175),
+    "rib_phase": (0.0, 1.0),
+    "rib_slope": (0.22, 0.36),
+    "bone_density": (0.13, 0.21),
+    "clavicle": (-0.74, -0.66),
+    "spine_curve": (-0.025, 0.025),
+    "kyphosis": (0.08, 0.2),
+    "gastric_bubble": (0.0, 1.0),
+}
+_ACQUISITION_RANGES: Mapping[str, tuple[float, float]] = {
+    "rotation": (-0.05, 0.05),
+    "shift_x": (-0.03, 0.03),
+    "shift_y": (-0.03, 0.03),
+    "zoom": (0.95, 1.05),
+    "inspiration": (0.0, 0.06),
+    "exposure": (0.54, 0.66),
+    "contrast": (3.6, 4.6),
+    "noise": (1.5, 4.5),
+}
+
+_Name = TypeVar("_Name", bound=str)
+
+
+def _choose(generator: np.random.Generator, shares: Mapping[_Name, float]) -> _Name:
+    names = list(shares)
+    cumulative = np.cumsum(list(shares.values()))
+    return names[int(np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right"))]
+
+
+def _seed_from(generator: np.random.Generator) -> int:
+    return int(generator.integers(2**31))
+
+
+def draw_anatomy(generator: np.random.Generator) -> Anatomy:
+    """Draws a patient's body."""
+    values = {name: float(generator.uniform(*limits)) for name, limits in _ANATOMY_RANGES.items()}
+    return Anatomy(**values, vessel_seed=_seed_from(generator))
+
+
+def draw_acquisition(generator: np.random.Generator) -> Acquisition:
+    """Draws positioning, exposure and noise."""
+    values = {name: float(generator.uniform(*limits)) for name, limits in _ACQUISITION_RANGES.items()}
+    return Acquisition(**values, marker=bool(generator.random() < 0.7), noise_seed=_seed_from(generator))
+
+
+def draw_finding(
+    generator: np.random.Generator,
+    observation: str,
+    state: FindingState = "present",
+    *,
+    side: Side | None = None,
+    zone: Zone | None = None,
+    severity: Severity | None = None,
+    kind: str | None = None,
+) -> Finding:
+    """Draws one finding of an observation; what is not given is drawn with its usual shares.
+
+    Args:
+        generator: source of randomness.
+        observation: CheXpert name; any but No Finding.
+        state: `present` or `uncertain`.
+        side: the patient's side.
+        zone: third of the lung; ignored for observations that have their own place.
+        severity: `mild`, `moderate` or `severe`; an uncertain finding is always mild.
+        kind: one of `KINDS[observation]`.
+
+    Raises:
+        RadScribeError: for an observation or kind that cannot be drawn.
+    """
+    if observation == OBSERVATIONS[0]:
+        raise RadScribeError(
+            "'No Finding' cannot be drawn: it is the absence of all others",
+            "Leave the list of findings empty",
+        )
+    if observation not in DRAWN_OBSERVATIONS:
+        raise unknown_name("observation", observation, DRAWN_OBSERVATIONS)
+    kinds = KINDS.get(observation, {})
+    if kind and kind not in kinds:
+        raise unknown_name(f"kind of {observation}", kind, kinds)
+    drawn_kind = kind or (_choose(generator, kinds) if kinds else "")
+    drawn_side = _choose(generator, _SIDE_SHARES.get(observation) or _DEVICE_SIDE_SHARES[drawn_kind])
+    zones = _ZONE_SHARES.get(observation)
+    drawn_zone = _choose(generator, zones) if zones else None
+    drawn_severity = _choose(generator, _SEVERITY_SHARES)
+    if state == "uncertain":
+        severity = "mild"
+    return Finding(
+        observation=observation,
+        state=state,
+        side=side or drawn_side,
+        size=float(generator.uniform(*SEVERITY_SIZES[severity or drawn_severity])),
+        zone=(zone or drawn_zone) if zones else None,
+        kind=drawn_kind,
+        lateral_position=float(generator.random()),
+        height=float(generator.random()),
+        depth=float(generator.random()),
+        shape_seed=_seed_from(generator),
+    )
+
+
+def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Puts findings in drawing order and moves those that an effusion would hide to a zone above it.
+
+    Large changes come first and bones and devices last, so that each finding changes what is really seen.
+    """
+    arranged = sorted(findings, key=lambda finding: _DRAWING_ORDER.index(finding.observation))
+    flooded = {
+        side
+        for finding in arranged
+        if finding.observation == "Pleural Effusion" and finding.size >= SEVERITY_SIZES["moderate"][0]
+        for side in finding.sides
+    }
+    movable = ("Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia", "Fracture")
+    return tuple(
+        replace(finding, zone="upper")
+        if finding.observation in movable and finding.zone != "upper" and flooded.intersection(finding.sides)
+        else finding
+        for finding in arranged
+    )
+
+
+_DRAWING_ORDER = (
+    "Cardiomegaly",
+    "Enlarged Cardiomediastinum",
+    "Pneumothorax",
+    "Edema",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Atelectasis",
+    "Lung Opacity",
+    "Consolidation",
+    "Pneumonia",
+    "Lung Lesion",
+    "Fracture",
+    "Support Devices",
+)
+
+
+def draw_findings(generator: np.random.Generator) -> tuple[Finding, ...]:
+    """Draws the findings of one study: none in about a quarter of studies, else one to four and devices."""
+    shares = {str(number): share for number, (share, _) in enumerate(_SCENARIOS)}
+    scenario = _SCENARIOS[int(_choose(generator, shares))][1]
+    names = [name for name, probability in scenario.items() if generator.random() < probability]
+    if scenario:
+        names = names or [next(iter(scenario))]
+        names += [
+            name
+            for name, probability in _INCIDENTAL.items()
+            if name not in names and generator.random() < probability
+        ]
+    airspace = [name for name in names if name in _AIRSPACE]
+    names = [name for name in names if name not in airspace[1:]][:_MOST_FINDINGS]
+    if "Support Devices" not in names and generator.random() < _INCIDENTAL_DEVICES:
+        names.append("Support Devices")
+
+    findings: list[Finding] = []
+    for name in names:
+        state: FindingState = "uncertain" if generator.random() < _UNCERTAIN_SHARES[name] else "present"
+        findings.append(draw_finding(generator, name, state))
+    devices = [finding for finding in findings if finding.observation == "Support Devices"]
+    if devices and generator.random() < 0.25:
+        second = draw_finding(generator, "Support Devices")
+        if second.kind != devices[0].kind:
+            findings.append(second)
+    return arrange(_placed_together(findings))
+
+
+def _placed_together(findings: list[Finding]) -> list[Finding]:
+    """Gives findings that share a cause a common side: tubes drain the side that has something to drain."""
+    by_name = {finding.observation: finding for finding in findings}
+    wet = "Edema" in by_name
+    pneumothorax = by_name.get("Pneumothorax")
+    effusion = by_name.get("Pleural Effusion")
+    drained = pneumothorax or (effusion if effusion and effusion.side != "bilateral" else None)
+    placed = []
+    for finding in findings:
+        if (pneumothorax and finding.observation == "Fracture") or (drained and finding.kind == "chest tube"):
+            finding = replace(finding, side=(pneumothorax or drained or finding).side)
+        elif finding.observation == "Pleural Effusion" and wet and finding.lateral_position < 0.6:
+            finding = replace(finding, side="bilateral")
+        placed.append(finding)
+    return placed
+
+
+def sample_study(seed: int, index: int) -> PhantomStudy:
+    """Draws study `index` of the phantom with this seed; the same whatever else is drawn, and where.
+
+    Args:
+        seed: of the phantom.
+        index: of the study, from 0.
+    """
+    generator = np.random.default_rng([seed, 1, index])
+    body = np.random.default_rng([seed, 0, patient_number(seed, index)])
+    return PhantomStudy(
+        anatomy=draw_anatomy(body),
+        acquisition=draw_acquisition(generator),
+        findings=draw_findings(generator),
+        dictation_seed=_seed_from(generator),
+        lateral=bool(generator.random() >= 0.1),
+    )
+
+
+def patient_number(seed: int, index: int) -> int:
+    """Number of the patient of study `index`: the odd study of a pair is in a fifth of pairs a follow-up."""
+    pair = index // 2
+    follow_up = index % 2 == 1 and np.random.default_rng([seed, 2, pair]).random() < 0.2
+    return 2 * pair if follow_up else index
