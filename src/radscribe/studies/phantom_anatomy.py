@@ -122,7 +122,6 @@ class Scene:
         air: what the lungs' air takes from it.
         vessels: fraction of the air that vessels and texture take back.
         added: what findings add.
-        lungs: the aerated lung of each side, from 0 to 1 (in the lateral view each side's half of the whole).
     """
 
     frame: Frame
@@ -130,7 +129,6 @@ class Scene:
     air: np.ndarray
     vessels: np.ndarray
     added: np.ndarray
-    lungs: dict[Side, np.ndarray]
 
     def attenuation(self) -> np.ndarray:
         """What the beam met, float32 [height, width]."""
@@ -276,7 +274,6 @@ class FrontalAnatomy:
             air=air,
             vessels=vessels,
             added=np.zeros_like(air),
-            lungs={"right": aerated * self.on_right, "left": aerated * ~self.on_right},
         )
 
     def _soft_tissue(self, study: PhantomStudy, above_diaphragm: np.ndarray) -> np.ndarray:
@@ -409,10 +406,9 @@ class LateralAnatomy:
         cavity = ramp(x - self.front, 0.04) * ramp(self.back - x) * ramp(y - top, 0.05)
         cavity *= 1 - self.heart_opacity * self.heart()
         cavity *= 1 - self.upper_mediastinum()
-        lungs: dict[Side, np.ndarray] = {
-            side: 0.5 * cavity * ramp(height - y) for side, height in self._diaphragms().items()
-        }
-        aerated = lungs["right"] + lungs["left"]
+        # Each side's dome hides half of the air that both lungs have together.
+        above_diaphragm = sum(0.5 * ramp(self.diaphragm_height(x, side) - y) for side in self.domes)
+        aerated = cavity * above_diaphragm
 
         shoulders = 0.32 * gaussian(y + 1.0, 0.28)
         # Behind the heart there is the least tissue in the way.
@@ -429,8 +425,7 @@ class LateralAnatomy:
         middle = (self.front + self.back) / 2
         thickness = 0.90 + 0.12 * anatomy.habitus - 0.22 * (x - middle) ** 2
         solid = body * (thickness + shoulders + 0.05 * low_noise(study.acquisition.noise_seed + 3, 7))
-        below = sum(0.5 * (1 - ramp(height - y)) for height in self._diaphragms().values())
-        solid += 0.16 * body * below
+        solid += 0.16 * body * (1 - above_diaphragm)
         solid += self._bones()
         trachea = [(-0.02, -0.95), (0.05, -0.55), (0.10, -0.18)]
         solid -= 0.14 * self.frame.draw([(trachea, 0.08)], blur=1.5)
@@ -440,11 +435,7 @@ class LateralAnatomy:
             air=air,
             vessels=vessels,
             added=np.zeros_like(air),
-            lungs=lungs,
         )
-
-    def _diaphragms(self) -> dict[Side, np.ndarray]:
-        return {side: self.diaphragm_height(self.x, side) for side in self.domes}
 
     def rib_bands(self) -> np.ndarray:
         """Attenuation of the ribs, which fall from back to front."""
