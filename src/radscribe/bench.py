@@ -16,8 +16,12 @@ from typing import Any, Literal
 import torch
 
 from radscribe.decoding.search import DecodingConfig
-from radscribe.systems.registry import paper_size_system
+from radscribe.recipes import get_recipe
+from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
+from radscribe.text.cleaning import UNKNOWN_TOKEN
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.optimizer import create_optimizer
 
 #: Entries of the IU X-Ray vocabulary, which the papers' sizes go with.
 IU_XRAY_WORDS = 760
@@ -33,6 +37,7 @@ def bench(
     length: int,
     threads: int,
     repeats: int,
+    paper_size: bool,
 ) -> dict[str, Any]:
     """Measure a system of the paper's size, with random weights, on random views.
 
@@ -45,6 +50,7 @@ def bench(
         length: tokens of each report.
         threads: CPU threads.
         repeats: measured runs after one warm-up; the median counts.
+        paper_size: the sizes of the recipe for IU X-Ray; otherwise those of the phantom's.
 
     Returns:
         Seconds, their ratio to the backbone's own pass, and peak memory in GB, ready for JSON.
@@ -52,9 +58,14 @@ def bench(
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, optimizer = paper_size_system(system, words=IU_XRAY_WORDS, maximum_length=length)
-    model.to(device)
-    images = torch.randint(0, 256, (batch, views, 224, 224), dtype=torch.uint8, device=device)
+    config = get_recipe(f"{system}/{'iu-xray' if paper_size else 'phantom'}").build()
+    config.system.backbone.weights = "none"
+    words = [f"word{number:04}" for number in range(IU_XRAY_WORDS - 1)]
+    vocabulary = Vocabulary((UNKNOWN_TOKEN, *words), cleaning="none", minimum_count=1)
+    model = get_system(system).build(config.system, vocabulary, length).to(device)
+    optimizer = create_optimizer(model, config.training)
+    side = config.data.transform.crop
+    images = torch.randint(0, 256, (batch, views, side, side), dtype=torch.uint8, device=device)
     mask = torch.ones(batch, views, dtype=torch.bool, device=device)
     tokens = torch.randint(1, IU_XRAY_WORDS, (batch, length), device=device)
     tokens[:, 0] = 0
@@ -82,10 +93,14 @@ def bench(
             model.zero_grad()
             model.backbone(images, mask).tokens.sum().backward()
 
-    # The whole first: the process's peak memory is then the system's own.
-    whole_seconds = _median_seconds(whole, repeats, device)
+    # In turn, so that a busy moment of the machine hits both alike. The peak is the whole's: it holds
+    # everything that the backbone's own pass holds.
+    seconds: dict[Callable[[], None], list[float]] = {whole: [], backbone_only: []}
+    for _ in range(repeats + 1):
+        for run, taken in seconds.items():
+            taken.append(_seconds(run, device))
+    whole_seconds, backbone_seconds = (statistics.median(taken[1:]) for taken in seconds.values())
     peak_gb = _peak_memory_gb(device)
-    backbone_seconds = _median_seconds(backbone_only, repeats, device)
     return {
         "task": task,
         "system": system,
@@ -104,15 +119,12 @@ def bench(
     }
 
 
-def _median_seconds(run: Callable[[], None], repeats: int, device: torch.device) -> float:
-    seconds = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:])
+def _seconds(run: Callable[[], None], device: torch.device) -> float:
+    began = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
 
 
 def _peak_memory_gb(device: torch.device) -> float:

@@ -5,17 +5,22 @@ Nothing heavy is imported before a command runs.
 
 from __future__ import annotations
 
-import json
+import argparse
+import inspect
 import sys
-import warnings
+from collections.abc import Callable, Iterator
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+from jsonargparse import ActionYesNo, ArgumentParser
+
+from radscribe import __version__
 from radscribe.errors import RadScribeError
 
 if TYPE_CHECKING:
     from radscribe.studies.rejection import Rejection
-    from radscribe.training.config import RunConfig
+    from radscribe.studies.study import Study
 
 EPILOG = "Research use, not for clinical diagnosis. Errors say what to type next; documentation in docs/."
 
@@ -106,7 +111,7 @@ def generate(
     studies = list(_studies(source, split, rejections))
     drafts = trained.generate(studies, batch_size=batch, on_rejection=rejections.append, **(decoding or {}))
     lines = (
-        json.dumps({"id": draft.id, "text": draft.text, "logprob": round(draft.logprob, 4)}) for draft in drafts
+        dumps({"id": draft.id, "text": draft.text, "logprob": round(draft.logprob, 4)}) for draft in drafts
     )
     progress = tqdm(lines, total=len(studies), desc="drafting", unit="study", disable=out is None)
     written = 0
@@ -123,6 +128,28 @@ def generate(
         print(f"{written} drafts in {out}, {len(rejections)} rejected", file=sys.stderr)
 
 
+def _studies(source: list[str], split: str, rejections: list[Rejection]) -> Iterator[Study]:
+    """The studies of a store, a folder or table, or of single image files."""
+    from radscribe.studies.readers import open_source
+    from radscribe.studies.rejection import Rejection
+    from radscribe.studies.store import MANIFEST, PreparedStore
+    from radscribe.studies.study import Study, View
+
+    for each in map(Path, source):
+        if (each / MANIFEST).is_file():
+            yield from PreparedStore(each).studies(split)
+        elif each.is_file() and each.suffix.lower() not in {".csv", ".tsv", ".jsonl", ".json"}:
+            yield Study(id=each.stem, patient_id=each.stem, views=(View(each),))
+        elif each.exists():
+            for record in open_source(each):
+                if isinstance(record, Rejection):
+                    rejections.append(record)
+                else:
+                    yield record
+        else:
+            rejections.append(Rejection(each.stem, str(each), f"no such file or folder: {each}"))
+
+
 def evaluate(
     run: Path | None = None,
     *,
@@ -137,7 +164,7 @@ def evaluate(
     resamples: int = 1000,
     meteor: bool = True,
     drafts: Path | None = None,
-    as_json: bool = False,
+    json: bool = False,
 ) -> None:
     """Score drafts: of a run on a split of a store, or of any system from two files.
 
@@ -157,7 +184,7 @@ def evaluate(
         resamples: bootstrap resamples behind the intervals.
         meteor: also run METEOR, which starts Java for some ten seconds.
         drafts: also write the run's drafts to this file.
-        as_json: print JSON instead of tables (--json for short).
+        json: print JSON instead of tables.
     """
     from radscribe.evaluation.evaluate import evaluate_texts, read_texts
 
@@ -198,7 +225,7 @@ def evaluate(
             resamples=resamples,
             meteor=meteor,
         )
-    print(json.dumps(evaluation.to_json(), indent=2) if as_json else evaluation)
+    print(dumps(evaluation.to_json(), indent=2) if json else evaluation)
 
 
 def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test", studies: int = 12) -> None:
@@ -217,33 +244,33 @@ def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test"
     print(f"look at it: {out.resolve().as_uri()}")
 
 
-def systems(*, as_json: bool = False) -> None:
+def systems(*, json: bool = False) -> None:
     """List the published systems that can be trained.
 
     Args:
-        as_json: print JSON (--json for short).
+        json: print JSON.
     """
     from dataclasses import asdict
 
     from radscribe.systems.registry import SYSTEMS
 
-    if as_json:
+    if json:
         hidden = {"module", "class_name"}
         rows = [{k: v for k, v in asdict(each).items() if k not in hidden} for each in SYSTEMS.values()]
-        print(json.dumps(rows, indent=2))
+        print(dumps(rows, indent=2))
         return
     for each in SYSTEMS.values():
         print(f"{each.name}\n  {each.title}. {each.published}.\n  {each.summary}")
         print(f"  variants: {', '.join(each.variants)}; docs/{each.docs}")
 
 
-def recipes(name: str = "", *, print_config: bool = False, as_json: bool = False) -> None:
+def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -> None:
     """List the recipes, or show one.
 
     Args:
         name: a recipe; all unless given.
         print_config: print the full configuration.
-        as_json: print JSON (--json for short).
+        json: print JSON.
     """
     from dataclasses import asdict
 
@@ -251,13 +278,13 @@ def recipes(name: str = "", *, print_config: bool = False, as_json: bool = False
     from radscribe.training.config import to_yaml
 
     chosen = [get_recipe(name)] if name else list(RECIPES.values())
-    if as_json:
+    if json:
         rows = [
             {"name": each.name, "summary": each.summary, "docs": each.docs}
             | ({"config": asdict(each.build())} if print_config else {})
             for each in chosen
         ]
-        print(json.dumps(rows, indent=2))
+        print(dumps(rows, indent=2))
         return
     for each in chosen:
         print(f"{each.name}\n  {each.summary}\n  docs/{each.docs}")
@@ -303,75 +330,188 @@ def bench(
         repeats=repeats,
         paper_size=paper_size,
     )
-    print(json.dumps(result, indent=2))
+    print(dumps(result, indent=2))
 
 
-class Interop:
-    """Released checkpoints and golden tensors."""
+def interop_check(golden: Path) -> None:
+    """Build a released architecture from a golden file and compare; exits 1 on a difference.
 
-    def check(self, golden: Path) -> None:
-        """Build a released architecture from a golden file and compare; exits 1 on a difference.
+    Args:
+        golden: a .safetensors file with configuration, weights, inputs and outputs.
+    """
+    from radscribe.interop.golden import check_golden
 
-        Args:
-            golden: a .safetensors file with configuration, weights, inputs and outputs.
-        """
-        from radscribe.interop.golden import check_golden
+    result = check_golden(golden)
+    print(result)
+    if not result.passed:
+        raise SystemExit(1)
 
-        result = check_golden(golden)
-        print(result)
-        if not result.passed:
-            raise SystemExit(1)
 
-    def import_(
-        self,
-        system: str,
-        checkpoint: Path,
-        *,
-        annotation: Path,
-        out: Path,
-        dataset: Literal["iu-xray", "mimic-cxr"] = "iu-xray",
-    ) -> None:
-        """Turn a released checkpoint into a run directory (radscribe interop import).
+def interop_import(
+    system: str,
+    checkpoint: Path,
+    *,
+    annotation: Path,
+    out: Path,
+    dataset: Literal["iu-xray", "mimic-cxr"] = "iu-xray",
+) -> None:
+    """Turn a released checkpoint into a run directory.
 
-        Args:
-            system: which system the checkpoint is of.
-            checkpoint: the released model.pth.
-            annotation: the annotation.json that it was trained with; its vocabulary is made from it.
-            out: the run directory to write.
-            dataset: which dataset's released recipe the checkpoint goes with.
-        """
-        from radscribe.interop.released import import_released
+    Args:
+        system: which system the checkpoint is of.
+        checkpoint: the released model.pth.
+        annotation: the annotation.json that it was trained with; its vocabulary is made from it.
+        out: the run directory to write.
+        dataset: which dataset's released recipe the checkpoint goes with.
+    """
+    from radscribe.interop.checkpoints import import_released
 
-        run = import_released(system, checkpoint, annotation, out, dataset)
-        print(f"run directory: {run.path}")
+    run = import_released(system, checkpoint, annotation, out, dataset)
+    print(f"run directory: {run.path}")
+
+
+def train(
+    recipe: str,
+    *,
+    out: Path | None = None,
+    store: Path | None = None,
+    resume: bool = False,
+    print_config: bool = False,
+    progress: bool = True,
+) -> None:
+    """Train a recipe, choose the weights on validation, and score the test split once.
+
+    Every field of the recipe can be overridden, as in --training.epochs 10 or --system.top_k 64;
+    'radscribe train RECIPE --help' lists them, 'radscribe recipes' lists the recipes.
+
+    Args:
+        recipe: name of a recipe.
+        out: the run directory to write; runs/RECIPE unless given.
+        store: the prepared store to train on.
+        resume: go on with the run in --out, exactly as if it had not been interrupted.
+        print_config: print the full configuration and stop.
+        progress: show progress bars.
+    """
+
+
+COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
+    "prepare": prepare,
+    "train": train,
+    "generate": generate,
+    "evaluate": evaluate,
+    "page": page,
+    "recipes": recipes,
+    "systems": systems,
+    "bench": bench,
+    "interop": {"check": interop_check, "import": interop_import},
+}
+
+
+#: Options whose name may be left out when they stand first.
+FIRST_OPTIONS = {"evaluate": "--run", "recipes": "--name"}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; errors that users can put right are one line on standard error."""
+    """Run the command line. An error that the user can put right is one line on standard error."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) > 1 and arguments[0] in FIRST_OPTIONS and not arguments[1].startswith("-"):
+        arguments = [arguments[0], FIRST_OPTIONS[arguments[0]], *arguments[1:]]
     try:
-        _dispatch(arguments)
+        if arguments[:1] == ["train"] and arguments[1:] and not arguments[1].startswith("-"):
+            _train(arguments[1:])
+        else:
+            command, values = _parse(arguments)
+            command(**values)
     except RadScribeError as error:
-        raise SystemExit(f"radscribe: {error}") from error
+        print(f"radscribe: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stderr.close()
 
 
-def _dispatch(arguments: list[str]) -> None:
-    from jsonargparse import auto_cli
+class _Parser(ArgumentParser):
+    """A parser whose errors are one line, and whose switches need no value."""
 
-    if arguments[:1] == ["train"]:
-        _train(arguments[1:])
+    def add_argument(self, *names: Any, **options: Any) -> Any:
+        if options.get("type") is bool:
+            del options["type"]
+            options["action"] = ActionYesNo(yes_prefix="", no_prefix="no_")
+            if "." in names[0]:  # fields take a value too, as all fields do
+                options["nargs"] = "?"
+        return super().add_argument(*names, **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise RadScribeError(" ".join(message.split()), "See radscribe --help") from ex
+
+
+def _parser(description: str) -> ArgumentParser:
+    return _Parser(description=description, epilog=EPILOG, allow_abbrev=False, print_config=None)
+
+
+def _command_parser(command: Callable[..., None]) -> ArgumentParser:
+    description = inspect.cleandoc(command.__doc__ or "").partition("\nArgs:")[0].strip()
+    parser = _parser(description)
+    parser.add_function_arguments(command, as_group=False, as_positional=True)
+    return parser
+
+
+def _parse(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
+    """The command function that the arguments name, and what to call it with."""
+    parser = _parser("From chest X-ray studies to draft radiology reports.")
+    parser.add_argument("--version", action="version", version=f"radscribe {__version__}")
+    commands = parser.add_subcommands(required=True)
+    for name, command in COMMANDS.items():
+        if callable(command):
+            commands.add_subcommand(name, _command_parser(command), help=_first_line(command))
+            continue
+        group = _parser("Released checkpoints and golden tensors.")
+        commands.add_subcommand(name, group, help=group.description)
+        inner = group.add_subcommands(required=True)
+        for inner_name, inner_command in command.items():
+            inner.add_subcommand(inner_name, _command_parser(inner_command), help=_first_line(inner_command))
+    values = parser.parse_args(arguments)
+    chosen, values = COMMANDS[values.subcommand], values[values.subcommand]
+    if not callable(chosen):
+        chosen, values = chosen[values.subcommand], values[values.subcommand]
+    return chosen, values.as_dict()
+
+
+def _first_line(command: Callable[..., None]) -> str:
+    return (command.__doc__ or "").splitlines()[0]
+
+
+def _train(arguments: list[str]) -> None:
+    """`radscribe train RECIPE`: the options of `train` and one for each field of the recipe."""
+    from radscribe.recipes import get_recipe
+    from radscribe.training.config import add_config_arguments, field_error, from_namespace, to_yaml
+    from radscribe.training.run_directory import RunDirectory
+
+    config = get_recipe(arguments[0]).build()
+    default_out = Path("runs") / config.recipe.replace("/", "-")
+    # A resumed run goes by the configuration that it was begun with.
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--out", type=Path, default=default_out)
+    early.add_argument("--resume", action="store_true")
+    known, _ = early.parse_known_args(arguments)
+    if known.resume:
+        config = RunDirectory(known.out).load_config()
+    parser = _command_parser(train)
+    add_config_arguments(parser, config)
+    try:
+        values = parser.parse_args(arguments)
+        config = from_namespace(config, parser.instantiate_classes(values))
+    except (RadScribeError, ValueError) as error:
+        raise field_error(error.__cause__ or error, config) from error
+    if values.store:
+        config.store = str(values.store)
+    if values.print_config:
+        print(to_yaml(config), end="")
         return
-    commands = {
-        "prepare": prepare,
-        "train": _train_help,
-        "generate": generate,
-        "evaluate": evaluate,
-        "page": page,
-        "systems": systems,
-        "recipes": recipes,
-        "bench": bench,
-        "interop": Interop,
-    }
-    auto_cli(commands, args=arguments)
+    from radscribe.training.train import train as train_system
+
+    run = train_system(config, values.out or default_out, resume=values.resume, progress=values.progress)
+    if run.scores.is_file():
+        print(run.scores.read_text(), end="")
+    print(f"run directory: {run.path}")

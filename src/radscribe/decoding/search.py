@@ -5,7 +5,8 @@ no open hypothesis can still win. Two named scorings:
 
 - `captioning` (default, what the papers used): a hypothesis that ends leaves its slot empty for the next
   step, and the best total log-probability wins.
-- `full`: slots of ended hypotheses are filled with the next best open ones.
+- `full`: slots of ended hypotheses are filled with the next best open ones. That changes the result under a
+  length penalty only: without one, what fills the slot can never overtake what ended there.
 
 Both accept a length penalty, a minimum length and no-repeat n-grams. Token 0 begins, ends and pads.
 """

@@ -7,7 +7,7 @@ and checked to be that; anything else is an error that names it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,15 @@ _R2GEN_CMN_NAMES = [
     (r"^memory_matrix$", "memories.0.matrix"),
     *_TRANSFORMER_NAMES,
 ]
+
+
+#: Sizes that can be read off released R2GenCMN weights, by field of the configuration.
+R2GEN_CMN_SIZES: dict[str, Callable[[Mapping[str, Tensor]], int]] = {
+    "width": lambda weights: weights["logit.weight"].size(1),
+    "feed_forward": lambda weights: weights["model.encoder.layers.0.feed_forward.w_1.weight"].size(0),
+    "layers": lambda weights: sum(name.endswith("src_attn.linears.0.bias") for name in weights),
+    "memory_size": lambda weights: weights["memory_matrix"].size(0),
+}
 
 
 def r2gen_cmn_config(released: Mapping[str, Any]) -> R2GenCMNConfig:
@@ -87,7 +96,7 @@ def resnet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a ResNet that was released as a `Sequential` of torchvision's children to timm's names."""
     renamed = {}
     for name, tensor in released.items():
-        stage, _, rest = name.removeprefix("visual_extractor.model.").partition(".")
+        stage, _, rest = name.removeprefix("model.").partition(".")
         if stage not in _RESNET_STAGES:
             raise RadScribeError(f"unexpected weight '{name}' in the released visual extractor")
         renamed[f"{_RESNET_STAGES[stage]}.{rest}"] = tensor
@@ -118,7 +127,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
 
 def _numpy_scalar_globals() -> list[Any]:
     import numpy as np
-    from numpy._core.multiarray import scalar  # type: ignore[attr-defined]
+    from numpy._core.multiarray import scalar
 
     return [np.dtype, type(np.dtype(np.float64)), (scalar, "numpy.core.multiarray.scalar")]
 

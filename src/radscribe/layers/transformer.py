@@ -200,7 +200,8 @@ class DecoderLayer(nn.Module):
         x = x + self.self_attention.attend(normed, keys[:, :, seen], values[:, :, seen], None)
         # Beams of a study share its visual keys, so they stand as queries side by side.
         beside = self.norms[1](x).view(-1, cache.beams, x.size(-1))
-        attended = self.cross_attention.attend(beside, *cache.cross[layer], cache.memory_mask)
+        visual_keys, visual_values = cache.cross[layer]
+        attended = self.cross_attention.attend(beside, visual_keys, visual_values, cache.memory_mask)
         x = x + attended.reshape_as(x)
         return x + self.feed_forward(self.norms[2](x))
 
@@ -210,7 +211,9 @@ class Decoder(nn.Module):
 
     def __init__(self, layers: int, width: int, hidden: int, heads: int, dropout: float):
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(width, hidden, heads, dropout) for _ in range(layers))
+        self.layers: list[DecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
+            DecoderLayer(width, hidden, heads, dropout) for _ in range(layers)
+        )
         self.norm = UnbiasedLayerNorm(width)
 
     def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, key_mask: Tensor) -> Tensor:

@@ -53,7 +53,13 @@ class Draft:
 
 
 class System(nn.Module):
-    """One published method, end to end. Any number of views per study; masked views change nothing."""
+    """One published method, end to end. Any number of views per study; masked views change nothing.
+
+    Attributes:
+        backbone: called with views and their mask, gives visual tokens.
+    """
+
+    backbone: nn.Module
 
     @abstractmethod
     def encode_report(self, report: str) -> list[int]:

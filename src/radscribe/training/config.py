@@ -21,7 +21,6 @@ from radscribe.errors import RadScribeError
 from radscribe.systems.registry import get_system
 from radscribe.vision.transforms import TransformConfig
 
-
 ProtocolName = Literal["r2gen", "clean_full", "raw"]
 
 
@@ -172,7 +171,7 @@ def from_namespace(config: RunConfig, namespace: Namespace) -> RunConfig:
     return dataclasses.replace(config, **{name: namespace[name] for name in SECTIONS})
 
 
-def field_error(error: Exception, config: RunConfig) -> RadScribeError:
+def field_error(error: BaseException, config: RunConfig) -> RadScribeError:
     """One clear line for what jsonargparse says of a wrong field or value."""
     text = re.sub(r"<class '(\w+)'>|typing\.", r"\1", " ".join(str(error).split()))
     text = text.replace('Parser key "', 'field "')

@@ -13,31 +13,9 @@ from torch import Tensor
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.metrics import text_statistics
 from radscribe.systems.system import Batch, System
-from radscribe.training.config import RunConfig, TrainingConfig
+from radscribe.training.config import RunConfig
 from radscribe.training.data import TrainingBatches
-
-
-def create_optimizer(system: System, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam with the visual extractor and the rest at their own learning rates; frozen parameters left out."""
-    backbone = [parameter for parameter in system.backbone_parameters() if parameter.requires_grad]
-    ours = {id(parameter) for parameter in backbone}
-    rest = [
-        parameter
-        for parameter in system.parameters()
-        if parameter.requires_grad and id(parameter) not in ours
-    ]
-    groups = [
-        {"params": backbone, "lr": config.backbone_learning_rate, "name": "backbone"},
-        {"params": rest, "lr": config.learning_rate, "name": "rest"},
-    ]
-    return torch.optim.Adam(
-        [group for group in groups if group["params"]],
-        betas=config.betas,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-        amsgrad=config.amsgrad,
-        fused=True,
-    )
+from radscribe.training.optimizer import create_optimizer
 
 
 class TrainingModule(LightningModule):

@@ -46,6 +46,7 @@ class RunDirectory:
         self.facts = self.path / "run.json"
         self.log = self.path / "training_log.jsonl"
         self.metrics = self.path / "metrics.json"
+        self.scores = self.path / "metrics.txt"
         self.checkpoint = self.path / "checkpoints" / "last.ckpt"
         self.tensorboard = self.path / "tensorboard"
         self.model_card = self.path / "MODEL_CARD.md"

@@ -53,9 +53,7 @@ def score_run(
         RadScribeError: no study of the split has a report, or a study cannot be read.
     """
     trained = load(run.path)
-    data = dataclasses.replace(
-        trained.config.data, protocol=protocol or trained.config.data.protocol
-    )
+    data = dataclasses.replace(trained.config.data, protocol=protocol or trained.config.data.protocol)
     studies = studies_with_report(store.studies(split), data.section, split)
     drafts = list(
         tqdm(
@@ -136,7 +134,8 @@ def write_model_card(run: RunDirectory) -> None:
     """Write what the run is, what it scored, and what it must not be used for."""
     facts, config = run.read_facts(), run.load_config()
     entry = get_system(config.system_name)
-    scores = "The test split had no reports to score."
+    hashed = f" (content hash {facts['store_content_hash'][:12]})" if "store_content_hash" in facts else ""
+    scores = "The test split was not scored."
     if run.metrics.is_file():
         metrics = json.loads(run.metrics.read_text())
         names = list(next(iter(metrics["scores"].values())))
@@ -154,7 +153,7 @@ def write_model_card(run: RunDirectory) -> None:
 
 **Intended use:** {NOTICE}. Drafts may omit findings and state findings that are not there.
 
-- Trained on `{facts["store_source"]}` (content hash {facts["store_content_hash"][:12]}), train split only.
+- Trained on `{facts["store_source"]}`{hashed}, train split only.
 - Weights chosen on the validation split: {facts.get("best", "imported")}.
 - RadScribe {facts["radscribe"]}, torch {facts["torch"]}; began {facts["began"]}.
 

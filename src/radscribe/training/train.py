@@ -175,6 +175,7 @@ def _score_test_split(run: RunDirectory, store: PreparedStore, progress: bool) -
     evaluation, drafts = score_run(run, store, "test", progress=progress)
     write_drafts(drafts, run.drafts("test"))
     run.metrics.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
+    run.scores.write_text(f"{evaluation}\n")
 
 
 class _RunKeeper(Callback):

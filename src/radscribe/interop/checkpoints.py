@@ -1,0 +1,98 @@
+"""A released checkpoint and the annotation file it was trained with become a run directory."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from radscribe import __version__
+from radscribe.errors import RadScribeError, unknown_name
+from radscribe.interop.released import R2GEN_CMN_SIZES, r2gen_cmn_weights, read_pickle, resnet_weights
+from radscribe.recipes import RECIPES, get_recipe
+from radscribe.systems.registry import get_system
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.run_directory import RunDirectory, load_strictly, save_weights
+from radscribe.training.scoring import write_model_card
+
+
+def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, dataset: str) -> RunDirectory:
+    """Write a run directory from a released checkpoint.
+
+    The sizes are read off the weights; what leaves no trace in them (heads, threads, top-K) is taken from the
+    released code's defaults. The vocabulary is made from the annotation file as the released code makes it.
+
+    Args:
+        system: `r2gen-cmn`.
+        checkpoint: the released `model.pth`.
+        annotation: `annotation.json` in R2Gen's form.
+        out: the run directory, which must not exist.
+        dataset: `iu-xray` or `mimic-cxr`.
+
+    Raises:
+        RadScribeError: a file is missing or not what it should be, or a weight does not fit.
+    """
+    if out.exists():
+        raise RadScribeError(f"'{out}' exists already", "Choose another --out")
+    name = f"{system}/{dataset}/released"
+    if name not in RECIPES:
+        importable = sorted(recipe.rpartition("/")[0] for recipe in RECIPES if recipe.endswith("/released"))
+        raise unknown_name("released checkpoint", f"{system}/{dataset}", importable)
+    config = get_recipe(name).build()
+    config.system.backbone.weights = "none"
+
+    released = read_pickle(checkpoint)
+    network = _below(released, "encoder_decoder.")
+    backbone = _below(released, "visual_extractor.")
+    if not network or not backbone or len(network) + len(backbone) != len(released):
+        raise RadScribeError(
+            f"'{checkpoint}' is no checkpoint of {system}",
+            "Its weights should be called encoder_decoder.* and visual_extractor.*",
+        )
+    for field, size in R2GEN_CMN_SIZES.items():
+        setattr(config.system, field, size(network))
+    config.system.__post_init__()
+
+    reports = _train_reports(annotation)
+    vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
+    built = get_system(system).build(config.system, vocabulary, config.data.maximum_length)
+    weights = {f"network.{name}": tensor for name, tensor in r2gen_cmn_weights(network).items()}
+    weights |= {f"backbone.model.{name}": tensor for name, tensor in resnet_weights(backbone).items()}
+    load_strictly(built, weights, f"'{checkpoint}' with a vocabulary of {len(vocabulary)} words")
+
+    run = RunDirectory(out)
+    run.create(config, vocabulary, _facts(config.recipe, system, checkpoint, annotation))
+    save_weights(built, run.weights)
+    write_model_card(run)
+    return run
+
+
+def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def _train_reports(annotation: Path) -> list[str]:
+    try:
+        return [entry["report"] for entry in json.loads(annotation.read_text(encoding="utf-8"))["train"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RadScribeError(
+            f"'{annotation}' is no annotation file ({type(error).__name__}: {error})",
+            "Give the annotation.json that the checkpoint was trained with",
+        ) from error
+
+
+def _facts(recipe: str, system: str, checkpoint: Path, annotation: Path) -> dict[str, Any]:
+    return {
+        "radscribe": __version__,
+        "recipe": recipe,
+        "system": system,
+        "store": "",
+        "store_source": f"released checkpoint {checkpoint.name}, vocabulary from {annotation.name}",
+        "torch": torch.__version__,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": True,
+    }
