@@ -1,0 +1,574 @@
+"""One HTML file that shows a trained run as it is: scores beside baselines, curves, and drafts beside images.
+
+The page needs nothing but itself: images, charts, style and script are in it, and its content security
+policy forbids it to load anything. What it says of the scores is read from the run's metrics, and the drafts
+it shows are scored again while it is written, so that it never shows drafts that have other scores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from radscribe import __version__
+from radscribe.errors import RadScribeError, unknown_name
+from radscribe.evaluation.bootstrap import Difference, Score
+from radscribe.evaluation.diversity import Diversity
+from radscribe.evaluation.evaluate import METRICS, NOTICE, SYSTEM, Provenance, read_texts
+from radscribe.evaluation.metrics import text_statistics
+from radscribe.explain.run_page_charts import histogram, line_chart, thin, whisker
+from radscribe.explain.run_page_studies import (
+    SHARED_RUN,
+    DraftedStudy,
+    choose_studies,
+    study_card,
+)
+from radscribe.studies.store import MANIFEST, PreparedStore
+from radscribe.studies.study import SPLITS
+from radscribe.text.protocols import get_protocol
+from radscribe.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from radscribe.training.config import RunConfig
+    from radscribe.training.run_directory import RunDirectory
+
+#: Below this p-value a difference is called one.
+SIGNIFICANT = 0.05
+_SAME_SCORE = 1e-6
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What `Evaluation.to_json` wrote, typed again, with the metrics in their usual order. See there."""
+
+    scores: Mapping[str, Mapping[str, Score]]
+    differences: Mapping[str, Mapping[str, Difference]]
+    diversity: Mapping[str, Diversity]
+    missing: Mapping[str, str]
+    provenance: Provenance
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Metrics:
+        """From the JSON values."""
+        names = _usual_order(values["scores"][SYSTEM])
+        return cls(
+            {
+                row: {name: Score(**each[name]) for name in names if name in each}
+                for row, each in values["scores"].items()
+            },
+            {
+                row: {name: Difference(**each[name]) for name in names if name in each}
+                for row, each in values["differences"].items()
+            },
+            {row: Diversity(**diversity) for row, diversity in values["diversity"].items()},
+            values["missing"],
+            Provenance(**values["provenance"]),
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The metrics that are there."""
+        return list(self.scores[SYSTEM])
+
+
+def _usual_order(names: Iterable[str]) -> list[str]:
+    """BLEU to CIDEr in the order of the papers' tables, then whatever else there is."""
+    there = list(names)
+    return [name for name in METRICS if name in there] + [name for name in there if name not in METRICS]
+
+
+def write_run_page(
+    run: Path | str,
+    out: Path | str,
+    *,
+    store: Path | None = None,
+    split: str = "test",
+    studies: int = 12,
+) -> None:
+    """Write one self-contained HTML page that shows a trained run.
+
+    Args:
+        run: a run directory with the drafts and the metrics of the split.
+        out: the page to write; its folder is made.
+        store: the prepared store with the studies; the one that the run was trained on unless given.
+        split: whose drafts to show: `train`, `val`, `test` or `all`.
+        studies: how many; see `choose_studies`.
+
+    Raises:
+        RadScribeError: `run` is no run directory, it has no drafts or metrics of the split, they do not
+            belong together, the store is gone or has other studies, or the page cannot be written.
+    """
+    # The configuration's classes stand where torch is imported.
+    from radscribe.training.run_directory import RunDirectory
+
+    if split not in ("all", *SPLITS):
+        raise unknown_name("split", split, ("all", *SPLITS))
+    if studies < 1:
+        raise RadScribeError(f"a page needs at least 1 study, not {studies}", "Pass --studies 12")
+    directory, out = RunDirectory(run), Path(out)
+    config = directory.load_config()
+    metrics = _read_metrics(directory, split)
+    prepared = _open_store(directory, config, store)
+    ranked = _rank_studies(directory, config, prepared, metrics, split)
+    page = _page(directory, config, prepared, metrics, ranked, split, studies)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # A study id made from a file name may hold what UTF-8 has not.
+        out.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+    except OSError as error:
+        raise RadScribeError(f"cannot write the page '{out}': {error.strerror}") from error
+
+
+def _read_metrics(run: RunDirectory, split: str) -> Metrics:
+    path = _metrics_path(run, split)
+    if not path.is_file() or not run.drafts(split).is_file():
+        missing = [str(each) for each in (run.drafts(split), path) if not each.is_file()]
+        raise RadScribeError(
+            f"the run '{run.path}' has no drafts or no metrics of the {split} split: there is no "
+            f"{' and no '.join(missing)}",
+            _how_to_score(run, split),
+        )
+    try:
+        return Metrics.of(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RadScribeError(
+            f"'{path}' does not hold the scores of an evaluation ({type(error).__name__}: {error})",
+            f"Write it again. {_score_command(run, split)}",
+        ) from error
+
+
+def _metrics_path(run: RunDirectory, split: str) -> Path:
+    return run.metrics if split == "test" else run.path / f"metrics.{split}.json"
+
+
+def _how_to_score(run: RunDirectory, split: str) -> str:
+    if split == "test" and run.read_facts().get("finished") is False:
+        recipe = run.load_config().recipe
+        return f"Training has not finished. Go on: radscribe train {recipe} --out {run.path} --resume"
+    return _score_command(run, split)
+
+
+def _score_command(run: RunDirectory, split: str) -> str:
+    return (
+        f"Score it: radscribe evaluate {run.path} --split {split} --drafts {run.drafts(split)} --json "
+        f"> {_metrics_path(run, split)}"
+    )
+
+
+def _open_store(run: RunDirectory, config: RunConfig, store: Path | None) -> PreparedStore:
+    path = store or config.store
+    if not path:
+        raise RadScribeError(
+            f"the run '{run.path}' names no store", "Say where the studies are: --store STORE"
+        )
+    if not (Path(path) / MANIFEST).is_file() and store is None:
+        source = run.read_facts().get("store_source", "SOURCE")
+        raise RadScribeError(
+            f"the store '{path}' of the run '{run.path}' is gone",
+            "Say where it is now with --store STORE, or make it again: "
+            f"radscribe prepare {source} --out {path}",
+        )
+    return PreparedStore(path)
+
+
+def _rank_studies(
+    run: RunDirectory, config: RunConfig, store: PreparedStore, metrics: Metrics, split: str
+) -> list[DraftedStudy]:
+    """The drafted studies, best ROUGE-L first, after a check that they have the run's scores."""
+    drafts = read_texts(run.drafts(split))
+    logprobs = _read_logprobs(run.drafts(split))
+    studies = {study.id: study for study in store.studies(split)}
+    strange = [study for study in drafts if study not in studies]
+    if strange:
+        raise RadScribeError(
+            f"the store '{store.path}' has no study '{strange[0]}' in its {split} split, which "
+            f"'{run.drafts(split)}' drafts",
+            "Give the store that was scored: --store STORE",
+        )
+    provenance, section = metrics.provenance, config.data.section
+    rules = get_protocol(provenance.protocol)
+    vocabulary = Vocabulary.load(run.vocabulary) if rules.through_vocabulary else None
+    ids = sorted(drafts)
+    written = [studies[each].sections.get(section, "") for each in ids]
+    statistics = text_statistics(
+        [rules.hypothesis(drafts[each], cleaning=provenance.cleaning) for each in ids],
+        [
+            rules.reference(
+                text,
+                cleaning=provenance.cleaning,
+                vocabulary=vocabulary,
+                maximum_length=provenance.maximum_length,
+            )
+            for text in written
+        ],
+    )
+    for name, value in statistics.scores().items():
+        stated = metrics.scores[SYSTEM].get(name)
+        if stated is None or abs(stated.value - value) > _SAME_SCORE:
+            raise RadScribeError(
+                f"'{run.drafts(split)}' has not the scores that '{_metrics_path(run, split)}' states: {name} "
+                f"against the reports in '{store.path}' is {value:.4f}, not "
+                f"{'absent' if stated is None else f'{stated.value:.4f}'}",
+                f"Give the store that was scored with --store STORE. Otherwise: {_score_command(run, split)}",
+            )
+    # The corpus scores of one study's statistics are that study's scores.
+    of_study = statistics.scores_of_sums(statistics.columns)
+    order = sorted(range(len(ids)), key=lambda index: (-of_study["ROUGE-L"][index], ids[index]))
+    return [
+        DraftedStudy(
+            study=studies[ids[index]],
+            draft=drafts[ids[index]],
+            logprob=logprobs.get(ids[index]),
+            reference=written[index],
+            rouge_l=float(of_study["ROUGE-L"][index]),
+            bleu_4=float(of_study["BLEU-4"][index]),
+            rank=rank,
+        )
+        for rank, index in enumerate(order, start=1)
+    ]
+
+
+def _read_logprobs(path: Path) -> dict[str, float]:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {line["id"]: line["logprob"] for line in lines if isinstance(line.get("logprob"), (int, float))}
+
+
+def _page(
+    run: RunDirectory,
+    config: RunConfig,
+    store: PreparedStore,
+    metrics: Metrics,
+    ranked: Sequence[DraftedStudy],
+    split: str,
+    number: int,
+) -> str:
+    from radscribe.systems.registry import get_system
+
+    facts, entry = run.read_facts(), get_system(config.system_name)
+    chosen = choose_studies(ranked, number)
+    transform = config.data.transform
+    crop_share = transform.crop / transform.short_side if transform.evaluation == "center_crop" else None
+    resources = files("radscribe.explain")
+    cards = [
+        study_card(each, index=index, ranked=len(ranked), views=config.data.views, crop_share=crop_share)
+        for index, each in enumerate(chosen, start=1)
+    ]
+    return Template(resources.joinpath("run_page.html").read_text(encoding="utf-8")).substitute(
+        style=resources.joinpath("run_page.css").read_text(encoding="utf-8"),
+        script=resources.joinpath("run_page.js").read_text(encoding="utf-8"),
+        notice=NOTICE.capitalize(),
+        system=escape(config.system_name),
+        recipe=escape(config.recipe),
+        title=escape(entry.title),
+        published=escape(entry.published),
+        summary=escape(entry.summary),
+        facts=_facts(facts, config, store, metrics, split),
+        split=split,
+        verdicts=_verdicts(metrics),
+        scores=_score_table(metrics),
+        score_notes=_score_notes(metrics),
+        differences=_difference_table(metrics),
+        diversity=_diversity_table(metrics),
+        provenance=escape(str(metrics.provenance)),
+        curves=_curves(_read_log(run), facts.get("best", {})),
+        choice=_choice(ranked, chosen, split, config, store, facts),
+        section=escape(config.data.section),
+        run_of_words=SHARED_RUN,
+        cards="".join(cards),
+        version=__version__,
+    )
+
+
+def _facts(
+    facts: Mapping[str, Any], config: RunConfig, store: PreparedStore, metrics: Metrics, split: str
+) -> str:
+    source = facts.get("store_source", store.manifest["source"])
+    pairs = {
+        "Data": f"{source} ({metrics.provenance.studies} {split} studies scored)",
+        "Drafts": f"the section “{config.data.section}” from up to {config.data.views} views",
+        "Weights": _chosen_weights(facts.get("best", {})),
+        "Training": _training(facts, config),
+        "Decoding": _decoding(config),
+        "Began": f"{facts.get('began', 'not known')}, RadScribe {facts.get('radscribe', 'not known')}",
+    }
+    return "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in pairs.items())
+
+
+def _decoding(config: RunConfig) -> str:
+    method, beams = config.decoding.method, config.decoding.beams
+    if method != "beam":
+        return method
+    return f"beam search, {beams} beam{'s' if beams > 1 else ''}"
+
+
+def _training(facts: Mapping[str, Any], config: RunConfig) -> str:
+    if "epochs_trained" not in facts:
+        return "not finished" if facts.get("finished") is False else "not by RadScribe"
+    return f"{facts['epochs_trained']} epochs, {facts['steps']:,} steps, seed {config.training.seed}"
+
+
+def _chosen_weights(best: Mapping[str, Any]) -> str:
+    scores = [f"{name} {value:.3f}" for name, value in best.items() if name != "epoch"]
+    if not scores:
+        return "no validation is on record"
+    return f"best validation {', '.join(scores)}, epoch {best.get('epoch')} (counted from 0)"
+
+
+def _verdicts(metrics: Metrics) -> str:
+    """What the scores mean, in words: first of all whether the system beats what needs no model."""
+    verdicts = [_against_baseline(name, each) for name, each in metrics.differences.items()]
+    if not verdicts:
+        verdicts.append(("bad", "No baseline was scored, so nothing here says what these scores are worth."))
+    verdicts.append(_on_diversity(metrics))
+    return "".join(f'<li class="{kind}">{text}</li>' for kind, text in verdicts)
+
+
+def _against_baseline(baseline: str, differences: Mapping[str, Difference]) -> tuple[str, str]:
+    by_direction: dict[str, list[str]] = {"higher": [], "unclear": [], "lower": []}
+    for name, difference in differences.items():
+        by_direction[_direction(difference)].append(escape(name))
+    phrases = {
+        "higher": "clearly higher on",
+        "unclear": "no clear difference on",
+        "lower": "clearly lower on",
+    }
+    detail = "; ".join(f"{phrases[each]} {', '.join(names)}" for each, names in by_direction.items() if names)
+    baseline = f"the {escape(baseline)} baseline"
+    if not by_direction["lower"] and not by_direction["unclear"]:
+        return "good", f"<b>Beats {baseline}</b> on every metric."
+    if not by_direction["higher"]:
+        return "bad", f"<b>Does not beat {baseline} on any metric</b>: {detail}."
+    unbeaten = ", ".join(escape(name) for name, each in differences.items() if _direction(each) != "higher")
+    return "mixed", f"<b>Does not beat {baseline} on {unbeaten}</b>: {detail}."
+
+
+def _direction(difference: Difference) -> str:
+    if difference.p >= SIGNIFICANT or difference.value == 0:
+        return "unclear"
+    return "higher" if difference.value > 0 else "lower"
+
+
+def _on_diversity(metrics: Metrics) -> tuple[str, str]:
+    ours, references = metrics.diversity[SYSTEM], metrics.diversity.get("references")
+    if ours.distinct_reports == 1 and ours.reports > 1:
+        return (
+            "bad",
+            f"<b>Writes the same report for all {ours.reports} studies</b>: the images make no difference.",
+        )
+    theirs = f" (the references: {references.distinct_reports})" if references else ""
+    text = (
+        f"Writes {ours.distinct_reports} distinct reports for {ours.reports} studies{theirs}; "
+        f"{ours.most_frequent:.1%} of them get its most frequent one."
+    )
+    few = references is not None and 2 * ours.distinct_reports < references.distinct_reports
+    return ("mixed", f"<b>Less than half as varied as the references</b>: {text}") if few else ("info", text)
+
+
+def _score_table(metrics: Metrics) -> str:
+    names = metrics.names
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    best = {name: max(row[name].value for row in metrics.scores.values() if name in row) for name in names}
+    most = {name: max(row[name].high for row in metrics.scores.values() if name in row) for name in names}
+    rows = []
+    for row, scores in metrics.scores.items():
+        cells = "".join(_score_cell(scores.get(name), best=best[name], most=most[name]) for name in names)
+        kind = "system" if row == SYSTEM else "baseline"
+        label = "this system" if row == SYSTEM else f"{escape(row)} <small>baseline</small>"
+        rows.append(f'<tr class="{kind}"><th scope="row">{label}</th>{cells}</tr>')
+    caption = "Scores with 95% intervals, drawn on a scale from 0; ★ marks the best of each column"
+    return _table(head, rows, caption)
+
+
+def _score_cell(score: Score | None, *, best: float, most: float) -> str:
+    if score is None:
+        return "<td>–</td>"
+    kind = ' class="best"' if score.value == best else ""
+    return (
+        f'<td{kind}><span class="number">{score.value:.3f}</span>'
+        f"<small>{score.low:.3f} – {score.high:.3f}</small>"
+        f"{whisker(score.value, score.low, score.high, most)}</td>"
+    )
+
+
+def _score_notes(metrics: Metrics) -> str:
+    return "".join(
+        f"<li><b>{escape(name)}</b> is not there: {escape(reason)}</li>"
+        for name, reason in metrics.missing.items()
+    )
+
+
+def _difference_table(metrics: Metrics) -> str:
+    names = metrics.names
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    rows = []
+    for baseline, differences in metrics.differences.items():
+        cells = "".join(_difference_cell(differences.get(name)) for name in names)
+        rows.append(f'<tr><th scope="row">this system − {escape(baseline)}</th>{cells}</tr>')
+    if not rows:
+        return ""
+    caption = (
+        "Differences to the baselines on the same studies, with 95% intervals and two-sided p-values that "
+        f"are not corrected for their number; clear means p below {SIGNIFICANT:g}"
+    )
+    return _table(head, rows, caption)
+
+
+def _table(head: str, rows: Sequence[str], caption: str, kind: str = "") -> str:
+    """A table with its caption that scrolls sideways where the page is narrow."""
+    return (
+        f'<figure class="panel"><figcaption>{caption}</figcaption>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table class="{kind}">'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></figure>"
+    )
+
+
+def _difference_cell(difference: Difference | None) -> str:
+    if difference is None:
+        return "<td>–</td>"
+    return (
+        f'<td class="{_direction(difference)}"><span class="number">{_signed(difference.value)}</span>'
+        f"<small>{_signed(difference.low)} to {_signed(difference.high)}</small>"
+        f"<small>p {difference.p:.3f}</small></td>"
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _diversity_table(metrics: Metrics) -> str:
+    first = next(iter(metrics.diversity.values()))
+    names = ["distinct reports", "most frequent", *first.distinct_ngrams, "mean words"]
+    names.append(f"words at {' · '.join(first.length_percentiles)}")
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    rows = []
+    for row, each in metrics.diversity.items():
+        cells = [
+            f"{each.distinct_reports} of {each.reports}",
+            f"{each.most_frequent:.1%}",
+            *(f"{share:.3f}" for share in each.distinct_ngrams.values()),
+            f"{each.length_mean:.1f}",
+            " · ".join(f"{length:.0f}" for length in each.length_percentiles.values()),
+        ]
+        label = "this system" if row == SYSTEM else escape(row)
+        kind = ' class="system"' if row == SYSTEM else ""
+        cells_html = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        rows.append(f'<tr{kind}><th scope="row">{label}</th>{cells_html}</tr>')
+    return _table(head, rows, "Variety and length of the reports as scored", kind="plain")
+
+
+def _read_log(run: RunDirectory) -> list[dict[str, Any]]:
+    if not run.log.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except ValueError as error:
+        raise RadScribeError(f"the training log '{run.log}' is damaged: {error}") from error
+
+
+def _curves(log: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> str:
+    losses = [(line["step"], line["loss"]) for line in log if "loss" in line]
+    validations = [line for line in log if "validation" in line]
+    chosen = [line["step"] for line in validations if line["epoch"] == best.get("epoch")]
+    mark = chosen[-1] if chosen else None
+    notes = {line["step"]: f"step {line['step']:,}, epoch {line['epoch']}" for line in log}
+    shown, size = thin(losses)
+
+    def scores(*names: str) -> dict[str, list[tuple[float, float]]]:
+        return {
+            name: [
+                (line["step"], line["validation"][name]) for line in validations if name in line["validation"]
+            ]
+            for name in names
+        }
+
+    charts = [
+        line_chart("Training loss", {"loss": shown}, notes=notes, chosen=mark),
+        line_chart("Validation", scores("BLEU-4", "ROUGE-L"), notes=notes, chosen=mark),
+        line_chart("Validation CIDEr", scores("CIDEr"), notes=notes, chosen=mark),
+    ]
+    if not any(charts):
+        return '<p class="empty">This run has no training log: its weights were not trained here.</p>'
+    remarks = ["Point at a chart for the values of a step. Epochs are counted from 0."]
+    if mark is not None:
+        remarks.insert(0, f"The dashed line marks the chosen weights, of step {mark:,}.")
+    if size > 1:
+        remarks.append(f"Each point of the loss is the mean of {size} logged values.")
+    return (
+        f'<div class="charts">{"".join(charts)}</div><p class="note">{" ".join(remarks)}</p>'
+        f"{_validation_table(validations, mark)}"
+    )
+
+
+def _validation_table(validations: Sequence[Mapping[str, Any]], chosen: int | None) -> str:
+    if not validations:
+        return ""
+    names = {
+        "BLEU-4": "BLEU-4",
+        "ROUGE-L": "ROUGE-L",
+        "CIDEr": "CIDEr",
+        "distinct": "distinct reports",
+    }
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("step", *names.values()))
+    rows = []
+    for line in validations:
+        scores = line["validation"]
+        cells = [f"{line['step']:,}"]
+        cells += [
+            "–" if name not in scores else f"{scores[name]:.{0 if name == 'distinct' else 3}f}"
+            for name in names
+        ]
+        kind = ' class="system"' if line["step"] == chosen else ""
+        cells_html = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr{kind}><th scope="row">epoch {line["epoch"]}</th>{cells_html}</tr>')
+    table = _table(head, rows, "Scores on the validation split; the chosen weights are marked", kind="plain")
+    return f"<details><summary>Validations as a table</summary>{table}</details>"
+
+
+def _choice(
+    ranked: Sequence[DraftedStudy],
+    chosen: Sequence[DraftedStudy],
+    split: str,
+    config: RunConfig,
+    store: PreparedStore,
+    facts: Mapping[str, Any],
+) -> str:
+    marks = [
+        (
+            each.rouge_l,
+            f"study-{index}",
+            f"{each.study.id}: rank {each.rank}, ROUGE-L {each.rouge_l:.3f}",
+        )
+        for index, each in enumerate(chosen, start=1)
+    ]
+    chart = histogram(
+        f"ROUGE-L of each of the {len(ranked)} {split} studies",
+        [each.rouge_l for each in ranked],
+        marks,
+        label="ROUGE-L of one study; the triangles are the studies shown",
+    )
+    transform = config.data.transform
+    seen = (
+        "inside the dashed frame" if transform.evaluation == "center_crop" else "squashed to a square"
+    ) + f", at {transform.crop} × {transform.crop} pixels"
+    paragraphs = [
+        f"<b>How these {len(chosen)} were chosen: by a rule, not by hand.</b> All {len(ranked)} drafted "
+        f"{split} studies were ranked by ROUGE-L, and the ranking was cut into {len(chosen)} equal groups. "
+        "Each group, from the best to the worst, gives one study: of those that have an observation present "
+        "that no study before them showed, the one nearest to the group's middle; where there are none, of "
+        "all.",
+        f"The system saw each view {seen}.",
+    ]
+    trained_on = facts.get("store_content_hash")
+    if trained_on and trained_on != store.manifest["content_hash"]:
+        paragraphs.append(
+            "<b>These studies are not from the store that the run was trained on</b>, but from "
+            f"{escape(str(store.manifest['source']))}."
+        )
+    return chart + "<div>" + "".join(f"<p>{text}</p>" for text in paragraphs) + "</div>"
