@@ -551,7 +551,7 @@ def _choice(
         f"ROUGE-L of each of the {len(ranked)} {split} studies",
         [each.rouge_l for each in ranked],
         marks,
-        label="ROUGE-L of one study; the triangles are the studies shown",
+        label="ROUGE-L of one study; the triangles are the studies shown, and lead to them",
     )
     transform = config.data.transform
     seen = (

@@ -27,7 +27,7 @@ SIMILAR = 0.5
 _JPEG_QUALITY = 92
 # A full stop ends a sentence; the one after a lone digit ends a number in a list.
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])(?<!\b\d\.)\s+")
-_LONE_FULL_STOP = re.compile(r"\s+\.(?=\s|$)")
+_LONE_FULL_STOPS = re.compile(r"(\s+\.)+(?=\s|$)")
 _NO_LETTERS = re.compile(r"[^\w<>-]|_")
 
 
@@ -106,7 +106,7 @@ def split_sentences(text: str) -> list[str]:
     """
     cleaned = is_cleaned(text)
     if cleaned:
-        text = _LONE_FULL_STOP.sub(".", text)
+        text = _LONE_FULL_STOPS.sub(".", text)
     sentences = [sentence for sentence in _SENTENCE_BREAK.split(text.strip()) if sentence.strip(" .")]
     return [sentence[:1].upper() + sentence[1:] for sentence in sentences] if cleaned else sentences
 
