@@ -18,3 +18,27 @@ setup: .venv/.installed
 	test -x $(BIN)/uv || $(BIN)/pip install --quiet uv
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -e '.[dev]'
 	touch $@
+
+# A demo that was interrupted goes on where it was; `make clean` forgets it.
+demo: setup
+	$(BIN)/radscribe prepare phantom --studies 2500 --out demo/store
+	if [ -f demo/run/metrics.json ]; then cat demo/run/metrics.txt; \
+	elif [ -f demo/run/checkpoints/last.ckpt ]; then \
+	  $(BIN)/radscribe train r2gen-cmn/phantom --out demo/run --resume; \
+	else rm -rf demo/run && \
+	  $(BIN)/radscribe train r2gen-cmn/phantom --store demo/store --out demo/run; fi
+	$(BIN)/radscribe page demo/run --out demo/index.html
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS)
+
+lint: setup
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+
+docs: setup
+	$(BIN)/mkdocs build --strict --site-dir site
+
+clean:
+	rm -rf demo site .venv

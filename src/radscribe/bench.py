@@ -109,14 +109,18 @@ def bench(
         **({"beam": beam} if task == "decode" else {}),
         "length": length,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "seconds": round(whole_seconds, 3),
-        "backbone_seconds": round(backbone_seconds, 3),
-        "ratio_to_backbone": round(whole_seconds / backbone_seconds, 3),
-        "peak_memory_gb": round(peak_gb, 2),
+        "seconds": _rounded(whole_seconds),
+        "backbone_seconds": _rounded(backbone_seconds),
+        "ratio_to_backbone": _rounded(whole_seconds / backbone_seconds),
+        "peak_memory_gb": _rounded(peak_gb),
         "threads": threads,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
     }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def _seconds(run: Callable[[], None], device: torch.device) -> float:

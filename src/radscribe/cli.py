@@ -9,6 +9,7 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -115,7 +116,7 @@ def generate(
     )
     progress = tqdm(lines, total=len(studies), desc="drafting", unit="study", disable=out is None)
     written = 0
-    with out.open("w", encoding="utf-8") if out else sys.stdout as file:
+    with out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
         for line in progress:
             file.write(line + "\n")
             written += 1
@@ -440,7 +441,10 @@ class _Parser(ArgumentParser):
             options["action"] = ActionYesNo(yes_prefix="", no_prefix="no_")
             if "." in names[0]:  # fields take a value too, as all fields do
                 options["nargs"] = "?"
-        return super().add_argument(*names, **options)
+        action = super().add_argument(*names, **options)
+        if not action.option_strings and getattr(action, "_typehint", None) == list[str]:
+            action.nargs, action._typehint = "+", str  # `a b c` instead of one list
+        return action
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise RadScribeError(" ".join(message.split()), "See radscribe --help") from ex

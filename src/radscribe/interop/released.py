@@ -117,7 +117,8 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the broken pickle provokes
         raise RadScribeError(
-            f"'{path}' could not be read as a checkpoint", f"{type(error).__name__}: {error}"
+            f"'{path}' could not be read as a checkpoint ({type(error).__name__})",
+            "It must be a model.pth of the released code: tensors and plain containers, nothing that runs",
         ) from error
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
@@ -129,7 +130,8 @@ def _numpy_scalar_globals() -> list[Any]:
     import numpy as np
     from numpy._core.multiarray import scalar
 
-    return [np.dtype, type(np.dtype(np.float64)), (scalar, "numpy.core.multiarray.scalar")]
+    # The module was renamed between NumPy 1 and 2; a checkpoint holds the name of its time.
+    return [np.dtype, type(np.dtype(np.float64)), scalar, (scalar, "numpy.core.multiarray.scalar")]
 
 
 def _check_positions(name: str, released: Tensor) -> None:

@@ -49,14 +49,15 @@ def phantom() -> RunConfig:
         feed_forward=256,
         heads=4,
         layers=2,
-        visual_dropout=0.1,
+        dropout=0.0,
+        visual_dropout=0.0,
         memory_size=256,
         threads=4,
         top_k=16,
         memory_input="features_and_responses",
     )
     config.training = TrainingConfig(
-        epochs=20, batch_size=32, backbone_learning_rate=2e-3, learning_rate=1e-3, decay=0.9, weight_decay=0.0
+        epochs=14, batch_size=8, backbone_learning_rate=1e-3, learning_rate=1e-3, decay=0.87, amsgrad=False
     )
     return config
 

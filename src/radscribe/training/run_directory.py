@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +111,26 @@ class RunDirectory:
 
 def save_weights(module: nn.Module, path: Path) -> None:
     """Write a module's weights as safetensors, whole or not at all."""
+    with whole_or_not_at_all(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, partial)
+
+
+@contextmanager
+def whole_or_not_at_all(path: Path) -> Iterator[Path]:
+    """Give a path to write to; `path` is replaced by it once it is written.
+
+    Raises:
+        RadScribeError: it could not be written; what stood at `path` before still stands there.
+    """
     partial = path.with_name(path.name + ".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, partial)
-    os.replace(partial, path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the OSError
+        partial.unlink(missing_ok=True)
+        raise RadScribeError(
+            f"cannot write '{path}' ({error})", "Make room on the disk; a training run goes on with --resume"
+        ) from error
 
 
 def load_strictly(module: nn.Module, weights: dict[str, Tensor], what: str) -> None:

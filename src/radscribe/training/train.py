@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import platform
 import time
 import warnings
@@ -33,7 +32,7 @@ from radscribe.training.data import (
     studies_with_report,
 )
 from radscribe.training.module import TrainingModule
-from radscribe.training.run_directory import RunDirectory, save_weights
+from radscribe.training.run_directory import RunDirectory, save_weights, whole_or_not_at_all
 from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
 
 
@@ -73,6 +72,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     references = scored_references(validation_studies, config.data, vocabulary)
     module = TrainingModule(system, config, batches, references)
     log_every = min(50, len(batches))
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises at every start
     trainer = Trainer(
         accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[training.device],
         devices=1,
@@ -100,8 +100,6 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
         # Advice of Lightning that does not fit: the loaders are small, and the position is kept by ours.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-        for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         trainer.fit(
             module,
             train_dataloaders=batches,
@@ -235,9 +233,8 @@ class _RunKeeper(Callback):
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        partial = self.run.checkpoint.with_suffix(".tmp")
-        trainer.save_checkpoint(partial)
-        os.replace(partial, self.run.checkpoint)
+        with whole_or_not_at_all(self.run.checkpoint) as partial:
+            trainer.save_checkpoint(partial, weights_only=False)
 
     def _log(self, trainer: Trainer, **values: Any) -> None:
         line = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}

@@ -1,0 +1,233 @@
+"""The command line as users meet it: help, one-line errors, and drafts that are the same everywhere."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny import tiny_config, tiny_store
+
+import radscribe
+from radscribe.cli import COMMANDS, main
+from radscribe.recipes import RECIPES
+from radscribe.studies.images import read_view
+from radscribe.studies.store import PreparedStore
+from radscribe.systems.registry import SYSTEMS
+from radscribe.training.train import train
+
+FLAT = [
+    [name, inner] if isinstance(command, dict) else [name]
+    for name, command in COMMANDS.items()
+    for inner in (command if isinstance(command, dict) else [None])
+]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=30)
+
+
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory):
+    return train(tiny_config(store, epochs=1), tmp_path_factory.mktemp("runs") / "run", progress=False)
+
+
+def fails(capsys, *arguments) -> str:
+    """The one line that a failing command prints."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("radscribe: ")
+    assert "\n" not in error
+    return error
+
+
+@pytest.mark.parametrize("command", [[], *FLAT, ["interop"]], ids=" ".join)
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "not for clinical diagnosis" in out
+
+
+def test_every_option_has_help(capsys):
+    """No option without a word on it: all come from the docstrings."""
+    import inspect
+
+    for command in COMMANDS.values():
+        for function in command.values() if isinstance(command, dict) else [command]:
+            documented = inspect.getdoc(function) or ""
+            for name in inspect.signature(function).parameters:
+                assert f"\n    {name}: " in documented, (function.__name__, name)
+
+
+def test_lists(capsys):
+    main(["systems", "--json"])
+    assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(SYSTEMS)
+    main(["recipes", "--json", "--print_config"])
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in rows} == set(RECIPES)
+    assert all(row["config"]["training"]["epochs"] > 0 for row in rows)
+    main(["recipes", "r2gen-cmn/iu-xray", "--print_config"])
+    assert "memory_size: 2048" in capsys.readouterr().out
+    main(["systems"])
+    assert "Cross-modal Memory Networks" in capsys.readouterr().out
+
+
+class TestErrors:
+    def test_commands_and_names(self, capsys):
+        assert "invalid choice: 'trian'" in fails(capsys, "trian")
+        assert "Did you mean 'r2gen-cmn/phantom'" in fails(capsys, "train", "r2gen-cmn/fantom")
+        assert "unknown recipe 'x'" in fails(capsys, "recipes", "x")
+        assert "--studis" in fails(capsys, "prepare", "phantom", "--out", "x", "--studis", "3")
+
+    def test_fields(self, capsys):
+        train_phantom = ("train", "r2gen-cmn/phantom")
+        assert "no field 'training.epoch'" in fails(capsys, *train_phantom, "--training.epoch", "3")
+        assert "Expected a int. Got value: few" in fails(capsys, *train_phantom, "--training.epochs", "few")
+        assert "needs a prepared store" in fails(capsys, *train_phantom, "--out", "/nonexistent/run")
+
+    def test_sources(self, capsys, tmp_path):
+        assert "nowhere" in fails(capsys, "prepare", tmp_path / "nowhere", "--out", tmp_path / "s")
+        assert "no run directory" in fails(capsys, "generate", tmp_path, tmp_path)
+        assert "either a run or --predictions" in fails(capsys, "evaluate")
+
+    def test_ids_that_do_not_match(self, capsys, tmp_path):
+        texts = [("predictions", ["a", "b"]), ("references", ["b", "c", "d"])]
+        for name, ids in texts:
+            lines = [json.dumps({"id": each, "text": "no effusion ."}) for each in ids]
+            (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+        files = [part for name, _ in texts for part in (f"--{name}", str(tmp_path / f"{name}.jsonl"))]
+        error = fails(capsys, "evaluate", *files, "--protocol", "raw")
+        assert "2 of 3 references have no draft (c, d)" in error
+        assert "1 drafts have no reference (a)" in error
+        assert "--protocol" in fails(capsys, "evaluate", *files)
+
+
+def test_drafts_are_the_same_from_python_store_and_files(run, store, tmp_path, capsys):
+    studies = [study for study in PreparedStore(store).studies("test") if len(study.views) == 1]
+    studies = studies or PreparedStore(store).studies("test")
+    study = studies[0]
+    (tmp_path / "images" / "one").mkdir(parents=True)
+    for number, view in enumerate(study.views):
+        Image.fromarray(read_view(view, 64).pixels).save(tmp_path / "images" / "one" / f"{number}.png")
+    (python,) = radscribe.load(run.path, device="cpu").generate([study])
+    main(["generate", str(run.path), str(tmp_path / "images"), "--out", str(tmp_path / "drafts.jsonl")])
+    (folder,) = [json.loads(line) for line in (tmp_path / "drafts.jsonl").read_text().splitlines()]
+    capsys.readouterr()
+    main(["generate", str(run.path), str(store), "--split", "test"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (stored,) = [line for line in lines if line["id"] == study.id]
+    assert folder["id"] == "one"
+    assert stored["text"] == folder["text"] == python.text
+    assert stored["logprob"] == pytest.approx(python.logprob, abs=1e-3)
+    assert folder["logprob"] == pytest.approx(python.logprob, abs=1e-3)
+
+
+def test_bad_images_cost_themselves_only(run, tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.radial_gradient("L").save(images / "good.png")
+    whole = (images / "good.png").read_bytes()
+    (images / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (images / "empty.png").write_bytes(b"")
+    (images / "text.jpg").write_text("no image")
+    main(["generate", str(run.path), str(images), str(tmp_path / "missing.png")])
+    captured = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in captured.out.splitlines()] == ["good"]
+    rejected = [line for line in captured.err.splitlines() if line.startswith("rejected")]
+    assert [line.split()[1].rstrip(":") for line in rejected] == ["missing", "empty", "text", "truncated"]
+    assert (
+        "could be drafted"
+        in fails(capsys, "generate", run.path, images / "empty.png").replace("\n", " ")[-200:]
+    )
+
+
+def test_decoding_can_be_changed(run, store, capsys):
+    main(["generate", str(run.path), str(store), "--split", "val", "--decoding", '{"minimum_length": 20}'])
+    drafts = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
+    assert all(len(draft.split()) == 20 for draft in drafts)
+
+
+def test_evaluate_a_run(run, store, tmp_path, capsys):
+    drafts = tmp_path / "drafts.jsonl"
+    main(["evaluate", str(run.path), "--split", "test", "--json", "--no_meteor", "--drafts", str(drafts)])
+    result = json.loads(capsys.readouterr().out)
+    assert result["scores"]["system"]["BLEU-4"]["value"] >= 0
+    assert result["provenance"]["protocol"] == "r2gen"
+    assert len(drafts.read_text().splitlines()) == result["provenance"]["studies"]
+    main(["evaluate", str(run.path), "--split", "val", "--protocol", "clean_full", "--no_meteor"])
+    table = capsys.readouterr().out
+    assert "constant report" in table
+    assert "not for clinical diagnosis" in table
+
+
+def test_evaluate_files(tmp_path, capsys):
+    lines = [json.dumps({"id": str(n), "text": f"no effusion {n} ."}) for n in range(5)]
+    for name in ("predictions", "references"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    files = [
+        part
+        for name in ("predictions", "references")
+        for part in (f"--{name}", str(tmp_path / f"{name}.jsonl"))
+    ]
+    main(["evaluate", *files, "--protocol", "raw", "--json", "--no_meteor"])
+    assert json.loads(capsys.readouterr().out)["scores"]["system"]["BLEU-4"]["value"] == pytest.approx(1)
+
+
+def test_train_prints_its_configuration(capsys):
+    main(["train", "r2gen-cmn/phantom", "--print_config", "--training.epochs", "3", "--no_progress"])
+    out = capsys.readouterr().out
+    assert "epochs: 3" in out
+    assert "system_name: r2gen-cmn" in out
+
+
+def test_train_and_resume(store, tmp_path, capsys):
+    """The command line trains, refuses to overwrite, and resumes by the run's own configuration."""
+    small = [
+        *("--training.epochs", "1", "--training.threads", "1", "--decoding.beams", "1", "--no_progress"),
+        *("--data.transform.short_side", "64", "--data.transform.crop", "56", "--data.minimum_count", "1"),
+        *("--system.width", "32", "--system.layers", "1", "--system.backbone.architecture", "test_byobnet"),
+    ]
+    arguments = ["train", "r2gen-cmn/phantom", "--store", str(store), "--out", str(tmp_path / "run")]
+    main([*arguments, *small])
+    assert "nearest neighbour" in capsys.readouterr().out
+    assert "already" in fails(capsys, *arguments, *small)
+    main(["train", "r2gen-cmn/phantom", "--out", str(tmp_path / "run"), "--resume", "--no_progress"])
+    assert "run directory" in capsys.readouterr().out
+    main(["page", str(tmp_path / "run"), "--out", str(tmp_path / "page.html"), "--studies", "2"])
+    assert "look at it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", ["decode", "train"])
+def test_bench(task, capsys):
+    sizes = [
+        "--batch",
+        "2",
+        "--views",
+        "1",
+        "--length",
+        "6",
+        "--threads",
+        "1",
+        "--repeats",
+        "1",
+        "--no_paper_size",
+    ]
+    main(["bench", task, *sizes])
+    result = json.loads(capsys.readouterr().out)
+    assert result["seconds"] > 0
+    assert result["ratio_to_backbone"] == pytest.approx(
+        result["seconds"] / result["backbone_seconds"], rel=0.05
+    )
+    assert result["peak_memory_gb"] > 0
+
+
+def test_the_program_is_installed():
+    program = Path(sys.executable).parent / "radscribe"
+    out = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    assert radscribe.__version__ in out

@@ -1,0 +1,250 @@
+"""Golden tensors and released checkpoints."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import radscribe
+from radscribe.cli import main
+from radscribe.decoding.search import DecodingConfig
+from radscribe.errors import RadScribeError
+from radscribe.interop.checkpoints import import_released
+from radscribe.interop.golden import check_golden
+from radscribe.studies.study import Study, View
+
+WIDTH, HIDDEN, LAYERS, SLOTS, CHANNELS = 64, 48, 2, 40, 2048
+
+
+@pytest.fixture
+def cmn_golden(shared):
+    return shared / "golden" / "cmn_tiny.safetensors"
+
+
+def changed_copy(golden, tmp_path, change):
+    with safe_open(golden, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    metadata, tensors = change(metadata, tensors)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        tmp_path / "changed.safetensors",
+        metadata,
+    )
+    return tmp_path / "changed.safetensors"
+
+
+def test_cmn_golden(cmn_golden, capsys):
+    result = check_golden(cmn_golden)
+    assert result.differences["log-probabilities"] < 1e-5
+    assert result.sequences_equal == {"beam3": True, "greedy": True}
+    main(["interop", "check", str(cmn_golden)])
+    assert "passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["weights.model.decoder.layers.0.src_attn.linears.1.weight", "output.logprobs"]
+)
+def test_a_difference_fails(cmn_golden, tmp_path, name):
+    def change(metadata, tensors):
+        tensors[name] = tensors[name] + 0.01 * torch.randn_like(tensors[name])
+        return metadata, tensors
+
+    with pytest.raises(SystemExit) as caught:
+        main(["interop", "check", str(changed_copy(cmn_golden, tmp_path, change))])
+    assert caught.value.code == 1
+
+
+def test_a_differing_beam_fails(cmn_golden, tmp_path):
+    def change(metadata, tensors):
+        tensors["output.beam3"][0, 0] += 1
+        return metadata, tensors
+
+    result = check_golden(changed_copy(cmn_golden, tmp_path, change))
+    assert result.sequences_equal["beam3"] is False
+    assert not result.passed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m, t: (m, {k: v for k, v in t.items() if k != "weights.logit.bias"}), "missing logits.bias"),
+        (lambda m, t: (m, t | {"weights.extra": torch.ones(1)}), "unexpected extra"),
+        (lambda m, t: ({}, t), "not a golden file"),
+        (
+            lambda m, t: (m, t | {"weights.model.cmn.linears.0.bias": torch.ones(32)}),
+            "two copies of the memory",
+        ),
+        (lambda m, t: (m, t | {"weights.model.tgt_embed.1.pe": torch.ones(1, 5000, 32)}), "not sinusoidal"),
+        (lambda m, t: (m, {k: v for k, v in t.items() if "memory" not in k}), "does not know"),
+    ],
+)
+def test_a_wrong_file_is_named(cmn_golden, tmp_path, change, message):
+    with pytest.raises(RadScribeError, match=message):
+        check_golden(changed_copy(cmn_golden, tmp_path, change))
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(RadScribeError, match="no golden file"):
+        check_golden(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    with pytest.raises(RadScribeError, match="not a safetensors file"):
+        check_golden(tmp_path / "text.safetensors")
+
+
+def released_checkpoint(path, words: int):
+    """A checkpoint as the released training code saves it: its names, torchvision's ResNet-101, a pickle."""
+    import numpy as np
+    import torchvision
+
+    torch.manual_seed(0)
+    resnet = torchvision.models.resnet101(weights=None)
+    extractor = torch.nn.Sequential(*list(resnet.children())[:-2])
+    state = {f"visual_extractor.model.{name}": value for name, value in extractor.state_dict().items()}
+
+    def linear(name, width_in, width_out):
+        state[f"encoder_decoder.{name}.weight"] = 0.3 * torch.randn(width_out, width_in)
+        state[f"encoder_decoder.{name}.bias"] = 0.1 * torch.randn(width_out)
+
+    def attention(name):
+        for number in range(4):
+            linear(f"{name}.linears.{number}", WIDTH, WIDTH)
+
+    def sublayers(name, count):
+        for number in range(count):
+            state[f"encoder_decoder.{name}.sublayer.{number}.norm.a_2"] = torch.ones(WIDTH)
+            state[f"encoder_decoder.{name}.sublayer.{number}.norm.b_2"] = torch.zeros(WIDTH)
+
+    for layer in range(LAYERS):
+        encoder, decoder = f"model.encoder.layers.{layer}", f"model.decoder.layers.{layer}"
+        attention(f"{encoder}.self_attn")
+        attention(f"{decoder}.self_attn")
+        attention(f"{decoder}.src_attn")
+        for name, count in ((encoder, 2), (decoder, 3)):
+            linear(f"{name}.feed_forward.w_1", WIDTH, HIDDEN)
+            linear(f"{name}.feed_forward.w_2", HIDDEN, WIDTH)
+            sublayers(name, count)
+    for name in ("encoder", "decoder"):
+        state[f"encoder_decoder.model.{name}.norm.a_2"] = torch.ones(WIDTH)
+        state[f"encoder_decoder.model.{name}.norm.b_2"] = torch.zeros(WIDTH)
+    attention("cmn")
+    for number in range(4):
+        for part in ("weight", "bias"):
+            copy = state[f"encoder_decoder.cmn.linears.{number}.{part}"].clone()
+            state[f"encoder_decoder.model.cmn.linears.{number}.{part}"] = copy
+    state["encoder_decoder.memory_matrix"] = torch.randn(SLOTS, WIDTH)
+    state["encoder_decoder.model.tgt_embed.0.lut.weight"] = torch.randn(words + 1, WIDTH)
+    position = torch.arange(5000).unsqueeze(1)
+    angles = position * torch.exp(torch.arange(0, WIDTH, 2) * -(torch.log(torch.tensor(10000.0)) / WIDTH))
+    code = torch.zeros(1, 5000, WIDTH)
+    code[0, :, 0::2], code[0, :, 1::2] = angles.sin(), angles.cos()
+    state["encoder_decoder.model.src_embed.0.pe"] = code
+    state["encoder_decoder.model.tgt_embed.1.pe"] = code.clone()
+    linear("att_embed.0", CHANNELS, WIDTH)
+    linear("logit", WIDTH, words + 1)
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {}, "monitor_best": np.float64(0.17)}, path)
+    return extractor.eval()
+
+
+REPORT = "The heart is normal in size. No effusion."
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """(folder, extractor) of a released checkpoint with its annotation."""
+    folder = tmp_path_factory.mktemp("released")
+    entries = [
+        {"id": f"CXR{n}_IM-{n}", "report": REPORT, "image_path": [], "split": "train"} for n in range(4)
+    ]
+    (folder / "annotation.json").write_text(json.dumps({"train": entries, "val": [], "test": []}))
+    words = {"the", "heart", "is", "normal", "in", "size", "no", "effusion", ".", "<unk>"}
+    extractor = released_checkpoint(folder / "model.pth", len(words))
+    import_released("r2gen-cmn", folder / "model.pth", folder / "annotation.json", folder / "run", "iu-xray")
+    return folder, extractor
+
+
+def test_an_imported_checkpoint_is_a_run(released, tmp_path):
+    from PIL import Image
+
+    folder, _ = released
+    trained = radscribe.load(folder / "run", device="cpu")
+    assert trained.config.system.memory_input == "features_and_responses"
+    assert (trained.config.system.width, trained.config.system.memory_size) == (WIDTH, SLOTS)
+    assert trained.config.data.transform.evaluation == "squash"
+    Image.radial_gradient("L").save(tmp_path / "view.png")
+    study = Study("one", "one", (View(tmp_path / "view.png"), View(tmp_path / "view.png")))
+    (draft,) = trained.generate([study], maximum_length=8)
+    assert set(draft.text.split()) <= {
+        "the",
+        "heart",
+        "is",
+        "normal",
+        "in",
+        "size",
+        "no",
+        "effusion",
+        ".",
+        "<unk>",
+    }
+
+
+def test_the_imported_backbone_computes_what_the_released_one_does(released):
+    folder, extractor = released
+    backbone = radscribe.load(folder / "run", device="cpu").system.backbone
+    grey = torch.randint(0, 256, (1, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        ours = backbone.encode_views(grey)
+        rgb = grey.unsqueeze(1).expand(-1, 3, -1, -1) / 255
+        theirs = extractor((rgb - backbone.mean) / backbone.std).flatten(2).transpose(1, 2)
+    assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+
+
+def test_import_says_what_is_wrong(released, tmp_path):
+    folder, _ = released
+    arguments = ["r2gen-cmn", folder / "model.pth", folder / "annotation.json", tmp_path / "run", "iu-xray"]
+
+    def attempt(position, value, message):
+        changed = [*arguments[:position], value, *arguments[position + 1 :]]
+        with pytest.raises(RadScribeError, match=message):
+            import_released(*changed)
+
+    attempt(0, "r2gan", "unknown released checkpoint 'r2gan/iu-xray'")
+    attempt(1, tmp_path / "none.pth", "no checkpoint")
+    attempt(2, tmp_path / "none.json", "no annotation file")
+    attempt(3, folder / "run", "exists already")
+    (tmp_path / "text.pth").write_text("no pickle")
+    attempt(1, tmp_path / "text.pth", "could not be read as a checkpoint")
+    torch.save({"state_dict": {"other.weight": torch.ones(1)}}, tmp_path / "other.pth")
+    attempt(1, tmp_path / "other.pth", "no checkpoint of r2gen-cmn")
+    more = json.loads((folder / "annotation.json").read_text())
+    for entry in more["train"]:
+        entry["report"] += " Another word."
+    (tmp_path / "more.json").write_text(json.dumps(more))
+    attempt(2, tmp_path / "more.json", r"vocabulary of 12 words does not fit .*\(11, 64\), not \(13, 64\)")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pickle_that_runs_code_is_refused(released, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    folder, _ = released
+    torch.save({"state_dict": {"weight": Payload()}}, tmp_path / "evil.pth")
+    with pytest.raises(RadScribeError, match="could not be read as a checkpoint"):
+        import_released(
+            "r2gen-cmn", tmp_path / "evil.pth", folder / "annotation.json", tmp_path / "run", "iu-xray"
+        )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_decoding_fields_are_checked(released):
+    folder, _ = released
+    trained = radscribe.load(folder / "run", device="cpu")
+    with pytest.raises(RadScribeError, match="no decoding field 'beam'.*beams"):
+        list(trained.generate([], beam=3))
+    with pytest.raises(RadScribeError, match="at least 1"):
+        list(trained.generate([], beams=0))
+    assert DecodingConfig().beams == 3

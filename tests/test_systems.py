@@ -1,0 +1,240 @@
+"""Every registered system, built tiny, through one suite."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from radscribe.decoding.search import DecodingConfig
+from radscribe.recipes import get_recipe
+from radscribe.systems.registry import SYSTEMS, get_system
+from radscribe.systems.system import Batch
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.vision.backbones import VisualTokens
+
+REPORTS = ["the heart is normal in size .", "there is a small left pleural effusion .", "no pneumothorax ."]
+SIDE = 64
+
+
+def tiny(name: str, **fields):
+    """A system a few kilobytes large, in evaluation mode, with random weights."""
+    config = get_recipe(f"{name}/phantom").build().system
+    config = dataclasses.replace(config, **{"width": 32, "feed_forward": 48, "layers": 2, **fields})
+    config.backbone.architecture = "test_byobnet"
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.build(REPORTS, "none", 1)
+    system = get_system(name).build(config, vocabulary, 12)
+    # Random logits are flat, and beams of near ties would compare rounding errors.
+    with torch.no_grad():
+        system.network.logits.weight.mul_(8)
+    return system.eval()
+
+
+VARIANTS = [
+    ("r2gen-cmn", {"memory_size": 24, "top_k": 5}),
+    ("r2gen-cmn", {"memory_size": 24, "top_k": 5, "memory_input": "responses", "encoder_positions": False}),
+    ("r2gen-cmn", {"memory_size": 24, "top_k": 24, "memory": "separate"}),
+    ("r2gen-cmn", {"memory": "none"}),
+]
+
+
+def test_every_system_is_in_the_suite():
+    assert {name for name, _ in VARIANTS} == set(SYSTEMS)
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda variant: "-".join([variant[0], *map(str, variant[1].values())]))
+def system(request):
+    name, fields = request.param
+    return tiny(name, **fields)
+
+
+def views_of(studies: int, views: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (studies, views, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+
+
+def batch_of(system, studies: int = 3, views: int = 2) -> Batch:
+    encoded = [system.encode_report(report) for report in REPORTS[:studies]]
+    tokens = torch.zeros(studies, max(map(len, encoded)), dtype=torch.long)
+    for row, ids in enumerate(encoded):
+        tokens[row, : len(ids)] = torch.tensor(ids)
+    mask = torch.ones(studies, views, dtype=torch.bool)
+    return Batch([str(n) for n in range(studies)], views_of(studies, views), mask, tokens)
+
+
+DECODINGS = [
+    DecodingConfig(beams=3, maximum_length=10),
+    DecodingConfig(method="greedy", maximum_length=10),
+    DecodingConfig(beams=2, maximum_length=10, scoring="full", length_penalty=1.0, no_repeat_ngram=2),
+]
+
+
+@pytest.mark.parametrize("decoding", DECODINGS, ids=["beam", "greedy", "full"])
+def test_cached_decoding_equals_uncached(system, decoding):
+    """Log-probabilities of the draft, step by step with caches, are those of one teacher-forced pass."""
+    batch = batch_of(system)
+    draft = system.generate(batch.views, batch.view_mask, decoding)
+    tokens = torch.cat([torch.zeros(3, 1, dtype=torch.long), draft.tokens[:, :-1]], dim=1)
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    with torch.inference_mode():
+        logprobs = system.network.logprobs(system.backbone(batch.views, batch.view_mask), tokens, mask)
+    again = logprobs.gather(-1, draft.tokens.unsqueeze(-1)).squeeze(-1)
+    for row in range(3):
+        length = min(10, int((draft.tokens[row] != 0).sum()) + 1)
+        assert (again[row, :length] - draft.token_logprobs[row, :length]).abs().max() < 1e-5
+        assert draft.logprob[row].item() == pytest.approx(again[row, :length].sum().item(), abs=1e-4)
+
+
+def test_a_batch_gives_what_single_studies_give(system):
+    batch = batch_of(system)
+    decoding = DecodingConfig(beams=3, maximum_length=10)
+    together = system.generate(batch.views, batch.view_mask, decoding)
+    for row in range(3):
+        alone = system.generate(batch.views[row : row + 1], batch.view_mask[row : row + 1], decoding)
+        assert alone.texts == together.texts[row : row + 1]
+        assert (alone.token_logprobs - together.token_logprobs[row]).abs().max() < 1e-5
+
+
+def test_a_padded_view_is_an_absent_view(system):
+    views = views_of(3, 3)
+    mask = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
+    decoding = DecodingConfig(beams=3, maximum_length=10)
+    padded = system.generate(views, mask, decoding)
+    for row, present in enumerate([3, 2, 1]):
+        alone = system.generate(
+            views[row : row + 1, :present], torch.ones(1, present, dtype=torch.bool), decoding
+        )
+        assert alone.texts == padded.texts[row : row + 1]
+        assert (alone.token_logprobs - padded.token_logprobs[row]).abs().max() < 1e-5
+
+
+def test_what_stands_in_an_absent_view_changes_nothing(system):
+    views, mask = views_of(2, 2), torch.tensor([[True, False], [True, True]])
+    decoding = DecodingConfig(beams=2, maximum_length=8)
+    before = system.generate(views, mask, decoding)
+    views[0, 1] = 255
+    after = system.generate(views, mask, decoding)
+    assert torch.equal(before.token_logprobs, after.token_logprobs)
+
+
+def test_padding_of_reports_changes_no_loss(system):
+    batch = batch_of(system)
+    with torch.no_grad():
+        before = system(batch)
+        batch.tokens = torch.nn.functional.pad(batch.tokens, (0, 4))
+        after = system(batch)
+    assert after.total.item() == pytest.approx(before.total.item(), abs=1e-5)
+    assert set(after.terms) == set(before.terms)
+
+
+def test_every_parameter_gets_a_gradient(system):
+    system.train()
+    system(batch_of(system)).total.backward()
+    without = [name for name, parameter in system.named_parameters() if parameter.grad is None]
+    assert without == []
+
+
+def test_a_few_steps_lower_the_loss(system):
+    system.train()
+    optimizer = torch.optim.Adam(system.parameters(), lr=3e-3)
+    batch, losses = batch_of(system), []
+    for _ in range(12):
+        loss = system(batch).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_image_is_looked_at(system):
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    decoding = DecodingConfig(beams=2, maximum_length=8)
+    black, white = (torch.full((1, 1, SIDE, SIDE), value, dtype=torch.uint8) for value in (0, 255))
+    drafts = [system.generate(views, mask, decoding) for views in (black, white)]
+    assert not torch.equal(drafts[0].token_logprobs, drafts[1].token_logprobs)
+
+
+def test_sampling_is_reproducible(system):
+    batch = batch_of(system)
+    decoding = DecodingConfig(method="sample", maximum_length=8, top_k=5, seed=4)
+    first, second = (system.generate(batch.views, batch.view_mask, decoding) for _ in range(2))
+    assert first.texts == second.texts
+
+
+def test_the_paper_size_of_r2gen_cmn():
+    """59.05 million parameters at the paper's sizes and the IU X-Ray vocabulary."""
+    config = get_recipe("r2gen-cmn/iu-xray").build()
+    config.system.backbone.weights = "none"
+    words = sorted(["<unk>", *(f"w{number:03}" for number in range(759))])
+    system = get_system("r2gen-cmn").build(config.system, Vocabulary(tuple(words), "none", 1), 60)
+    assert sum(parameter.numel() for parameter in system.parameters()) == 59_053_369
+
+
+class TestMemoryOfR2GenCMN:
+    """Equations 4-13 against a plain transcription, and the memory of its backward pass."""
+
+    def test_equations(self):
+        from radscribe.systems.r2gen_cmn import CrossModalMemory, R2GenCMNConfig
+
+        torch.manual_seed(1)
+        config = R2GenCMNConfig(width=24, heads=4, threads=4, memory_size=10, top_k=3, dropout=0.0)
+        memory = CrossModalMemory(config).double()
+        with torch.no_grad():
+            memory.matrix.mul_(500)
+        x = torch.randn(2, 5, 24, dtype=torch.double)
+        responses = memory(x, memory.slots())
+
+        keys, values, queries = memory.key(memory.matrix), memory.value(memory.matrix), memory.query(x)
+        expected = torch.zeros_like(x)
+        for study in range(2):
+            for token in range(5):
+                for thread in range(4):
+                    part = slice(6 * thread, 6 * thread + 6)
+                    distances = (keys[:, part] @ queries[study, token, part]) / 6**0.5  # Eq. 7
+                    nearest = distances.argsort(descending=True)[:3]
+                    weights = distances[nearest].exp() / distances[nearest].exp().sum()  # Eq. 9
+                    expected[study, token, part] = sum(
+                        weight * values[index, part] for weight, index in zip(weights, nearest, strict=True)
+                    )  # Eq. 12
+        assert (responses - memory.output(expected)).abs().max() < 1e-12
+
+    def test_gradients(self):
+        from radscribe.systems.r2gen_cmn import CrossModalMemory, R2GenCMNConfig
+
+        torch.manual_seed(1)
+        config = R2GenCMNConfig(width=8, heads=2, threads=2, memory_size=6, top_k=3, dropout=0.0)
+        memory = CrossModalMemory(config).double()
+        with torch.no_grad():
+            memory.matrix.mul_(100)
+        x = torch.randn(3, 8, dtype=torch.double, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda x, _: memory(x, memory.slots()), (x, memory.matrix))
+
+    def test_the_backward_pass_keeps_nothing_of_the_size_of_gathered_values(self):
+        """What autograd saves stays far below tokens x threads x top-K x thread width."""
+        from radscribe.systems.r2gen_cmn import CrossModalMemory, R2GenCMNConfig
+
+        config = R2GenCMNConfig(width=256, heads=4, threads=4, memory_size=64, top_k=32, dropout=0.0)
+        memory = CrossModalMemory(config)
+        largest = 0
+
+        def note(tensor):
+            nonlocal largest
+            largest = max(largest, tensor.numel())
+            return tensor
+
+        tokens = 200
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            memory(torch.randn(tokens, 256, requires_grad=True), memory.slots())
+        gathered = tokens * 4 * 32 * 64
+        assert largest < gathered / 8
+
+
+def test_the_encoder_ignores_masked_tokens():
+    system = tiny("r2gen-cmn", memory="none")
+    tokens = torch.randn(1, 6, system.backbone.channels)
+    mask = torch.tensor([[True, True, True, True, False, False]])
+    with torch.inference_mode():
+        whole = system.network.encode(VisualTokens(tokens, mask))[:, :4]
+        cut = system.network.encode(VisualTokens(tokens[:, :4], mask[:, :4]))
+    assert (whole - cut).abs().max() < 1e-5

@@ -1,0 +1,331 @@
+"""Training runs: what they leave behind, that they resume exactly, and what stops them."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import tiny_config, tiny_store
+
+import radscribe
+from radscribe.errors import RadScribeError
+from radscribe.recipes import RECIPES
+from radscribe.studies.store import PreparedStore
+from radscribe.training.config import load_config, override, save_config, to_yaml
+from radscribe.training.data import TrainingBatches, TrainingSet
+from radscribe.training.run_directory import RunDirectory
+from radscribe.training.scoring import score_run
+from radscribe.training.train import train
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom")
+
+
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory):
+    return train(tiny_config(store), tmp_path_factory.mktemp("runs") / "run", progress=False)
+
+
+def test_a_run_directory_is_complete(run):
+    for path in (run.config, run.vocabulary, run.weights, run.facts, run.log, run.metrics, run.checkpoint):
+        assert path.is_file(), path
+    assert list(run.tensorboard.glob("events.*"))
+    assert "not for clinical diagnosis" in run.model_card.read_text()
+    facts = run.read_facts()
+    assert facts["finished"] is True
+    assert facts["best"]["BLEU-4"] >= 0
+
+
+def test_the_log_has_losses_and_validations(run):
+    lines = [json.loads(line) for line in run.log.read_text().splitlines()]
+    assert [line["validation"]["BLEU-4"] for line in lines if "validation" in line]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0]
+
+
+def test_the_test_split_is_scored_with_baselines(run, store):
+    metrics = json.loads(run.metrics.read_text())
+    assert {"system", "constant report", "nearest neighbour"} == set(metrics["scores"])
+    assert metrics["provenance"]["studies"] == len(PreparedStore(store).studies("test"))
+    drafts = [json.loads(line) for line in run.drafts("test").read_text().splitlines()]
+    assert {draft["id"] for draft in drafts} == {study.id for study in PreparedStore(store).studies("test")}
+
+
+def test_a_loaded_run_drafts_what_was_scored_and_needs_nothing_else(run, store, tmp_path):
+    moved = tmp_path / "moved"
+    subprocess.run(["cp", "-r", run.path, moved], check=True)
+    (moved / "checkpoints" / "last.ckpt").unlink()
+    studies = PreparedStore(store).studies("test")
+    drafts = list(radscribe.load(moved, device="cpu").generate(studies))
+    scored = [json.loads(line) for line in run.drafts("test").read_text().splitlines()]
+    assert [(draft.id, draft.text) for draft in drafts] == [(line["id"], line["text"]) for line in scored]
+    assert [draft.logprob for draft in drafts] == pytest.approx(
+        [line["logprob"] for line in scored], abs=1e-3
+    )
+    for draft in drafts:
+        assert sum(draft.token_logprobs) == pytest.approx(draft.logprob, abs=1e-4)
+
+
+def test_scoring_again_gives_the_same_scores(run, store):
+    evaluation, _ = score_run(run, PreparedStore(store), "test", progress=False, meteor=False)
+    kept = json.loads(run.metrics.read_text())["scores"]["system"]["BLEU-4"]["value"]
+    assert evaluation.rows["system"].scores["BLEU-4"].value == pytest.approx(kept, abs=1e-9)
+
+
+def weights_of(run: RunDirectory) -> dict[str, torch.Tensor]:
+    """All trained tensors of the last state, and the best weights."""
+    state = torch.load(run.checkpoint, weights_only=True)
+    optimizer = {
+        f"optimizer.{index}.{name}": value
+        for index, values in state["optimizer_states"][0]["state"].items()
+        for name, value in values.items()
+    }
+    best = {f"best.{name}": value for name, value in load_file(run.weights).items()}
+    return state["state_dict"] | optimizer | best
+
+
+def assert_equal_runs(first: RunDirectory, second: RunDirectory):
+    ours, theirs = weights_of(first), weights_of(second)
+    assert ours.keys() == theirs.keys()
+    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert different == []
+    assert first.drafts("test").read_text() == second.drafts("test").read_text()
+
+    def log(run):
+        lines = [json.loads(line) for line in run.log.read_text().splitlines()]
+        for line in lines:
+            line.get("validation", {}).pop("seconds", None)
+        return lines
+
+    assert log(first) == log(second)
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from radscribe.training.config import load_config
+from radscribe.training.module import TrainingModule
+from radscribe.training.train import train
+
+config, out, kill_at = load_config(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+step = TrainingModule.training_step
+def killing_step(self, batch, batch_idx):
+    if self.batches.position == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+TrainingModule.training_step = killing_step
+train(config, out, resume="--resume" in sys.argv, progress=False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_every", "kills", "accumulate"),
+    [(1000, [10], 1), (3, [5, 9], 1), (2, [11], 2)],
+    ids=["epoch", "within-epoch-twice", "accumulating"],
+)
+def test_a_killed_run_resumes_to_the_same_bits(store, tmp_path, checkpoint_every, kills, accumulate):
+    """SIGKILL in the middle of an epoch, then --resume, equals a run that was never interrupted."""
+    config = tiny_config(store, checkpoint_every=checkpoint_every, accumulate=accumulate)
+    whole = train(config, tmp_path / "whole", progress=False)
+
+    save_config(config, tmp_path / "config.yaml")
+    killed = RunDirectory(tmp_path / "killed")
+    for number, position in enumerate(kills):
+        resume = ["--resume"] if number else []
+        arguments = [tmp_path / "config.yaml", killed.path, str(position), *resume]
+        process = subprocess.run([sys.executable, "-c", KILLED_RUN, *arguments], capture_output=True)
+        assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+        assert killed.read_facts()["finished"] is False
+    train(config, killed.path, resume=True, progress=False)
+    assert_equal_runs(whole, killed)
+
+
+def test_kill_from_outside_at_any_moment(store, tmp_path):
+    """The same with a kill that the process does not see coming, through the command line."""
+    config = tiny_config(store, checkpoint_every=2)
+    whole = train(config, tmp_path / "whole", progress=False)
+    save_config(config, tmp_path / "config.yaml")
+    arguments = [sys.executable, "-c", KILLED_RUN, tmp_path / "config.yaml", tmp_path / "killed", "-1"]
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    killed = RunDirectory(tmp_path / "killed")
+    while not killed.checkpoint.is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    train(config, killed.path, resume=True, progress=False)
+    assert_equal_runs(whole, killed)
+
+
+class TestRefusals:
+    def test_an_existing_run(self, run, store):
+        with pytest.raises(RadScribeError, match="there is a run .* already.*--resume"):
+            train(tiny_config(store), run.path, progress=False)
+
+    def test_resuming_nothing(self, store, tmp_path):
+        with pytest.raises(RadScribeError, match="no run to resume"):
+            train(tiny_config(store), tmp_path / "none", resume=True, progress=False)
+
+    def test_resuming_with_another_configuration(self, run, store):
+        with pytest.raises(RadScribeError, match="another configuration"):
+            train(tiny_config(store, batch_size=8), run.path, resume=True, progress=False)
+
+    def test_resuming_on_a_changed_store(self, run, tmp_path):
+        moved = tmp_path / "moved"
+        subprocess.run(["cp", "-r", run.path, moved], check=True)
+        other = tiny_store(tmp_path / "other", studies=30)
+        config = load_config(moved / "config.yaml")
+        config.store = str(other)
+        save_config(config, moved / "config.yaml")
+        with pytest.raises(RadScribeError, match="has changed since the run began"):
+            train(config, moved, resume=True, progress=False)
+
+    def test_no_store(self, tmp_path):
+        with pytest.raises(RadScribeError, match="needs a prepared store.*radscribe prepare"):
+            train(tiny_config(""), tmp_path / "run", progress=False)
+
+    def test_a_section_that_nobody_has(self, store, tmp_path):
+        config = override(tiny_config(store), {"data": {"section": "comparison"}})
+        with pytest.raises(RadScribeError, match="has a section 'comparison'"):
+            train(config, tmp_path / "run", progress=False)
+
+    def test_a_loss_that_is_not_finite(self, store, tmp_path):
+        config = tiny_config(store, learning_rate=1e30, backbone_learning_rate=1e30)
+        with pytest.raises(RadScribeError, match="the loss is .* at step .*studies phantom-"):
+            train(config, tmp_path / "run", progress=False)
+
+    @pytest.mark.parametrize(
+        ("file", "message"),
+        [
+            ("weights.safetensors", "no weights.safetensors"),
+            ("vocabulary.json", "cannot read vocabulary"),
+            ("config.yaml", "no run directory"),
+        ],
+    )
+    def test_a_part_is_missing(self, run, tmp_path, file, message):
+        moved = tmp_path / "moved"
+        subprocess.run(["cp", "-r", run.path, moved], check=True)
+        (moved / file).unlink()
+        with pytest.raises(RadScribeError, match=message):
+            radscribe.load(moved)
+
+    def test_weights_are_cut_short(self, run, tmp_path):
+        moved = tmp_path / "moved"
+        subprocess.run(["cp", "-r", run.path, moved], check=True)
+        whole = (moved / "weights.safetensors").read_bytes()
+        (moved / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(RadScribeError, match=r"weights.safetensors' cannot be read"):
+            radscribe.load(moved)
+
+    def test_weights_do_not_fit(self, run, tmp_path):
+        moved = tmp_path / "moved"
+        subprocess.run(["cp", "-r", run.path, moved], check=True)
+        text = (moved / "config.yaml").read_text()
+        (moved / "config.yaml").write_text(text.replace("memory_size: 24", "memory_size: 25"))
+        with pytest.raises(RadScribeError, match=r"network.memories.0.matrix is \(24, 32\), not \(25, 32\)"):
+            radscribe.load(moved)
+
+    def test_nothing_can_be_written_any_more(self, store, run, tmp_path):
+        """As on a full disk: the run stops with a clear error, and goes on to the same end once it can."""
+        config = tiny_config(store)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # Weights fit, checkpoints do not.
+        limit = (run.weights.stat().st_size + run.checkpoint.stat().st_size) // 2
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(RadScribeError, match=r"cannot write .*last.ckpt.*--resume"):
+                train(config, tmp_path / "run", progress=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_batches_depend_on_seed_and_number_alone(store):
+    config = tiny_config(store)
+    studies = PreparedStore(store).studies("train")
+    training_set = TrainingSet(studies, [[0, 1, 0]] * len(studies), config.data, seed=3)
+
+    def batches(position, epochs):
+        loader = TrainingBatches(training_set, 4, workers=0)
+        loader.position = position
+        for _ in range(epochs):
+            yield from loader
+
+    whole = list(batches(0, 2))
+    resumed = list(batches(5, 2))
+    assert [batch.study_ids for batch in resumed] == [batch.study_ids for batch in whole[5:]]
+    assert all(torch.equal(ours.views, theirs.views) for ours, theirs in zip(resumed, whole[5:], strict=True))
+    per_epoch = len(whole) // 2
+    orders = [
+        [study for batch in part for study in batch.study_ids]
+        for part in (whole[:per_epoch], whole[per_epoch:])
+    ]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(study.id for study in studies)
+    assert orders[0] != orders[1]
+
+
+def test_workers_change_nothing(store):
+    config = tiny_config(store)
+    studies = PreparedStore(store).studies("train")[:8]
+    training_set = TrainingSet(studies, [[0, 1, 0]] * 8, config.data, seed=3)
+    alone, helped = (list(TrainingBatches(training_set, 4, workers)) for workers in (0, 1))
+    assert all(torch.equal(a.views, b.views) for a, b in zip(alone, helped, strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_round_trips(name, tmp_path):
+    config = RECIPES[name].build()
+    assert config.recipe == name
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert to_yaml(load_config(tmp_path / "config.yaml")) == to_yaml(config)
+
+
+def test_there_are_recipes_for_every_system():
+    assert len(RECIPES) == 11
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"training": {"epoch": 3}}, "no field 'training.epoch'.*training.epochs"),
+        ({"training": {"epochs": "many"}}, "training.epochs.*Expected a int"),
+        ({"trainin": {"epochs": 3}}, "trainin"),
+        ({"system": {"top_k": 9999}}, "top_k 9999"),
+        ({"decoding": {"method": "beams"}}, "Literal.*'beam'"),
+        ({"training": {"betas": [0.9]}}, "2 elements"),
+        ({"data": {"transform": {"crop": 999}}}, "crop 999"),
+    ],
+)
+def test_wrong_fields_are_one_clear_line(values, message):
+    with pytest.raises(RadScribeError, match=message) as caught:
+        override(RECIPES["r2gen-cmn/phantom"].build(), values)
+    assert "\n" not in str(caught.value)
+
+
+def test_bf16_trains(store, tmp_path):
+    run = train(tiny_config(store, epochs=1, precision="bf16-mixed"), tmp_path / "run", progress=False)
+    assert run.read_facts()["finished"] is True
+    assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(run.weights).values())
+
+
+def test_released_schedule_and_clipping(store, tmp_path):
+    config = tiny_config(store, epochs=3, decay=0.5, decay_every=2, clip_value=0.1, learning_rate=1e-3)
+    run = train(config, tmp_path / "run", progress=False)
+    lines = [json.loads(line) for line in run.log.read_text().splitlines()]
+    rates = {line["epoch"]: line["learning_rate"] for line in lines if "loss" in line}
+    assert rates[2] == pytest.approx(5e-4)
+
+
+def test_early_stopping(store, tmp_path):
+    config = tiny_config(store, epochs=6, patience=1, learning_rate=0.0, backbone_learning_rate=0.0)
+    run = train(config, tmp_path / "run", progress=False)
+    assert run.read_facts()["epochs_trained"] < 6

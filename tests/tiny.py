@@ -1,0 +1,39 @@
+"""Tiny configurations and stores for tests that train: seconds, not minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from radscribe.recipes import get_recipe
+from radscribe.studies.prepare import prepare
+from radscribe.training.config import RunConfig, override
+
+
+def tiny_store(path: Path, studies: int = 40) -> Path:
+    """A prepared phantom store."""
+    prepare("phantom", path, short_side=64, studies=studies, workers=1, progress=False)
+    return path
+
+
+def tiny_config(store: Path, recipe: str = "r2gen-cmn/phantom", **training) -> RunConfig:
+    """A recipe made so small that an epoch over `tiny_store` takes a second."""
+    config = override(
+        get_recipe(recipe).build(),
+        {
+            "data": {"minimum_count": 1, "transform": {"short_side": 64, "crop": 56}},
+            "system": {
+                "backbone": {"architecture": "test_byobnet", "weights": "none"},
+                "width": 32,
+                "feed_forward": 48,
+                "heads": 4,
+                "layers": 1,
+                "memory_size": 24,
+                "top_k": 5,
+                "dropout": 0.1,
+            },
+            "training": {"epochs": 2, "batch_size": 4, "threads": 1, "device": "cpu", **training},
+            "decoding": {"beams": 2, "maximum_length": 20},
+        },
+    )
+    config.store = str(store)
+    return config
