@@ -25,7 +25,9 @@ class MarkovState:
     def step(self, tokens: torch.Tensor, _: object) -> torch.Tensor:
         rows = []
         for study, row in enumerate(tokens.tolist()):
-            self.prefixes[study] = [(*prefix, token) for prefix, token in zip(self.prefixes[study], row, strict=True)]
+            self.prefixes[study] = [
+                (*prefix, token) for prefix, token in zip(self.prefixes[study], row, strict=True)
+            ]
             rows.append(torch.stack([self.logprobs(study, prefix[1:]) for prefix in self.prefixes[study]]))
         return torch.stack(rows)
 
@@ -87,7 +89,8 @@ def test_a_beam_wide_enough_for_everything_finds_the_best_report(
     allowed = [
         words
         for words in all_reports(logits, longest)
-        if len([word for word in words if word]) >= minimum and not (no_repeat and repeats_ngram(words, no_repeat))
+        if len([word for word in words if word]) >= minimum
+        and not (no_repeat and repeats_ngram(words, no_repeat))
     ]
     if not allowed:
         return
@@ -176,7 +179,9 @@ def test_token_logprobs_are_those_of_the_words():
 
 def test_sampling_is_seeded_and_restricted():
     def sample(**fields):
-        return search(DecodingConfig(method="sample", maximum_length=12, **fields), studies=4, logits=8)[1].tokens
+        return search(DecodingConfig(method="sample", maximum_length=12, **fields), studies=4, logits=8)[
+            1
+        ].tokens
 
     assert torch.equal(sample(seed=1), sample(seed=1))
     assert not torch.equal(sample(seed=1), sample(seed=2))
