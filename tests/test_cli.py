@@ -165,6 +165,21 @@ def test_evaluate_a_run(run, store, tmp_path, capsys):
     assert "not for clinical diagnosis" in table
 
 
+def test_evaluate_files_beside_baselines(store, tmp_path, capsys):
+    studies = PreparedStore(store).studies("test")
+    lines = [json.dumps({"id": study.id, "text": study.sections["findings"]}) for study in studies]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    files = [
+        part
+        for name in ("predictions", "references")
+        for part in (f"--{name}", str(tmp_path / "texts.jsonl"))
+    ]
+    main(["evaluate", *files, "--protocol", "clean_full", "--store", str(store), "--json", "--no_meteor"])
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert set(scores) == {"system", "constant report", "nearest neighbour"}
+    assert scores["system"]["CIDEr"]["value"] > scores["nearest neighbour"]["CIDEr"]["value"]
+
+
 def test_evaluate_files(tmp_path, capsys):
     lines = [json.dumps({"id": str(n), "text": f"no effusion {n} ."}) for n in range(5)]
     for name in ("predictions", "references"):

@@ -159,7 +159,8 @@ def evaluate(
     predictions: Path | None = None,
     references: Path | None = None,
     protocol: Literal["r2gen", "clean_full", "raw"] | None = None,
-    cleaning: str = "iu_xray",
+    cleaning: Literal["iu_xray", "mimic_cxr", "none"] = "iu_xray",
+    section: str = "findings",
     vocabulary: Path | None = None,
     maximum_length: int = 60,
     resamples: int = 1000,
@@ -174,12 +175,14 @@ def evaluate(
 
     Args:
         run: a run directory; its drafts of the split are made and scored.
-        store: the store to score a run on; the one it was trained on unless given.
+        store: the store to score a run on; the one it was trained on unless given. With --predictions: the
+            store with the same studies, whose train split the baselines learn from.
         split: train, val, test or all.
         predictions: drafts of any system, JSON Lines with id and text.
         references: what they are scored against, with the same ids.
         protocol: text rules; a run's own unless given, and needed with --predictions.
         cleaning: text cleaning for --predictions: iu_xray, mimic_cxr or none.
+        section: report section that the baselines copy, for --predictions with --store.
         vocabulary: vocabulary.json of a run, for --predictions under the protocol r2gen.
         maximum_length: of references under the protocol r2gen, for --predictions.
         resamples: bootstrap resamples behind the intervals.
@@ -216,13 +219,26 @@ def evaluate(
 
         if references is None or predictions is None or protocol is None:
             raise RadScribeError("--predictions needs --references and --protocol (r2gen, clean_full or raw)")
+        texts, words = read_texts(references), Vocabulary.load(vocabulary) if vocabulary else None
+        beside = {}
+        if store is not None:
+            from radscribe.studies.store import PreparedStore
+            from radscribe.training.config import DataConfig
+            from radscribe.training.scoring import baselines
+
+            data = DataConfig(
+                section=section, cleaning=cleaning, protocol=protocol, maximum_length=maximum_length
+            )
+            prepared = PreparedStore(store)
+            beside = baselines(prepared, [prepared.study(study) for study in texts], data, words)
         evaluation = evaluate_texts(
             read_texts(predictions),
-            read_texts(references),
+            texts,
             protocol=protocol,
             cleaning=cleaning,
-            vocabulary=Vocabulary.load(vocabulary) if vocabulary else None,
+            vocabulary=words,
             maximum_length=maximum_length if protocol == "r2gen" else None,
+            baselines=beside,
             resamples=resamples,
             meteor=meteor,
         )

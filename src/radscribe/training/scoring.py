@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -75,14 +75,16 @@ def score_run(
         cleaning=data.cleaning,
         vocabulary=vocabulary,
         maximum_length=data.maximum_length,
-        baselines=_baselines(_training_store(run, store), studies, data, vocabulary),
+        baselines=baselines(_training_store(run, store), studies, data, vocabulary),
         resamples=resamples,
         meteor=meteor,
     )
     return evaluation, drafts
 
 
-def scored_references(studies: list[Study], data: DataConfig, vocabulary: Vocabulary) -> dict[str, str]:
+def scored_references(
+    studies: Sequence[Study], data: DataConfig, vocabulary: Vocabulary | None
+) -> dict[str, str]:
     """The references of `studies` as the protocol of `data` scores them, by study id."""
     protocol = get_protocol(data.protocol)
     return {
@@ -108,12 +110,16 @@ def _training_store(run: RunDirectory, store: PreparedStore) -> PreparedStore:
     return PreparedStore(path) if path.is_dir() and path != store.path else store
 
 
-def _baselines(
-    store: PreparedStore, studies: list[Study], data: DataConfig, vocabulary: Vocabulary
+def baselines(
+    store: PreparedStore, studies: Sequence[Study], data: DataConfig, vocabulary: Vocabulary | None
 ) -> dict[str, dict[str, str]]:
     """What needs no model: the best constant report, and the report of the most similar image.
 
-    A store without training or validation reports gives no baselines.
+    Args:
+        store: whose train and val splits they learn from; without reports there, there are none.
+        studies: those to be scored.
+        data: section, cleaning and protocol.
+        vocabulary: of the training reports; needed by the protocol `r2gen`.
     """
     if not all(any(study.sections for study in store.studies(split)) for split in ("train", "val")):
         return {}

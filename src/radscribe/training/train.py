@@ -100,6 +100,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
         # Advice of Lightning that does not fit: the loaders are small, and the position is kept by ours.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+        warnings.filterwarnings("ignore", message=".*treespec.*")
         trainer.fit(
             module,
             train_dataloaders=batches,

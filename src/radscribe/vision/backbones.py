@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +52,8 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
 
     name, weights = config.architecture, config.weights
     if name not in timm.list_models(name):
-        raise unknown_name("backbone architecture", name, timm.list_models(f"{name[:5]}*")[:12])
+        similar = difflib.get_close_matches(name, timm.list_models(), n=8)
+        raise unknown_name("backbone architecture", name, similar or ["every model of timm.list_models()"])
     headless: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     if weights == "none":
         return timm.create_model(name, pretrained=False, **headless)
