@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from radscribe.decoding.search import DecoderState, DecodingConfig, beams_of, decode
+from radscribe.decoding.search import Decoded, DecoderState, DecodingConfig, beams_of, decode
 from radscribe.systems.system import Batch, Draft, Losses, System
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, VisualTokens
@@ -38,7 +38,7 @@ class ReportNetwork(nn.Module):
     def step(self, tokens: Tensor, state: Any) -> Tensor:
         """Log-probabilities `[studies, beams, logits]` after one more token `[studies, beams]`."""
 
-    def generate(self, visual: VisualTokens, decoding: DecodingConfig):
+    def generate(self, visual: VisualTokens, decoding: DecodingConfig) -> Decoded:
         """Decode a draft per study, as tokens with log-probabilities."""
         state = self.start(visual, beams_of(decoding), decoding.maximum_length)
         return decode(self.step, state, visual.tokens.size(0), decoding, visual.tokens.device)
