@@ -42,13 +42,13 @@ def mimic_cxr() -> RunConfig:
 def phantom() -> RunConfig:
     """R2GenCMN small enough to learn the phantom in minutes on two CPU cores, from random weights."""
     config = iu_xray()
-    config.data.transform = TransformConfig(short_side=144, crop=128)
+    config.data.transform = TransformConfig(short_side=108, crop=96)
     config.system = R2GenCMNConfig(
         backbone=BackboneConfig(architecture="test_resnet", weights="none"),
         width=128,
         feed_forward=256,
         heads=4,
-        layers=2,
+        layers=1,
         dropout=0.0,
         visual_dropout=0.0,
         memory_size=256,
@@ -57,7 +57,7 @@ def phantom() -> RunConfig:
         memory_input="features_and_responses",
     )
     config.training = TrainingConfig(
-        epochs=14, batch_size=8, backbone_learning_rate=1e-3, learning_rate=1e-3, decay=0.87, amsgrad=False
+        epochs=12, batch_size=8, backbone_learning_rate=1e-3, learning_rate=1e-3, decay=0.85, amsgrad=False
     )
     return config
 

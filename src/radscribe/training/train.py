@@ -89,7 +89,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
             EarlyStopping(
                 f"val/{training.select_by}", mode="max", patience=training.patience, check_finite=False
             ),
-            *([TQDMProgressBar(leave=False)] if progress else []),
+            *([_ProgressBar(leave=False)] if progress else []),
         ],
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -175,6 +175,15 @@ def _score_test_split(run: RunDirectory, store: PreparedStore, progress: bool) -
     write_drafts(drafts, run.drafts("test"))
     run.metrics.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
     run.scores.write_text(f"{evaluation}\n")
+
+
+class _ProgressBar(TQDMProgressBar):
+    """Without the logger's version, which a run directory does not have."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return dict(metrics)
 
 
 class _RunKeeper(Callback):

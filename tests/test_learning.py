@@ -1,0 +1,51 @@
+"""Systems learn to look: trained for a minute on the phantom, their drafts belong to their studies."""
+
+import json
+import random
+
+import pytest
+
+from radscribe.evaluation.metrics import text_statistics
+from radscribe.recipes import get_recipe
+from radscribe.studies.prepare import prepare
+from radscribe.studies.store import PreparedStore
+from radscribe.systems.registry import SYSTEMS
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.config import override
+from radscribe.training.scoring import scored_references
+from radscribe.training.train import train
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stores") / "phantom"
+    prepare("phantom", path, short_side=108, studies=900, workers=1, progress=False)
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_drafts_belong_to_their_studies(name, store, tmp_path):
+    config = override(
+        get_recipe(f"{name}/phantom").build(),
+        {
+            "training": {"epochs": 9, "threads": 1, "device": "cpu", "validate_every": 3},
+            "decoding": {"beams": 1},
+        },
+    )
+    config.store = str(store)
+    run = train(config, tmp_path / "run", progress=False)
+
+    scores = json.loads(run.metrics.read_text())["scores"]
+    for baseline in ("constant report", "nearest neighbour"):
+        assert scores["system"]["CIDEr"]["value"] > scores[baseline]["CIDEr"]["value"]
+
+    drafts = {
+        line["id"]: line["text"] for line in map(json.loads, run.drafts("test").read_text().splitlines())
+    }
+    studies = PreparedStore(store).studies("test")
+    references = list(scored_references(studies, config.data, Vocabulary.load(run.vocabulary)).values())
+    own = [drafts[study.id] for study in studies]
+    others = own.copy()
+    random.Random(0).shuffle(others)
+    of_own, of_others = (text_statistics(texts, references).scores()["CIDEr"] for texts in (own, others))
+    assert of_own > 1.3 * of_others
