@@ -230,7 +230,7 @@ def test_bench(task, capsys):
         "1",
         "--repeats",
         "1",
-        "--no_paper_size",
+        "--no-paper-size",
     ]
     main(["bench", task, *sizes])
     result = json.loads(capsys.readouterr().out)

@@ -163,6 +163,23 @@ def test_diversity_of_a_constant_and_of_varied_reports():
     varied = measure_diversity(["a b", "c d", "c d", "e f g h"])
     assert (varied.distinct_reports, varied.most_frequent, varied.length_mean) == (3, 0.5, 2.5)
     assert varied.length_percentiles["50%"] == 2
+    assert measure_diversity(["a <unk> b <unk>", "c d e f"]).unknown_words == 0.25
+
+
+def test_drafts_of_unknown_words_are_called_inflated():
+    """Rare words of references become <unk>, and a draft of nothing else matches them."""
+    references = {str(n): f"rare{n} effusion other{n}" for n in range(4)}
+    vocabulary = Vocabulary.build(["effusion"] * 3, "none", 3)
+    drafts = dict.fromkeys(references, "<unk> effusion <unk>")
+    settings = {"cleaning": "none", "meteor": False, "resamples": 10}
+    inflated = evaluate_texts(
+        drafts, references, protocol="r2gen", vocabulary=vocabulary, maximum_length=60, **settings
+    )
+    honest = evaluate_texts(drafts, references, protocol="clean_full", **settings)
+    assert inflated.rows["system"].scores["BLEU-1"].value == pytest.approx(1)
+    assert "CAUTION: 66.7% of the system's words are <unk>" in str(inflated)
+    assert honest.rows["system"].scores["BLEU-1"].value < 0.4
+    assert "CAUTION" not in str(honest)
 
 
 def test_the_constant_is_a_stock_report():

@@ -430,7 +430,7 @@ FIRST_OPTIONS = {"evaluate": "--run", "recipes": "--name"}
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. An error that the user can put right is one line on standard error."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [_underscored(each) for each in (sys.argv[1:] if arguments is None else arguments)]
     if len(arguments) > 1 and arguments[0] in FIRST_OPTIONS and not arguments[1].startswith("-"):
         arguments = [arguments[0], FIRST_OPTIONS[arguments[0]], *arguments[1:]]
     try:
@@ -446,6 +446,14 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stderr.close()
+
+
+def _underscored(argument: str) -> str:
+    """`--paper-size` is `--paper_size`: both spellings of an option are habits."""
+    option, equals, value = argument.partition("=")
+    return (
+        option.replace("-", "_").replace("__", "--", 1) + equals + value if option[:2] == "--" else argument
+    )
 
 
 class _Parser(ArgumentParser):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from radscribe.errors import RadScribeError
+from radscribe.text.cleaning import UNKNOWN_TOKEN
 
 DISTINCT_ORDERS = 4
 LENGTH_PERCENTILES = (5, 25, 50, 75, 95)
@@ -22,6 +23,8 @@ class Diversity:
         reports: how many.
         distinct_reports: how many different ones.
         most_frequent: share of the most frequent report.
+        unknown_words: share of the words that are `<unk>`. Where references passed through a vocabulary, a draft
+            gets credit for each `<unk>` that it has in common with them, and says nothing by it.
         distinct_ngrams: `distinct-1` to `distinct-4`, different n-grams as a share of all in the set.
         length_mean: in words.
         length_percentiles: in words, by percentile (`5%`).
@@ -30,6 +33,7 @@ class Diversity:
     reports: int
     distinct_reports: int
     most_frequent: float
+    unknown_words: float
     distinct_ngrams: dict[str, float]
     length_mean: float
     length_percentiles: dict[str, float]
@@ -56,6 +60,7 @@ def measure_diversity(reports: Sequence[str]) -> Diversity:
         reports=len(reports),
         distinct_reports=len(counts),
         most_frequent=counts.most_common(1)[0][1] / len(reports),
+        unknown_words=sum(report.count(UNKNOWN_TOKEN) for report in words) / max(int(lengths.sum()), 1),
         distinct_ngrams=distinct_ngrams,
         length_mean=float(lengths.mean()),
         length_percentiles={f"{q}%": float(np.percentile(lengths, q)) for q in LENGTH_PERCENTILES},

@@ -17,12 +17,15 @@ from radscribe.evaluation.diversity import Diversity, measure_diversity
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.metrics import StudyStatistics, text_statistics
 from radscribe.studies.text_files import read_text
+from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
 NOTICE = "research use, not for clinical diagnosis"
 SYSTEM = "system"
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
+#: From this share of `<unk>` among a system's words on, its scores are called inflated.
+MANY_UNKNOWN = 0.05
 _IDS_NAMED = 3
 
 
@@ -126,10 +129,22 @@ class Evaluation:
                 "",
                 _format_table(self._diversity_lines()),
                 "",
+                *self._cautions(),
                 *(f"{metric} is not there: {reason}" for metric, reason in self.missing.items()),
                 str(self.provenance),
             ]
         )
+
+    def _cautions(self) -> list[str]:
+        """What a reader of the table alone would be misled about."""
+        share = self.rows[SYSTEM].diversity.unknown_words
+        if share < MANY_UNKNOWN or self.references.unknown_words == 0:
+            return []
+        return [
+            f"CAUTION: {share:.1%} of the system's words are {UNKNOWN_TOKEN}. Under protocol "
+            f"{self.provenance.protocol} they match {UNKNOWN_TOKEN} in the references, and inflate every score; "
+            "score with protocol clean_full"
+        ]
 
     def _diversities(self) -> dict[str, Diversity]:
         return {name: row.diversity for name, row in self.rows.items()} | {"references": self.references}
@@ -147,12 +162,21 @@ class Evaluation:
 
     def _diversity_lines(self) -> list[list[str]]:
         distinct, percentiles = self.references.distinct_ngrams, self.references.length_percentiles
-        lines = [["", "most frequent", *distinct, *(f"{percentile} words" for percentile in percentiles)]]
+        lines = [
+            [
+                "",
+                "most frequent",
+                UNKNOWN_TOKEN,
+                *distinct,
+                *(f"{percentile} words" for percentile in percentiles),
+            ]
+        ]
         for name, diversity in self._diversities().items():
             lines.append(
                 [
                     name,
                     f"{diversity.most_frequent:.1%}",
+                    f"{diversity.unknown_words:.1%}",
                     *(f"{share:.3f}" for share in diversity.distinct_ngrams.values()),
                     *(f"{length:.0f}" for length in diversity.length_percentiles.values()),
                 ]

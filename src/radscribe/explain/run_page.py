@@ -20,7 +20,7 @@ from radscribe import __version__
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.evaluation.bootstrap import Difference, Score
 from radscribe.evaluation.diversity import Diversity
-from radscribe.evaluation.evaluate import METRICS, NOTICE, SYSTEM, Provenance, read_texts
+from radscribe.evaluation.evaluate import MANY_UNKNOWN, METRICS, NOTICE, SYSTEM, Provenance, read_texts
 from radscribe.evaluation.metrics import text_statistics
 from radscribe.explain.run_page_charts import histogram, line_chart, thin, whisker
 from radscribe.explain.run_page_studies import (
@@ -31,6 +31,7 @@ from radscribe.explain.run_page_studies import (
 )
 from radscribe.studies.store import MANIFEST, PreparedStore
 from radscribe.studies.study import SPLITS
+from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
@@ -326,6 +327,15 @@ def _verdicts(metrics: Metrics) -> str:
     if not verdicts:
         verdicts.append(("bad", "No baseline was scored, so nothing here says what these scores are worth."))
     verdicts.append(_on_diversity(metrics))
+    ours, references = metrics.diversity[SYSTEM], metrics.diversity.get("references")
+    if ours.unknown_words >= MANY_UNKNOWN and references and references.unknown_words:
+        verdicts.append(
+            (
+                "bad",
+                f"<b>{ours.unknown_words:.1%} of its words are {escape(UNKNOWN_TOKEN)}</b>, which match "
+                f"{escape(UNKNOWN_TOKEN)} in the references and inflate every score: score it under clean_full.",
+            )
+        )
     return "".join(f'<li class="{kind}">{text}</li>' for kind, text in verdicts)
 
 
@@ -444,7 +454,7 @@ def _signed(value: float) -> str:
 
 def _diversity_table(metrics: Metrics) -> str:
     first = next(iter(metrics.diversity.values()))
-    names = ["distinct reports", "most frequent", *first.distinct_ngrams, "mean words"]
+    names = ["distinct reports", "most frequent", UNKNOWN_TOKEN, *first.distinct_ngrams, "mean words"]
     names.append(f"words at {' · '.join(first.length_percentiles)}")
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows = []
@@ -452,6 +462,7 @@ def _diversity_table(metrics: Metrics) -> str:
         cells = [
             f"{each.distinct_reports} of {each.reports}",
             f"{each.most_frequent:.1%}",
+            f"{each.unknown_words:.1%}",
             *(f"{share:.3f}" for share in each.distinct_ngrams.values()),
             f"{each.length_mean:.1f}",
             " · ".join(f"{length:.0f}" for length in each.length_percentiles.values()),
