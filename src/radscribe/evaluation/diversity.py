@@ -23,8 +23,8 @@ class Diversity:
         reports: how many.
         distinct_reports: how many different ones.
         most_frequent: share of the most frequent report.
-        unknown_words: share of the words that are `<unk>`. Where references passed through a vocabulary, a draft
-            gets credit for each `<unk>` that it has in common with them, and says nothing by it.
+        unknown_words: share of the words that are `<unk>`. Where references passed through a vocabulary, a
+            draft gets credit for each `<unk>` that it has in common with them, and says nothing by it.
         distinct_ngrams: `distinct-1` to `distinct-4`, different n-grams as a share of all in the set.
         length_mean: in words.
         length_percentiles: in words, by percentile (`5%`).

@@ -142,8 +142,8 @@ class Evaluation:
             return []
         return [
             f"CAUTION: {share:.1%} of the system's words are {UNKNOWN_TOKEN}. Under protocol "
-            f"{self.provenance.protocol} they match {UNKNOWN_TOKEN} in the references, and inflate every score; "
-            "score with protocol clean_full"
+            f"{self.provenance.protocol} they match {UNKNOWN_TOKEN} in the references and inflate every "
+            "score; score with protocol clean_full"
         ]
 
     def _diversities(self) -> dict[str, Diversity]:

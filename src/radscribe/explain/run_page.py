@@ -333,7 +333,8 @@ def _verdicts(metrics: Metrics) -> str:
             (
                 "bad",
                 f"<b>{ours.unknown_words:.1%} of its words are {escape(UNKNOWN_TOKEN)}</b>, which match "
-                f"{escape(UNKNOWN_TOKEN)} in the references and inflate every score: score it under clean_full.",
+                f"{escape(UNKNOWN_TOKEN)} in the references and inflate every score: "
+                "score it under clean_full.",
             )
         )
     return "".join(f'<li class="{kind}">{text}</li>' for kind, text in verdicts)
