@@ -241,6 +241,14 @@ def test_bench(task, capsys):
     assert result["peak_memory_gb"] > 0
 
 
+def test_bench_of_scoring(capsys):
+    pytest.importorskip("pycocoevalcap")
+    main(["bench", "score", "--pairs", "40", "--resamples", "20"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["largest_difference"] < 1e-9
+    assert result["ratio_to_reference"] > 0
+
+
 def test_the_program_is_installed():
     program = Path(sys.executable).parent / "radscribe"
     out = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout

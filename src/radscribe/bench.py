@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from radscribe.decoding.search import DecodingConfig
+from radscribe.errors import RadScribeError
 from radscribe.recipes import get_recipe
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
@@ -118,6 +119,62 @@ def bench(
         "threads": threads,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
+    }
+
+
+def bench_scoring(*, pairs: int, resamples: int) -> dict[str, Any]:
+    """Measure scoring with intervals against the reference implementation scoring once.
+
+    Args:
+        pairs: drafts and references, made of phantom reports.
+        resamples: of the bootstrap, which the reference implementation does not have.
+
+    Returns:
+        Seconds, their ratio and the largest difference of a score, ready for JSON.
+
+    Raises:
+        RadScribeError: pycocoevalcap is not installed.
+    """
+    try:
+        from pycocoevalcap.bleu.bleu import Bleu
+        from pycocoevalcap.cider.cider import Cider
+        from pycocoevalcap.rouge.rouge import Rouge
+    except ImportError as error:
+        raise RadScribeError("pycocoevalcap is not installed", "pip install 'radscribe[meteor]'") from error
+    from radscribe.evaluation.bootstrap import scores_with_intervals
+    from radscribe.evaluation.metrics import text_statistics
+    from radscribe.studies.phantom import describe, sample_study
+    from radscribe.text.cleaning import clean_iu_xray
+
+    reports = [clean_iu_xray(describe(sample_study(0, number))[0]["findings"]) for number in range(2 * pairs)]
+    drafts, references = reports[:pairs], reports[pairs:]
+    cpu = torch.device("cpu")
+    found: dict[str, float] = {}
+
+    def ours() -> None:
+        scores = scores_with_intervals([text_statistics(drafts, references)], resamples, seed=0)
+        found.update({name: score.value for name, score in scores.items()})
+
+    expected: dict[str, float] = {}
+
+    def theirs() -> None:
+        hypotheses, truths = (
+            {number: [text] for number, text in enumerate(texts)} for texts in (drafts, references)
+        )
+        bleu, _ = Bleu(4).compute_score(truths, hypotheses, verbose=0)
+        expected.update({f"BLEU-{order}": score for order, score in enumerate(bleu, start=1)})
+        expected["ROUGE-L"] = Rouge().compute_score(truths, hypotheses)[0]
+        expected["CIDEr"] = Cider().compute_score(truths, hypotheses)[0]
+
+    seconds, reference_seconds = _seconds(ours, cpu), _seconds(theirs, cpu)
+    return {
+        "task": "score",
+        "pairs": pairs,
+        "resamples": resamples,
+        "seconds": _rounded(seconds),
+        "reference_seconds": _rounded(reference_seconds),
+        "ratio_to_reference": _rounded(seconds / reference_seconds),
+        "largest_difference": max(abs(found[name] - score) for name, score in expected.items()),
     }
 
 

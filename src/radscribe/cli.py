@@ -310,7 +310,7 @@ def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -
 
 
 def bench(
-    task: Literal["decode", "train"],
+    task: Literal["decode", "train", "score"],
     *,
     system: str = "r2gen-cmn",
     batch: int = 16,
@@ -320,11 +320,15 @@ def bench(
     threads: int = 2,
     repeats: int = 3,
     paper_size: bool = True,
+    pairs: int = 3858,
+    resamples: int = 1000,
 ) -> None:
-    """Measure seconds and peak memory of a system, as ratios to its own backbone in the same run.
+    """Measure seconds and peak memory, as ratios within one run.
+
+    decode and train measure a system against its own backbone, score the metrics against pycocoevalcap.
 
     Args:
-        task: decode (all tokens forced) or train (forward, backward, optimiser step).
+        task: decode (all tokens forced), train (forward, backward, optimiser step) or score.
         system: its name.
         batch: studies.
         views: per study.
@@ -333,9 +337,15 @@ def bench(
         threads: CPU threads.
         repeats: measured runs; the median counts.
         paper_size: the paper's sizes; otherwise those of the phantom recipe.
+        pairs: drafts and references to score.
+        resamples: bootstrap resamples to score.
     """
     from radscribe.bench import bench as measure
+    from radscribe.bench import bench_scoring
 
+    if task == "score":
+        print(dumps(bench_scoring(pairs=pairs, resamples=resamples), indent=2))
+        return
     result = measure(
         task,
         system=system,
