@@ -31,6 +31,8 @@ def tiny(name: str, **fields):
 
 
 VARIANTS = [
+    ("r2gen", {"memory_slots": 3}),
+    ("r2gen", {"memory": False}),
     ("r2gen-cmn", {"memory_size": 24, "top_k": 5}),
     ("r2gen-cmn", {"memory_size": 24, "top_k": 5, "memory_input": "responses", "encoder_positions": False}),
     ("r2gen-cmn", {"memory_size": 24, "top_k": 24, "memory": "separate"}),
@@ -169,6 +171,60 @@ def test_the_paper_size_of_r2gen_cmn():
     words = sorted(["<unk>", *(f"w{number:03}" for number in range(759))])
     system = get_system("r2gen-cmn").build(config.system, Vocabulary(tuple(words), "none", 1), 60)
     assert sum(parameter.numel() for parameter in system.parameters()) == 59_053_369
+
+
+class TestRelationalMemory:
+    """R2Gen's memory and its layer normalisation against plain transcriptions, word by word."""
+
+    WIDTH, SLOTS, HEADS = 16, 3, 4
+
+    def memory(self):
+        from radscribe.layers.relational_memory import RelationalMemory
+
+        torch.manual_seed(2)
+        return RelationalMemory(self.SLOTS, self.WIDTH, self.HEADS, dropout=0.0).double()
+
+    def plain_step(self, memory, word, module):
+        """The paper's update of one study's memory `[slots, width]` by one word `[width]`."""
+        heads, width = self.HEADS, self.WIDTH // self.HEADS
+        stacked = torch.cat([memory, word[None]])
+        attention = module.attention
+        queries, keys, values = attention.query(memory), attention.key(stacked), attention.value(stacked)
+        attended = torch.zeros_like(memory)
+        for head in range(heads):
+            part = slice(head * width, (head + 1) * width)
+            scores = queries[:, part] @ keys[:, part].T / width**0.5
+            attended[:, part] = (scores.exp() / scores.exp().sum(1, keepdim=True)) @ values[:, part]
+        candidate = memory + attention.output(attended)
+        candidate = candidate + module.mlp(candidate)
+        gates = module.word_gates(word) + module.memory_gates(memory.tanh())
+        keep, forget = gates[:, : self.WIDTH].sigmoid(), gates[:, self.WIDTH :].sigmoid()
+        return keep * candidate.tanh() + forget * memory
+
+    def test_every_state_of_a_sequence(self):
+        module = self.memory()
+        words = torch.randn(2, 5, self.WIDTH, dtype=torch.double)
+        states = module(words).unflatten(-1, (self.SLOTS, self.WIDTH))
+        stepped = module.initial(2)
+        for study in range(2):
+            plain = torch.eye(self.SLOTS, self.WIDTH, dtype=torch.double)
+            for position in range(5):
+                plain = self.plain_step(plain, words[study, position], module)
+                assert (states[study, position] - plain).abs().max() < 1e-12
+        for position in range(5):
+            stepped = module.step(words[:, position : position + 1], stepped)
+            assert (stepped - states[:, position]).abs().max() < 1e-12
+
+    def test_memory_driven_layer_normalisation(self):
+        from radscribe.layers.relational_memory import MemoryDrivenLayerNorm
+
+        torch.manual_seed(3)
+        norm = MemoryDrivenLayerNorm(self.WIDTH, self.SLOTS * self.WIDTH).double()
+        x = torch.randn(2, 4, self.WIDTH, dtype=torch.double)
+        memory = torch.randn(2, 4, self.SLOTS * self.WIDTH, dtype=torch.double)
+        mean, std = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)
+        scale, shift = norm.scale + norm.scale_mlp(memory), norm.shift + norm.shift_mlp(memory)
+        assert (norm(x, memory) - (scale * (x - mean) / (std + 1e-6) + shift)).abs().max() < 1e-12
 
 
 class TestMemoryOfR2GenCMN:

@@ -17,6 +17,7 @@ import radscribe
 from radscribe.errors import RadScribeError
 from radscribe.recipes import RECIPES
 from radscribe.studies.store import PreparedStore
+from radscribe.systems.registry import SYSTEMS
 from radscribe.training.config import load_config, override, save_config, to_yaml
 from radscribe.training.data import TrainingBatches, TrainingSet
 from radscribe.training.run_directory import RunDirectory
@@ -290,7 +291,8 @@ def test_every_recipe_round_trips(name, tmp_path):
 
 
 def test_there_are_recipes_for_every_system():
-    assert len(RECIPES) == 11
+    assert {name.split("/")[0] for name in RECIPES} == set(SYSTEMS)
+    assert len(RECIPES) == 19
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
-from radscribe.interop.released import r2gen_cmn_config, r2gen_cmn_weights
+from radscribe.interop.released import r2gen_cmn_config, r2gen_cmn_weights, r2gen_config, r2gen_weights
 from radscribe.systems.encoder_decoder import ReportNetwork, input_mask
+from radscribe.systems.r2gen import MemoryDrivenTransformer
 from radscribe.systems.r2gen_cmn import CrossModalMemoryNetwork
 from radscribe.training.run_directory import load_strictly
 from radscribe.vision.backbones import VisualTokens
@@ -84,16 +85,29 @@ Build = Callable[[dict[str, Any], dict[str, Tensor], dict[str, Tensor]], tuple[R
 def _build_r2gen_cmn(
     config: dict[str, Any], weights: dict[str, Tensor], tensors: dict[str, Tensor]
 ) -> tuple[ReportNetwork, VisualTokens]:
-    features = tensors["input.att_feats"]
     network = CrossModalMemoryNetwork(r2gen_cmn_config(config), config["d_vf"], config["vocab_tokens"] + 1)
     load_strictly(network, r2gen_cmn_weights(weights), "the golden file's weights")
-    return network, VisualTokens(features, torch.ones(features.shape[:2], dtype=torch.bool))
+    return network, _all_there(tensors["input.att_feats"])
+
+
+def _build_r2gen(
+    config: dict[str, Any], weights: dict[str, Tensor], tensors: dict[str, Tensor]
+) -> tuple[ReportNetwork, VisualTokens]:
+    network = MemoryDrivenTransformer(r2gen_config(config), config["d_vf"], config["vocab_tokens"] + 1)
+    load_strictly(network, r2gen_weights(weights), "the golden file's weights")
+    return network, _all_there(tensors["input.att_feats"])
+
+
+def _all_there(features: Tensor) -> VisualTokens:
+    return VisualTokens(features, torch.ones(features.shape[:2], dtype=torch.bool))
 
 
 def _architecture(path: Path, weights: dict[str, Tensor]) -> tuple[str, Build]:
     """The system whose weights these are, told by a weight that only it has."""
     if "memory_matrix" in weights:
         return "r2gen-cmn", _build_r2gen_cmn
+    if "model.rm.W.weight" in weights:
+        return "r2gen", _build_r2gen
     raise RadScribeError(
         f"'{path}' holds an architecture that RadScribe does not know",
         f"Its weights are called {', '.join(sorted(weights)[:3])}, ...",

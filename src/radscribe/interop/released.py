@@ -16,6 +16,7 @@ from torch import Tensor
 
 from radscribe.errors import RadScribeError
 from radscribe.layers.transformer import SinusoidalPositions
+from radscribe.systems.r2gen import R2GenConfig
 from radscribe.systems.r2gen_cmn import R2GenCMNConfig
 
 _ATTENTION = {"linears.0": "query", "linears.1": "key", "linears.2": "value", "linears.3": "output"}
@@ -34,6 +35,8 @@ _TRANSFORMER_NAMES = [
     (r"\.feed_forward\.w_1\.", ".feed_forward.0."),
     (r"\.feed_forward\.w_2\.", ".feed_forward.3."),
     (r"\.sublayer\.(\d)\.norm\.", r".norms.\1."),
+    (r"\.mlp_gamma\.", ".scale_mlp."),
+    (r"\.mlp_beta\.", ".shift_mlp."),
     (r"\.(a_2|gamma)$", ".scale"),
     (r"\.(b_2|beta)$", ".shift"),
 ]
@@ -54,21 +57,43 @@ R2GEN_CMN_SIZES: dict[str, Callable[[Mapping[str, Tensor]], int]] = {
 }
 
 
+_R2GEN_NAMES = [
+    (r"^model\.rm\.W\.", "memory.word_gates."),
+    (r"^model\.rm\.U\.", "memory.memory_gates."),
+    (r"^model\.rm\.attn\.(linears\.[0-3])\.", lambda match: f"memory.attention.{_ATTENTION[match[1]]}."),
+    (r"^model\.rm\.", "memory."),
+    *_TRANSFORMER_NAMES,
+]
+
+
+def r2gen_config(released: Mapping[str, Any]) -> R2GenConfig:
+    """The configuration that the released R2Gen has under its own argument names."""
+    _refuse_batch_norm(released)
+    if released["rm_d_model"] != released["d_model"]:
+        raise RadScribeError("released R2Gen weights need rm_d_model equal to d_model")
+    return R2GenConfig(
+        **_transformer_sizes(released),
+        memory_slots=released["rm_num_slots"],
+        memory_heads=released["rm_num_heads"],
+    )
+
+
+def r2gen_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of the released encoder-decoder to those of `MemoryDrivenTransformer`.
+
+    Raises:
+        RadScribeError: the position code is not sinusoidal.
+    """
+    return _rename(_without_positions(released), _R2GEN_NAMES)
+
+
 def r2gen_cmn_config(released: Mapping[str, Any]) -> R2GenCMNConfig:
     """The configuration that the released R2GenCMN has under its own argument names."""
-    if released.get("use_bn"):
-        raise RadScribeError(
-            "released R2GenCMN weights with use_bn are not supported", "They hold batch norm layers"
-        )
+    _refuse_batch_norm(released)
     if released["cmm_dim"] != released["d_model"]:
         raise RadScribeError("released R2GenCMN weights need cmm_dim equal to d_model")
     return R2GenCMNConfig(
-        width=released["d_model"],
-        feed_forward=released["d_ff"],
-        heads=released["num_heads"],
-        layers=released["num_layers"],
-        dropout=released["dropout"],
-        visual_dropout=released["drop_prob_lm"],
+        **_transformer_sizes(released),
         memory_size=released["cmm_size"],
         threads=released["num_heads"],
         top_k=released["topk"],
@@ -84,12 +109,10 @@ def r2gen_cmn_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     remaining = dict(released)
     for name in list(remaining):
-        if name.startswith("model.cmn."):
-            if not torch.equal(remaining.pop(name), released[name.removeprefix("model.")]):
-                raise RadScribeError(f"the two copies of the memory differ in '{name}'")
-        elif name.endswith(".pe"):
-            _check_positions(name, remaining.pop(name))
-    return _rename(remaining, _R2GEN_CMN_NAMES)
+        copied = name.startswith("model.cmn.")
+        if copied and not torch.equal(remaining.pop(name), released[name.removeprefix("model.")]):
+            raise RadScribeError(f"the two copies of the memory differ in '{name}'")
+    return _rename(_without_positions(remaining), _R2GEN_CMN_NAMES)
 
 
 def resnet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -132,6 +155,31 @@ def _numpy_scalar_globals() -> list[Any]:
 
     # The module was renamed between NumPy 1 and 2; a checkpoint holds the name of its time.
     return [np.dtype, type(np.dtype(np.float64)), scalar, (scalar, "numpy.core.multiarray.scalar")]
+
+
+def _refuse_batch_norm(released: Mapping[str, Any]) -> None:
+    if released.get("use_bn"):
+        raise RadScribeError("released weights with use_bn are not supported", "They hold batch norm layers")
+
+
+def _transformer_sizes(released: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `TransformerConfig` from the released codes' argument names."""
+    return {
+        "width": released["d_model"],
+        "feed_forward": released["d_ff"],
+        "heads": released["num_heads"],
+        "layers": released["num_layers"],
+        "dropout": released["dropout"],
+        "visual_dropout": released["drop_prob_lm"],
+    }
+
+
+def _without_positions(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All weights but the position codes, which must be the constants that ours are."""
+    for name, tensor in weights.items():
+        if name.endswith(".pe"):
+            _check_positions(name, tensor)
+    return {name: tensor for name, tensor in weights.items() if not name.endswith(".pe")}
 
 
 def _check_positions(name: str, released: Tensor) -> None:

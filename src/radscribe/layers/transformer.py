@@ -10,6 +10,8 @@ hold the two equal.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -29,10 +31,14 @@ class UnbiasedLayerNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(width))
         self.epsilon = epsilon
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension of `x`, any shape `[..., width]`."""
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Normalise the last dimension of `x`, any shape `[..., width]`; nothing conditions it."""
+        return self.normalise(x, self.scale, self.shift)
+
+    def normalise(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Normalise the last dimension of `x` with this scale and shift."""
         std, mean = torch.std_mean(x, dim=-1, keepdim=True)
-        return self.scale * (x - mean) / (std + self.epsilon) + self.shift
+        return scale * (x - mean) / (std + self.epsilon) + shift
 
 
 class SinusoidalPositions(nn.Module):
@@ -142,6 +148,16 @@ class Encoder(nn.Module):
         return self.norm(x)
 
 
+#: Makes a layer normalisation that takes what is normalised and what drives it, or None.
+Norm = Callable[[], nn.Module]
+
+
+def beam_rows(parents: Tensor) -> Tensor:
+    """Rows of a `[studies * beams, ...]` tensor that the beams' parents stand in, `[studies * beams]`."""
+    studies, beams = parents.shape
+    return (torch.arange(studies, device=parents.device).unsqueeze(1) * beams + parents).flatten()
+
+
 class DecoderCache:
     """Keys and values of a decoder between steps: preallocated, one row per beam of every study.
 
@@ -164,59 +180,82 @@ class DecoderCache:
 
     def reorder(self, parents: Tensor) -> None:
         """Let beam `b` of study `s` continue beam `parents[s, b]`; `parents` is `[studies, beams]`."""
-        first_row = torch.arange(parents.size(0), device=parents.device).unsqueeze(1) * self.beams
-        rows = (first_row + parents).flatten()
+        rows = beam_rows(parents)
         for pair in self.own:
             for kept in pair:
                 kept[:, :, : self.length] = kept[:, :, : self.length].index_select(0, rows)
 
 
 class DecoderLayer(nn.Module):
-    """Masked self-attention, cross-attention and feed-forward, each normalised before and added after."""
+    """Masked self-attention, cross-attention and feed-forward, each normalised before and added after.
 
-    def __init__(self, width: int, hidden: int, heads: int, dropout: float):
+    `condition` `[batch, length, ...]` is what the layer normalisations are driven by, where they are driven.
+    """
+
+    def __init__(self, width: int, hidden: int, heads: int, dropout: float, norm: Norm):
         super().__init__()
         self.self_attention = MultiHeadAttention(width, heads, dropout)
         self.cross_attention = MultiHeadAttention(width, heads, dropout)
         self.feed_forward = FeedForward(width, hidden, dropout)
-        self.norms = nn.ModuleList(UnbiasedLayerNorm(width) for _ in range(3))
+        self.norms = nn.ModuleList(norm() for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, causal_mask: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, memory: Tensor, memory_mask: Tensor, causal_mask: Tensor, condition: Tensor | None
+    ) -> Tensor:
         """Decode `x` `[batch, length, width]` beside `memory` `[batch, tokens, width]`."""
-        normed = self.norms[0](x)
+        normed = self.norms[0](x, condition)
         x = x + self.dropout(self.self_attention(normed, normed, causal_mask))
-        x = x + self.dropout(self.cross_attention(self.norms[1](x), memory, memory_mask))
-        return x + self.dropout(self.feed_forward(self.norms[2](x)))
+        x = x + self.dropout(self.cross_attention(self.norms[1](x, condition), memory, memory_mask))
+        return x + self.dropout(self.feed_forward(self.norms[2](x, condition)))
 
-    def step(self, x: Tensor, cache: DecoderCache, layer: int) -> Tensor:
+    def step(self, x: Tensor, cache: DecoderCache, layer: int, condition: Tensor | None) -> Tensor:
         """The same for one new token of every beam, `x` `[studies * beams, 1, width]`."""
         keys, values = cache.own[layer]
-        normed = self.norms[0](x)
+        normed = self.norms[0](x, condition)
         new_key, new_value = self.self_attention.project_memory(normed)
         keys[:, :, cache.length : cache.length + 1] = new_key
         values[:, :, cache.length : cache.length + 1] = new_value
         seen = slice(0, cache.length + 1)
         x = x + self.self_attention.attend(normed, keys[:, :, seen], values[:, :, seen], None)
         # Beams of a study share its visual keys, so they stand as queries side by side.
-        beside = self.norms[1](x).view(-1, cache.beams, x.size(-1))
+        beside = self.norms[1](x, condition).view(-1, cache.beams, x.size(-1))
         visual_keys, visual_values = cache.cross[layer]
         attended = self.cross_attention.attend(beside, visual_keys, visual_values, cache.memory_mask)
         x = x + attended.reshape_as(x)
-        return x + self.feed_forward(self.norms[2](x))
+        return x + self.feed_forward(self.norms[2](x, condition))
 
 
 class Decoder(nn.Module):
-    """A stack of decoder layers with a last normalisation."""
+    """A stack of decoder layers with a last normalisation.
 
-    def __init__(self, layers: int, width: int, hidden: int, heads: int, dropout: float):
+    Args:
+        layers: how many.
+        width: of a token.
+        hidden: of the feed-forward layers.
+        heads: of the attentions.
+        dropout: everywhere.
+        norm: makes the layers' normalisations; `UnbiasedLayerNorm` unless given.
+    """
+
+    def __init__(
+        self, layers: int, width: int, hidden: int, heads: int, dropout: float, norm: Norm | None = None
+    ):
         super().__init__()
+        norm = norm or partial(UnbiasedLayerNorm, width)
         self.layers: list[DecoderLayer] = nn.ModuleList(  # type: ignore[assignment]
-            DecoderLayer(width, hidden, heads, dropout) for _ in range(layers)
+            DecoderLayer(width, hidden, heads, dropout, norm) for _ in range(layers)
         )
         self.norm = UnbiasedLayerNorm(width)
 
-    def forward(self, x: Tensor, memory: Tensor, memory_mask: Tensor, key_mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor,
+        key_mask: Tensor,
+        condition: Tensor | None = None,
+    ) -> Tensor:
         """Decode a whole report.
 
         Args:
@@ -224,17 +263,18 @@ class Decoder(nn.Module):
             memory: encoded visual tokens `[batch, tokens, width]`.
             memory_mask: bool `[batch, tokens]`, True for real tokens.
             key_mask: bool `[batch, length]`, True for tokens that later positions may attend to.
+            condition: what drives the layer normalisations, `[batch, length, ...]`.
         """
         length = x.size(1)
         causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
         mask = causal & key_mask[:, None, None, :]
         for layer in self.layers:
-            x = layer(x, memory, memory_mask[:, None, None, :], mask)
+            x = layer(x, memory, memory_mask[:, None, None, :], mask, condition)
         return self.norm(x)
 
-    def step(self, x: Tensor, cache: DecoderCache) -> Tensor:
+    def step(self, x: Tensor, cache: DecoderCache, condition: Tensor | None = None) -> Tensor:
         """Decode one new token of every beam, `x` `[studies * beams, 1, width]`, and keep its keys."""
         for index, layer in enumerate(self.layers):
-            x = layer.step(x, cache, index)
+            x = layer.step(x, cache, index, condition)
         cache.length += 1
         return self.norm(x)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from radscribe.decoding.search import Decoded, DecoderState, DecodingConfig, beams_of, decode
+from radscribe.layers.transformer import Decoder, Encoder, Norm, SinusoidalPositions
 from radscribe.systems.system import Batch, Draft, Losses, System
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.vision.backbones import Backbone, VisualTokens
+from radscribe.vision.backbones import Backbone, BackboneConfig, VisualTokens
 
 
 class ReportNetwork(nn.Module):
@@ -42,6 +45,74 @@ class ReportNetwork(nn.Module):
         """Decode a draft per study, as tokens with log-probabilities."""
         state = self.start(visual, beams_of(decoding), decoding.maximum_length)
         return decode(self.step, state, visual.tokens.size(0), decoding, visual.tokens.device)
+
+
+@dataclass(kw_only=True)
+class TransformerConfig:
+    """Sizes that the systems of the family have in common; the defaults are the papers'.
+
+    Attributes:
+        backbone: the visual extractor.
+        width: d, of hidden states.
+        feed_forward: hidden width of the feed-forward layers.
+        heads: attention heads.
+        layers: layers of the encoder, and of the decoder.
+        dropout: in the Transformer.
+        visual_dropout: after the projection of visual tokens to `width`.
+    """
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    width: int = 512
+    feed_forward: int = 512
+    heads: int = 8
+    layers: int = 3
+    dropout: float = 0.1
+    visual_dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"system.width {self.width} must be divisible by system.heads {self.heads}")
+
+
+class TransformerNetwork(ReportNetwork):
+    """Projection of visual tokens, encoder, word embedding, decoder and output layer.
+
+    Args:
+        config: sizes.
+        channels: of a visual token.
+        logits: words and the end.
+        norm: makes the decoder's layer normalisations; plain ones unless given.
+    """
+
+    def __init__(self, config: TransformerConfig, channels: int, logits: int, norm: Norm | None = None):
+        super().__init__()
+        width = config.width
+        self.visual_projection = nn.Sequential(
+            nn.Linear(channels, width), nn.ReLU(), nn.Dropout(config.visual_dropout)
+        )
+        self.embedding = nn.Embedding(logits, width)
+        self.positions = SinusoidalPositions(width, config.dropout)
+        sizes = (config.layers, width, config.feed_forward, config.heads, config.dropout)
+        self.encoder, self.decoder = Encoder(*sizes), Decoder(*sizes, norm)
+        self.logits = nn.Linear(width, logits)
+        # Xavier for the Transformer only: the projections outside keep PyTorch's own start.
+        initialise_matrices(self.embedding, self.encoder, self.decoder)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Embedded tokens `[..., width]`, scaled, without positions."""
+        return self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
+
+    def word_logprobs(self, decoded: Tensor) -> Tensor:
+        """Log-probabilities `[..., logits]` of the next word from the decoder's output `[..., width]`."""
+        return self.logits(decoded).float().log_softmax(dim=-1)
+
+
+def initialise_matrices(*modules: nn.Module) -> None:
+    """Xavier-uniform start of every matrix in `modules`, as the released codes do."""
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
 
 
 def input_mask(tokens: Tensor) -> Tensor:

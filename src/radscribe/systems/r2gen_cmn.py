@@ -22,31 +22,29 @@ not speak of them, the released code has them).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from radscribe.layers.transformer import Decoder, DecoderCache, Encoder, SinusoidalPositions
-from radscribe.systems.encoder_decoder import EncoderDecoderSystem, ReportNetwork
+from radscribe.layers.transformer import DecoderCache
+from radscribe.systems.encoder_decoder import (
+    EncoderDecoderSystem,
+    TransformerConfig,
+    TransformerNetwork,
+    initialise_matrices,
+)
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.vision.backbones import Backbone, BackboneConfig, VisualTokens
+from radscribe.vision.backbones import Backbone, VisualTokens
 
 
 @dataclass(kw_only=True)
-class R2GenCMNConfig:
+class R2GenCMNConfig(TransformerConfig):
     """Sizes and switches of R2GenCMN; the defaults are the paper's (section 3.3).
 
     Attributes:
-        backbone: the visual extractor (Eq. 3).
-        width: d, of hidden states and memory vectors.
-        feed_forward: hidden width of the feed-forward layers.
-        heads: attention heads of the Transformer.
-        layers: layers of the encoder, and of the decoder.
-        dropout: in the Transformer and on the memory weights.
-        visual_dropout: after the projection of visual tokens to `width`.
         memory: `shared` (CMN), `separate` memories for image and text (BASE+MEM), or `none` (BASE).
         memory_size: N, memory vectors.
         threads: of querying and responding.
@@ -56,13 +54,6 @@ class R2GenCMNConfig:
         encoder_positions: add sinusoidal positions to the encoder's input.
     """
 
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    width: int = 512
-    feed_forward: int = 512
-    heads: int = 8
-    layers: int = 3
-    dropout: float = 0.1
-    visual_dropout: float = 0.5
     memory: Literal["shared", "separate", "none"] = "shared"
     memory_size: int = 2048
     threads: int = 8
@@ -71,10 +62,9 @@ class R2GenCMNConfig:
     encoder_positions: bool = True
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or self.width % self.threads:
-            raise ValueError(
-                f"system.width {self.width} must be divisible by system.heads and system.threads"
-            )
+        super().__post_init__()
+        if self.width % self.threads:
+            raise ValueError(f"system.width {self.width} must be divisible by system.threads {self.threads}")
         if self.memory != "none" and not 1 <= self.top_k <= self.memory_size:
             raise ValueError(
                 f"system.top_k {self.top_k} must be between 1 and system.memory_size {self.memory_size}"
@@ -91,8 +81,7 @@ class CrossModalMemory(nn.Module):
         self.matrix = nn.Parameter(torch.empty(config.memory_size, width))
         self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
         self.dropout = nn.Dropout(config.dropout)
-        for linear in (self.query, self.key, self.value, self.output):
-            nn.init.xavier_uniform_(linear.weight)
+        initialise_matrices(self.query, self.key, self.value, self.output)
         nn.init.normal_(self.matrix, std=1 / width)
 
     def slots(self) -> tuple[Tensor, Tensor]:
@@ -124,27 +113,13 @@ class CrossModalMemory(nn.Module):
         return self.output(responses.reshape_as(x))
 
 
-class CrossModalMemoryNetwork(ReportNetwork):
+class CrossModalMemoryNetwork(TransformerNetwork):
     """Everything behind the visual extractor: memory, encoder, decoder."""
 
     def __init__(self, config: R2GenCMNConfig, channels: int, logits: int):
-        super().__init__()
-        width = config.width
+        super().__init__(config, channels, logits)
         self.memory_input = config.memory_input
-        self.visual_projection = nn.Sequential(
-            nn.Linear(channels, width), nn.ReLU(), nn.Dropout(config.visual_dropout)
-        )
-        self.embedding = nn.Embedding(logits, width)
-        self.positions = SinusoidalPositions(width, config.dropout)
         self.encoder_positions = config.encoder_positions
-        sizes = (config.layers, width, config.feed_forward, config.heads, config.dropout)
-        self.encoder, self.decoder = Encoder(*sizes), Decoder(*sizes)
-        self.logits = nn.Linear(width, logits)
-        # Xavier for the Transformer only: the projections outside keep PyTorch's own start.
-        for module in (self.embedding, self.encoder, self.decoder):
-            for parameter in module.parameters():
-                if parameter.dim() > 1:
-                    nn.init.xavier_uniform_(parameter)
         memories = {"shared": 1, "separate": 2, "none": 0}[config.memory]
         self.memories = nn.ModuleList(CrossModalMemory(config) for _ in range(memories))
 
@@ -169,7 +144,7 @@ class CrossModalMemoryNetwork(ReportNetwork):
 
     def _embed(self, tokens: Tensor, slots: tuple[Tensor, Tensor] | None, start: int = 0) -> Tensor:
         """Decoder input of `tokens` `[..., length]` that begin at position `start`."""
-        embedded = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
+        embedded = self.embed(tokens)
         if self.memory_input == "responses":
             # Positions after the memory: a response would not carry them through.
             return self.positions(self._remember(embedded, self.textual_memory, slots), start)
@@ -188,7 +163,7 @@ class CrossModalMemoryNetwork(ReportNetwork):
         """See `ReportNetwork.logprobs` (Eq. 15)."""
         slots = self.textual_memory.slots() if self.textual_memory else None
         decoded = self.decoder(self._embed(tokens, slots), self.encode(visual), visual.mask, token_mask)
-        return self.logits(decoded).float().log_softmax(dim=-1)
+        return self.word_logprobs(decoded)
 
     def start(self, visual: VisualTokens, beams: int, maximum_length: int) -> R2GenCMNState:
         """See `ReportNetwork.start`."""
@@ -200,7 +175,7 @@ class CrossModalMemoryNetwork(ReportNetwork):
         """See `ReportNetwork.step`."""
         embedded = self._embed(tokens.view(-1, 1), state.slots, state.cache.length)
         decoded = self.decoder.step(embedded, state.cache)
-        return self.logits(decoded).float().log_softmax(dim=-1).view(*tokens.shape, -1)
+        return self.word_logprobs(decoded).view(*tokens.shape, -1)
 
 
 @dataclass(slots=True)

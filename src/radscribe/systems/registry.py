@@ -49,6 +49,16 @@ SYSTEMS: dict[str, SystemEntry] = {
     entry.name: entry
     for entry in [
         SystemEntry(
+            name="r2gen",
+            title="Generating Radiology Reports via Memory-driven Transformer",
+            published="Chen, Song, Chang, Wan. EMNLP 2020",
+            summary="A relational memory drives the decoder's layer normalisations.",
+            variants=("base", "released"),
+            docs="systems/r2gen.md",
+            module="radscribe.systems.r2gen",
+            class_name="R2Gen",
+        ),
+        SystemEntry(
             name="r2gen-cmn",
             title="Cross-modal Memory Networks for Radiology Report Generation",
             published="Chen, Shen, Song, Wan. ACL-IJCNLP 2021",

@@ -1,0 +1,87 @@
+"""Relational memory and the layer normalisation that it drives, of R2Gen (Chen et al., EMNLP 2020).
+
+The memory is a few slots that each word updates by attention and gates; its state shifts scale and bias of
+the decoder's layer normalisations. It is sequential over a training report. What depends on the words alone
+is computed for all of them before the loop; the released loop projects everything anew at each word.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from radscribe.layers.transformer import MultiHeadAttention, UnbiasedLayerNorm
+
+
+class RelationalMemory(nn.Module):
+    """Memory slots that attend to themselves and the newest word, updated through gates.
+
+    Args:
+        slots: number of slots.
+        width: of a slot and of a word's embedding.
+        heads: of the attention.
+        dropout: of the attention weights.
+    """
+
+    def __init__(self, slots: int, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.slots, self.width = slots, width
+        self.attention = MultiHeadAttention(width, heads, dropout)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.word_gates = nn.Linear(width, 2 * width)
+        self.memory_gates = nn.Linear(width, 2 * width)
+
+    def initial(self, batch: int) -> Tensor:
+        """The memory before the first word: a different unit vector in each slot, `[batch, slots, width]`."""
+        weight = self.word_gates.weight
+        return torch.eye(self.slots, self.width, device=weight.device, dtype=weight.dtype).expand(
+            batch, -1, -1
+        )
+
+    def _advance(self, memory: Tensor, keys: Tensor, values: Tensor, gates: Tensor) -> Tensor:
+        """One step, by the key and value `[batch, heads, 1, ...]` and gates `[batch, 1, ...]` of a word."""
+        own_keys, own_values = self.attention.project_memory(memory)
+        attended = self.attention.attend(
+            memory, torch.cat([own_keys, keys], dim=2), torch.cat([own_values, values], dim=2), None
+        )
+        candidate = memory + attended
+        candidate = candidate + self.mlp(candidate)
+        input_gate, forget_gate = (gates + self.memory_gates(memory.tanh())).sigmoid().chunk(2, dim=-1)
+        return input_gate * candidate.tanh() + forget_gate * memory
+
+    def step(self, word: Tensor, memory: Tensor) -> Tensor:
+        """The memory `[batch, slots, width]` after one more word `[batch, 1, width]`."""
+        return self._advance(memory, *self.attention.project_memory(word), self.word_gates(word))
+
+    def forward(self, words: Tensor) -> Tensor:
+        """The memory after each of `words` `[batch, length, width]`: `[batch, length, slots * width]`."""
+        keys, values = self.attention.project_memory(words)
+        gates = self.word_gates(words)
+        memory, states = self.initial(words.size(0)), []
+        for position in range(words.size(1)):
+            at = slice(position, position + 1)
+            memory = self._advance(memory, keys[:, :, at], values[:, :, at], gates[:, at])
+            states.append(memory.flatten(1))
+        return torch.stack(states, dim=1)
+
+
+class MemoryDrivenLayerNorm(UnbiasedLayerNorm):
+    """Layer normalisation whose scale and shift move with the memory's state (R2Gen's MCLN).
+
+    Args:
+        width: of what is normalised.
+        memory_width: of the flattened memory, slots * width.
+    """
+
+    def __init__(self, width: int, memory_width: int):
+        super().__init__(width)
+        self.scale_mlp, self.shift_mlp = (
+            nn.Sequential(nn.Linear(memory_width, width), nn.ReLU(), nn.Linear(width, width))
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
+        """Normalise `x` `[batch, length, width]` beside `memory` `[batch, length, memory_width]`."""
+        if memory is None:
+            raise ValueError("a memory-driven layer normalisation needs the memory")
+        return self.normalise(x, self.scale + self.scale_mlp(memory), self.shift + self.shift_mlp(memory))
