@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "radscribe"
 
 #: A package may import those in rows above its own, and nothing beside or below it.
 ROWS = [
-    {"errors"},
+    {"errors", "observations"},
     {"studies", "text"},
     {"vision", "layers", "decoding"},
     {"systems"},

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from radscribe.errors import RadScribeError
+from radscribe.observations import OBSERVATIONS
 from radscribe.studies.phantom import assemble_study, describe, read_phantom, render, sample_study
 from radscribe.studies.phantom_sampling import (
     DRAWN_OBSERVATIONS,
@@ -22,7 +23,7 @@ from radscribe.studies.phantom_sampling import (
     arrange,
     draw_finding,
 )
-from radscribe.studies.study import OBSERVATIONS, SECTIONS, Study
+from radscribe.studies.study import SECTIONS, Study
 
 # How each observation is called in the findings section, whatever is said about it.
 CALLED = {

@@ -16,8 +16,9 @@ from contourpy import contour_generator
 from PIL import Image
 
 from radscribe.errors import RadScribeError
+from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.studies.images import original_view
-from radscribe.studies.study import OBSERVATIONS, ObservationState, Study, View
+from radscribe.studies.study import Study, View
 from radscribe.text.cleaning import is_cleaned
 
 #: Words in a row that count as shared text: the longest n-gram of BLEU-4.

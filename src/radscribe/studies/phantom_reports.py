@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.studies.phantom_sampling import Finding, PhantomStudy
-from radscribe.studies.study import OBSERVATIONS, ObservationState
 
 # Fields: {severity} {adverb} {size} {texture} {extent} are words for the finding's size; {side} an adjective;
 # {place} a part of the lung as an adjective, {location} with its article; {basilar} a side of the lung bases;

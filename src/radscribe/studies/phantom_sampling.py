@@ -13,7 +13,7 @@ from typing import Literal, TypeVar, get_args
 import numpy as np
 
 from radscribe.errors import RadScribeError, unknown_name
-from radscribe.studies.study import OBSERVATIONS
+from radscribe.observations import OBSERVATIONS
 
 Side = Literal["right", "left", "bilateral", "midline"]
 Zone = Literal["upper", "middle", "lower"]

@@ -9,37 +9,15 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from radscribe.observations import ObservationState
+
 Projection = Literal["frontal", "lateral", "unknown"]
 Split = Literal["train", "val", "test"]
-ObservationState = Literal["present", "absent", "uncertain", "not_mentioned"]
 
 PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 SPLITS: tuple[Split, ...] = get_args(Split)
-OBSERVATION_STATES: tuple[ObservationState, ...] = get_args(ObservationState)
 
 SECTIONS = ("findings", "impression", "indication", "comparison")
-
-#: The 14 CheXpert observations in the column order of the CheXpert label files. Always address
-#: them by name: label order differs between published codes.
-OBSERVATIONS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
-
-#: The observations that the CheXpert competition is scored on.
-COMPETITION_OBSERVATIONS = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,18 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from radscribe.errors import RadScribeError, unknown_name
+from radscribe.observations import OBSERVATIONS, ObservationState, parse_state
 from radscribe.studies.projections import frontal_first, projection_of
 from radscribe.studies.rejection import BAD_RECORD, EMPTY_REPORT, NO_VIEW, Rejection, has_report
 from radscribe.studies.splits import split_of
-from radscribe.studies.study import OBSERVATION_STATES, OBSERVATIONS, SECTIONS, ObservationState, Study, View
+from radscribe.studies.study import SECTIONS, Study, View
 from radscribe.studies.text_files import SURPLUS_FIELDS, read_rows, read_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 _FIELDS = ("image", "images", "report", "study", "patient", "view", "split")
-_CHEXPERT_VALUES: dict[float, ObservationState] = {1: "present", 0: "absent", -1: "uncertain"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +208,7 @@ def _study(rows: list[_Row], path: Path, root: Path, has_text: bool) -> Study | 
 
 
 def _observation_state(name: str, value: str) -> ObservationState:
-    state = value.lower().replace(" ", "_")
-    if not state or state == "nan":
-        return "not_mentioned"
-    if state in OBSERVATION_STATES:
-        return cast(ObservationState, state)
     try:
-        return _CHEXPERT_VALUES[float(state)]
-    except (ValueError, KeyError):
-        raise ValueError(f"'{name}' is '{value}', not 1, 0, -1, blank or a state") from None
+        return parse_state(value)
+    except ValueError as error:
+        raise ValueError(f"'{name}' {error}") from None
