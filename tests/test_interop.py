@@ -15,7 +15,7 @@ from radscribe.interop.checkpoints import import_released
 from radscribe.interop.golden import check_golden
 from radscribe.studies.study import Study, View
 
-WIDTH, HIDDEN, LAYERS, SLOTS, CHANNELS = 64, 48, 2, 40, 2048
+WIDTH, HIDDEN, LAYERS, SLOTS, MEMORY_SLOTS, CHANNELS = 64, 48, 2, 40, 4, 2048
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_no_file(tmp_path):
         check_golden(tmp_path / "text.safetensors")
 
 
-def released_checkpoint(path, words: int):
+def released_checkpoint(path, words: int, system: str):
     """A checkpoint as the released training code saves it: its names, torchvision's ResNet-101, a pickle."""
     import numpy as np
     import torchvision
@@ -120,10 +120,18 @@ def released_checkpoint(path, words: int):
         for number in range(4):
             linear(f"{name}.linears.{number}", WIDTH, WIDTH)
 
-    def sublayers(name, count):
+    scale, shift = {"r2gen": ("gamma", "beta"), "r2gen-cmn": ("a_2", "b_2")}[system]
+
+    def norm(name):
+        state[f"encoder_decoder.{name}.{scale}"] = torch.ones(WIDTH)
+        state[f"encoder_decoder.{name}.{shift}"] = torch.zeros(WIDTH)
+
+    def sublayers(name, count, driven):
         for number in range(count):
-            state[f"encoder_decoder.{name}.sublayer.{number}.norm.a_2"] = torch.ones(WIDTH)
-            state[f"encoder_decoder.{name}.sublayer.{number}.norm.b_2"] = torch.zeros(WIDTH)
+            norm(f"{name}.sublayer.{number}.norm")
+            for part in ("mlp_gamma", "mlp_beta") if driven else ():
+                linear(f"{name}.sublayer.{number}.norm.{part}.0", MEMORY_SLOTS * WIDTH, WIDTH)
+                linear(f"{name}.sublayer.{number}.norm.{part}.2", WIDTH, WIDTH)
 
     for layer in range(LAYERS):
         encoder, decoder = f"model.encoder.layers.{layer}", f"model.decoder.layers.{layer}"
@@ -133,16 +141,20 @@ def released_checkpoint(path, words: int):
         for name, count in ((encoder, 2), (decoder, 3)):
             linear(f"{name}.feed_forward.w_1", WIDTH, HIDDEN)
             linear(f"{name}.feed_forward.w_2", HIDDEN, WIDTH)
-            sublayers(name, count)
+            sublayers(name, count, driven=system == "r2gen" and name == decoder)
     for name in ("encoder", "decoder"):
-        state[f"encoder_decoder.model.{name}.norm.a_2"] = torch.ones(WIDTH)
-        state[f"encoder_decoder.model.{name}.norm.b_2"] = torch.zeros(WIDTH)
-    attention("cmn")
-    for number in range(4):
-        for part in ("weight", "bias"):
-            copy = state[f"encoder_decoder.cmn.linears.{number}.{part}"].clone()
-            state[f"encoder_decoder.model.cmn.linears.{number}.{part}"] = copy
-    state["encoder_decoder.memory_matrix"] = torch.randn(SLOTS, WIDTH)
+        norm(f"model.{name}.norm")
+    if system == "r2gen":
+        attention("model.rm.attn")
+        for name, width_out in (("mlp.0", WIDTH), ("mlp.2", WIDTH), ("W", 2 * WIDTH), ("U", 2 * WIDTH)):
+            linear(f"model.rm.{name}", WIDTH, width_out)
+    else:
+        attention("cmn")
+        for number in range(4):
+            for part in ("weight", "bias"):
+                copy = state[f"encoder_decoder.cmn.linears.{number}.{part}"].clone()
+                state[f"encoder_decoder.model.cmn.linears.{number}.{part}"] = copy
+        state["encoder_decoder.memory_matrix"] = torch.randn(SLOTS, WIDTH)
     state["encoder_decoder.model.tgt_embed.0.lut.weight"] = torch.randn(words + 1, WIDTH)
     position = torch.arange(5000).unsqueeze(1)
     angles = position * torch.exp(torch.arange(0, WIDTH, 2) * -(torch.log(torch.tensor(10000.0)) / WIDTH))
@@ -159,27 +171,33 @@ def released_checkpoint(path, words: int):
 REPORT = "The heart is normal in size. No effusion."
 
 
-@pytest.fixture(scope="module")
-def released(tmp_path_factory):
-    """(folder, extractor) of a released checkpoint with its annotation."""
+@pytest.fixture(scope="module", params=["r2gen", "r2gen-cmn"])
+def released(request, tmp_path_factory):
+    """(folder, extractor, system) of a released checkpoint with its annotation."""
     folder = tmp_path_factory.mktemp("released")
     entries = [
         {"id": f"CXR{n}_IM-{n}", "report": REPORT, "image_path": [], "split": "train"} for n in range(4)
     ]
     (folder / "annotation.json").write_text(json.dumps({"train": entries, "val": [], "test": []}))
     words = {"the", "heart", "is", "normal", "in", "size", "no", "effusion", ".", "<unk>"}
-    extractor = released_checkpoint(folder / "model.pth", len(words))
-    import_released("r2gen-cmn", folder / "model.pth", folder / "annotation.json", folder / "run", "iu-xray")
-    return folder, extractor
+    extractor = released_checkpoint(folder / "model.pth", len(words), request.param)
+    import_released(
+        request.param, folder / "model.pth", folder / "annotation.json", folder / "run", "iu-xray"
+    )
+    return folder, extractor, request.param
 
 
 def test_an_imported_checkpoint_is_a_run(released, tmp_path):
     from PIL import Image
 
-    folder, _ = released
+    folder, _, system = released
     trained = radscribe.load(folder / "run", device="cpu")
-    assert trained.config.system.memory_input == "features_and_responses"
-    assert (trained.config.system.width, trained.config.system.memory_size) == (WIDTH, SLOTS)
+    sizes = trained.config.system
+    assert (sizes.width, sizes.feed_forward, sizes.layers) == (WIDTH, HIDDEN, LAYERS)
+    if system == "r2gen":
+        assert sizes.memory_slots == MEMORY_SLOTS
+    else:
+        assert (sizes.memory_size, sizes.memory_input) == (SLOTS, "features_and_responses")
     assert trained.config.data.transform.evaluation == "squash"
     Image.radial_gradient("L").save(tmp_path / "view.png")
     study = Study("one", "one", (View(tmp_path / "view.png"), View(tmp_path / "view.png")))
@@ -199,7 +217,7 @@ def test_an_imported_checkpoint_is_a_run(released, tmp_path):
 
 
 def test_the_imported_backbone_computes_what_the_released_one_does(released):
-    folder, extractor = released
+    folder, extractor, _ = released
     backbone = radscribe.load(folder / "run", device="cpu").system.backbone
     grey = torch.randint(0, 256, (1, 64, 64), dtype=torch.uint8)
     with torch.inference_mode():
@@ -210,8 +228,8 @@ def test_the_imported_backbone_computes_what_the_released_one_does(released):
 
 
 def test_import_says_what_is_wrong(released, tmp_path):
-    folder, _ = released
-    arguments = ["r2gen-cmn", folder / "model.pth", folder / "annotation.json", tmp_path / "run", "iu-xray"]
+    folder, _, system = released
+    arguments = [system, folder / "model.pth", folder / "annotation.json", tmp_path / "run", "iu-xray"]
 
     def attempt(position, value, message):
         changed = [*arguments[:position], value, *arguments[position + 1 :]]
@@ -219,13 +237,14 @@ def test_import_says_what_is_wrong(released, tmp_path):
             import_released(*changed)
 
     attempt(0, "r2gan", "unknown released checkpoint 'r2gan/iu-xray'")
+    attempt(0, {"r2gen": "r2gen-cmn", "r2gen-cmn": "r2gen"}[system], "does not fit|no checkpoint of")
     attempt(1, tmp_path / "none.pth", "no checkpoint")
     attempt(2, tmp_path / "none.json", "no annotation file")
     attempt(3, folder / "run", "exists already")
     (tmp_path / "text.pth").write_text("no pickle")
     attempt(1, tmp_path / "text.pth", "could not be read as a checkpoint")
     torch.save({"state_dict": {"other.weight": torch.ones(1)}}, tmp_path / "other.pth")
-    attempt(1, tmp_path / "other.pth", "no checkpoint of r2gen-cmn")
+    attempt(1, tmp_path / "other.pth", f"no checkpoint of {system}")
     more = json.loads((folder / "annotation.json").read_text())
     for entry in more["train"]:
         entry["report"] += " Another word."
@@ -239,7 +258,7 @@ def test_a_pickle_that_runs_code_is_refused(released, tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
 
-    folder, _ = released
+    folder, *_ = released
     torch.save({"state_dict": {"weight": Payload()}}, tmp_path / "evil.pth")
     with pytest.raises(RadScribeError, match="could not be read as a checkpoint"):
         import_released(
@@ -249,7 +268,7 @@ def test_a_pickle_that_runs_code_is_refused(released, tmp_path):
 
 
 def test_decoding_fields_are_checked(released):
-    folder, _ = released
+    folder, *_ = released
     trained = radscribe.load(folder / "run", device="cpu")
     with pytest.raises(RadScribeError, match="no decoding field 'beam'.*beams"):
         list(trained.generate([], beam=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from radscribe import __version__
 from radscribe.errors import RadScribeError, unknown_name
-from radscribe.interop.released import R2GEN_CMN_SIZES, r2gen_cmn_weights, read_pickle, resnet_weights
+from radscribe.interop.released import NETWORK_WEIGHTS, read_pickle, resnet_weights, sizes_of
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
@@ -27,7 +28,7 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     released code's defaults. The vocabulary is made from the annotation file as the released code makes it.
 
     Args:
-        system: `r2gen-cmn`.
+        system: `r2gen` or `r2gen-cmn`.
         checkpoint: the released `model.pth`.
         annotation: `annotation.json` in R2Gen's form.
         out: the run directory, which must not exist.
@@ -53,14 +54,19 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
             f"'{checkpoint}' is no checkpoint of {system}",
             "Its weights should be called encoder_decoder.* and visual_extractor.*",
         )
-    for field, size in R2GEN_CMN_SIZES.items():
-        setattr(config.system, field, size(network))
-    config.system.__post_init__()
+    try:
+        config.system = dataclasses.replace(config.system, **sizes_of(network))
+        renamed = NETWORK_WEIGHTS[system](network)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RadScribeError(
+            f"'{checkpoint}' is no checkpoint of {system} ({type(error).__name__}: {error})",
+            "Name the system that it was released for",
+        ) from error
 
     reports = _train_reports(annotation)
     vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
     built = get_system(system).build(config.system, vocabulary, config.data.maximum_length)
-    weights = {f"network.{name}": tensor for name, tensor in r2gen_cmn_weights(network).items()}
+    weights = {f"network.{name}": tensor for name, tensor in renamed.items()}
     weights |= {f"backbone.model.{name}": tensor for name, tensor in resnet_weights(backbone).items()}
     load_strictly(built, weights, f"'{checkpoint}' with a vocabulary of {len(vocabulary)} words")
 

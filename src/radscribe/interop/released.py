@@ -48,15 +48,6 @@ _R2GEN_CMN_NAMES = [
 ]
 
 
-#: Sizes that can be read off released R2GenCMN weights, by field of the configuration.
-R2GEN_CMN_SIZES: dict[str, Callable[[Mapping[str, Tensor]], int]] = {
-    "width": lambda weights: weights["logit.weight"].size(1),
-    "feed_forward": lambda weights: weights["model.encoder.layers.0.feed_forward.w_1.weight"].size(0),
-    "layers": lambda weights: sum(name.endswith("src_attn.linears.0.bias") for name in weights),
-    "memory_size": lambda weights: weights["memory_matrix"].size(0),
-}
-
-
 _R2GEN_NAMES = [
     (r"^model\.rm\.W\.", "memory.word_gates."),
     (r"^model\.rm\.U\.", "memory.memory_gates."),
@@ -113,6 +104,29 @@ def r2gen_cmn_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if copied and not torch.equal(remaining.pop(name), released[name.removeprefix("model.")]):
             raise RadScribeError(f"the two copies of the memory differ in '{name}'")
     return _rename(_without_positions(remaining), _R2GEN_CMN_NAMES)
+
+
+def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """Fields of the configuration that can be read off the weights of a released encoder-decoder."""
+    width = weights["logit.weight"].size(1)
+    sizes = {
+        "width": width,
+        "feed_forward": weights["model.encoder.layers.0.feed_forward.w_1.weight"].size(0),
+        "layers": sum(name.endswith("src_attn.linears.0.bias") for name in weights),
+    }
+    if "memory_matrix" in weights:
+        sizes["memory_size"] = weights["memory_matrix"].size(0)
+    driven = "model.decoder.layers.0.sublayer.0.norm.mlp_gamma.0.weight"
+    if driven in weights:
+        sizes["memory_slots"] = weights[driven].size(1) // width
+    return sizes
+
+
+#: Renames the weights of a system's released encoder-decoder, by system.
+NETWORK_WEIGHTS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    "r2gen": r2gen_weights,
+    "r2gen-cmn": r2gen_cmn_weights,
+}
 
 
 def resnet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
