@@ -313,8 +313,10 @@ def test_wrong_fields_are_one_clear_line(values, message):
     assert "\n" not in str(caught.value)
 
 
-def test_bf16_trains(store, tmp_path):
-    run = train(tiny_config(store, epochs=1, precision="bf16-mixed"), tmp_path / "run", progress=False)
+@pytest.mark.parametrize("clip", [{}, {"clip_value": 0.1}, {"clip_norm": 1.0}], ids=str)
+def test_bf16_trains(store, tmp_path, clip):
+    config = tiny_config(store, epochs=1, precision="bf16-mixed", **clip)
+    run = train(config, tmp_path / "run", progress=False)
     assert run.read_facts()["finished"] is True
     assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(run.weights).values())
 
@@ -325,6 +327,23 @@ def test_released_schedule_and_clipping(store, tmp_path):
     lines = [json.loads(line) for line in run.log.read_text().splitlines()]
     rates = {line["epoch"]: line["learning_rate"] for line in lines if "loss" in line}
     assert rates[2] == pytest.approx(5e-4)
+
+
+@pytest.mark.parametrize(("field", "order"), [("clip_value", torch.inf), ("clip_norm", 2.0)])
+def test_gradients_are_clipped(store, tmp_path, monkeypatch, field, order):
+    """What reaches the optimiser is within the bound, and the bound is felt."""
+    sizes = []
+
+    def watching_step(self, closure):
+        loss = closure()
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        sizes.append(torch.cat([gradient.flatten() for gradient in gradients]).norm(order).item())
+        return loss
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watching_step)
+    train(tiny_config(store, epochs=1, **{field: 0.01}), tmp_path / "run", progress=False)
+    assert max(sizes) <= 0.01 * 1.001
+    assert max(sizes) > 0.009
 
 
 def test_early_stopping(store, tmp_path):

@@ -77,6 +77,14 @@ class TrainingModule(LightningModule):
             self.log(f"loss/{name}", term, batch_size=size)
         return losses.total
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip gradients; not by the trainer, which refuses to for fused optimisers in mixed precision."""
+        training = self.config.training
+        if training.clip_value:
+            torch.nn.utils.clip_grad_value_(self.system.parameters(), training.clip_value)
+        if training.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.system.parameters(), training.clip_norm)
+
     def on_validation_epoch_start(self) -> None:
         """Forget the drafts of the last validation."""
         self._drafts = {}
