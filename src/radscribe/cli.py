@@ -245,6 +245,28 @@ def evaluate(
     print(dumps(evaluation.to_json(), indent=2) if json else evaluation)
 
 
+def label(file: str, *, json: bool = False) -> None:
+    """State the 14 CheXpert observations of report texts: present, absent, uncertain or not mentioned.
+
+    Args:
+        file: one text per line; - for standard input.
+        json: print one JSON object per text, with the words that decided each state.
+    """
+    from io import StringIO
+
+    from radscribe.studies.text_files import read_text
+    from radscribe.text.observation_labeller import label_report
+
+    with (
+        open(0, encoding="utf-8", errors="replace", closefd=False)
+        if file == "-"
+        else StringIO(read_text(Path(file))) as texts
+    ):
+        for line in texts:
+            labels = label_report(line.rstrip("\n"))
+            print(dumps(labels.to_json()) if json else labels)
+
+
 def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test", studies: int = 12) -> None:
     """Write one self-contained HTML page: drafts beside images and masks, the loss curve, the scores.
 
@@ -426,6 +448,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "train": train,
     "generate": generate,
     "evaluate": evaluate,
+    "label": label,
     "page": page,
     "recipes": recipes,
     "systems": systems,
