@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from radscribe.studies.rejection import Rejection
     from radscribe.studies.study import Study
 
-EPILOG = "Research use, not for clinical diagnosis. Errors say what to type next; documentation in docs/."
+NOTICE = "research use, not for clinical diagnosis"
+EPILOG = f"{NOTICE.capitalize()}. Errors say what to type next; documentation in docs/."
 
 
 def prepare(
@@ -126,7 +127,7 @@ def generate(
     if not written:
         raise RadScribeError(f"no study of {', '.join(source)} could be drafted")
     if out:
-        print(f"{written} drafts in {out}, {len(rejections)} rejected", file=sys.stderr)
+        print(f"{written} drafts in {out}, {len(rejections)} rejected; {NOTICE}", file=sys.stderr)
 
 
 def _studies(source: list[str], split: str, rejections: list[Rejection]) -> Iterator[Study]:

@@ -47,8 +47,8 @@ class View:
 
     @property
     def name(self) -> str:
-        """What to call this view in messages: its file, or `rendered`."""
-        return str(self.source) if isinstance(self.source, Path) else "rendered"
+        """What to call this view in messages: its file, the file it was prepared from, or `rendered`."""
+        return str(getattr(self.source, "file", "rendered") if callable(self.source) else self.source)
 
 
 @dataclass(frozen=True, slots=True)
