@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from radscribe.training.trained_system import TrainedSystem
 
 __version__ = version("radscribe")
-__all__ = ["__version__", "load"]
+#: Stands on every surface.
+NOTICE = "research use, not for clinical diagnosis"
+__all__ = ["NOTICE", "__version__", "load"]
 
 
 def load(run: Path | str, device: str = "auto") -> TrainedSystem:

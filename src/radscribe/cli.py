@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from radscribe import __version__
+from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError
 
 if TYPE_CHECKING:
     from radscribe.studies.rejection import Rejection
     from radscribe.studies.study import Study
 
-NOTICE = "research use, not for clinical diagnosis"
 EPILOG = f"{NOTICE.capitalize()}. Errors say what to type next; documentation in docs/."
 
 

@@ -11,6 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from radscribe import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import Difference, Score, paired_test, scores_with_intervals
 from radscribe.evaluation.diversity import Diversity, measure_diversity
@@ -21,7 +22,6 @@ from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
-NOTICE = "research use, not for clinical diagnosis"
 SYSTEM = "system"
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
 #: From this share of `<unk>` among a system's words on, its scores are called inflated.

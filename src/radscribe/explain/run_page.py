@@ -16,11 +16,11 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from radscribe import __version__
+from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.evaluation.bootstrap import Difference, Score
 from radscribe.evaluation.diversity import Diversity
-from radscribe.evaluation.evaluate import MANY_UNKNOWN, METRICS, NOTICE, SYSTEM, Provenance, read_texts
+from radscribe.evaluation.evaluate import MANY_UNKNOWN, METRICS, SYSTEM, Provenance, read_texts
 from radscribe.evaluation.metrics import text_statistics
 from radscribe.explain.run_page_charts import histogram, line_chart, thin, whisker
 from radscribe.explain.run_page_studies import (
@@ -455,8 +455,8 @@ def _signed(value: float) -> str:
 
 def _diversity_table(metrics: Metrics) -> str:
     first = next(iter(metrics.diversity.values()))
-    names = ["distinct reports", "most frequent", UNKNOWN_TOKEN, *first.distinct_ngrams, "mean words"]
-    names.append(f"words at {' · '.join(first.length_percentiles)}")
+    names = ["distinct", "most frequent", UNKNOWN_TOKEN, *first.distinct_ngrams, "mean words"]
+    names.append(f"words at {' · '.join(each.rstrip('%') for each in first.length_percentiles)}%")
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows = []
     for row, each in metrics.diversity.items():

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +15,7 @@ from torch import Tensor
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
 from radscribe.interop.released import r2gen_cmn_config, r2gen_cmn_weights, r2gen_config, r2gen_weights
-from radscribe.systems.encoder_decoder import ReportNetwork, input_mask
+from radscribe.systems.encoder_decoder import TransformerConfig, TransformerNetwork, input_mask
 from radscribe.systems.r2gen import MemoryDrivenTransformer
 from radscribe.systems.r2gen_cmn import CrossModalMemoryNetwork
 from radscribe.training.run_directory import load_strictly
@@ -62,9 +62,9 @@ def check_golden(path: Path) -> GoldenCheck:
     """
     config, tensors = _read(path)
     weights = _below(tensors, "weights.")
-    system, build = _architecture(path, weights)
-    network, visual = build(config, weights, tensors)
-    network.eval()
+    system, network = _build(path, config, weights)
+    features = tensors["input.att_feats"]
+    visual = VisualTokens(features, torch.ones(features.shape[:2], dtype=torch.bool))
 
     tokens = tensors["input.seq"][:, :-1]
     sequences_equal = {}
@@ -79,35 +79,30 @@ def check_golden(path: Path) -> GoldenCheck:
     return GoldenCheck(system, differences, sequences_equal)
 
 
-Build = Callable[[dict[str, Any], dict[str, Tensor], dict[str, Tensor]], tuple[ReportNetwork, VisualTokens]]
+class _Architecture(NamedTuple):
+    """A released architecture: its system, and how its configuration and weights become ours."""
+
+    system: str
+    network: Callable[..., TransformerNetwork]
+    config: Callable[[dict[str, Any]], TransformerConfig]
+    weights: Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
-def _build_r2gen_cmn(
-    config: dict[str, Any], weights: dict[str, Tensor], tensors: dict[str, Tensor]
-) -> tuple[ReportNetwork, VisualTokens]:
-    network = CrossModalMemoryNetwork(r2gen_cmn_config(config), config["d_vf"], config["vocab_tokens"] + 1)
-    load_strictly(network, r2gen_cmn_weights(weights), "the golden file's weights")
-    return network, _all_there(tensors["input.att_feats"])
+#: By a released weight that only this architecture has.
+_ARCHITECTURES = {
+    "memory_matrix": _Architecture("r2gen-cmn", CrossModalMemoryNetwork, r2gen_cmn_config, r2gen_cmn_weights),
+    "model.rm.W.weight": _Architecture("r2gen", MemoryDrivenTransformer, r2gen_config, r2gen_weights),
+}
 
 
-def _build_r2gen(
-    config: dict[str, Any], weights: dict[str, Tensor], tensors: dict[str, Tensor]
-) -> tuple[ReportNetwork, VisualTokens]:
-    network = MemoryDrivenTransformer(r2gen_config(config), config["d_vf"], config["vocab_tokens"] + 1)
-    load_strictly(network, r2gen_weights(weights), "the golden file's weights")
-    return network, _all_there(tensors["input.att_feats"])
-
-
-def _all_there(features: Tensor) -> VisualTokens:
-    return VisualTokens(features, torch.ones(features.shape[:2], dtype=torch.bool))
-
-
-def _architecture(path: Path, weights: dict[str, Tensor]) -> tuple[str, Build]:
-    """The system whose weights these are, told by a weight that only it has."""
-    if "memory_matrix" in weights:
-        return "r2gen-cmn", _build_r2gen_cmn
-    if "model.rm.W.weight" in weights:
-        return "r2gen", _build_r2gen
+def _build(path: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> tuple[str, TransformerNetwork]:
+    """The system that the file holds, with its weights."""
+    for mark, architecture in _ARCHITECTURES.items():
+        if mark in weights:
+            sizes = architecture.config(config)
+            network = architecture.network(sizes, config["d_vf"], config["vocab_tokens"] + 1)
+            load_strictly(network, architecture.weights(weights), "the golden file's weights")
+            return architecture.system, network.eval()
     raise RadScribeError(
         f"'{path}' holds an architecture that RadScribe does not know",
         f"Its weights are called {', '.join(sorted(weights)[:3])}, ...",

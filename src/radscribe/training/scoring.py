@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from radscribe import NOTICE
 from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
-from radscribe.evaluation.evaluate import NOTICE, Evaluation, evaluate_texts
+from radscribe.evaluation.evaluate import Evaluation, evaluate_texts
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
