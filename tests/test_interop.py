@@ -38,7 +38,7 @@ def changed_copy(golden, tmp_path, change):
 
 def test_cmn_golden(cmn_golden, capsys):
     result = check_golden(cmn_golden)
-    assert result.differences["log-probabilities"] < 1e-5
+    assert result.differences["logprobs"] < 1e-5
     assert result.sequences_equal == {"beam3": True, "greedy": True}
     main(["interop", "check", str(cmn_golden)])
     assert "passed" in capsys.readouterr().out
@@ -48,7 +48,7 @@ def test_r2gen_golden(shared):
     """Its random memory amplifies rounding: against float64 both differ by about half of this."""
     result = check_golden(shared / "golden" / "r2gen_tiny.safetensors")
     assert result.system == "r2gen"
-    assert result.differences["log-probabilities"] < 1e-4
+    assert result.differences["logprobs"] < 1e-4
     assert result.sequences_equal == {"beam3": True}
 
 

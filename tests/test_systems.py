@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from radscribe.decoding.search import DecodingConfig
+from radscribe.observations import OBSERVATIONS
 from radscribe.recipes import get_recipe
 from radscribe.systems.registry import SYSTEMS, get_system
 from radscribe.systems.system import Batch
+from radscribe.text.observation_labeller import label_report
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import VisualTokens
 
@@ -37,6 +39,19 @@ VARIANTS = [
     ("r2gen-cmn", {"memory_size": 24, "top_k": 5, "memory_input": "responses", "encoder_positions": False}),
     ("r2gen-cmn", {"memory_size": 24, "top_k": 24, "memory": "separate"}),
     ("r2gen-cmn", {"memory": "none"}),
+    ("camanet", {"classifier": "sigmoid"}),
+    ("camanet", {"classifier": "softmax", "clip_weight": 0.1}),
+    (
+        "camanet",
+        {
+            "classifier": "sigmoid",
+            "map_normalisation": "joint",
+            "word_anchor": "first_patch",
+            "word_selection": "floor",
+            "consistency_studies": "with_findings",
+        },
+    ),
+    ("camanet", {"attention_consistency": False, "vdm_assisted_encoder": False}),
 ]
 
 
@@ -61,7 +76,10 @@ def batch_of(system, studies: int = 3, views: int = 2) -> Batch:
     for row, ids in enumerate(encoded):
         tokens[row, : len(ids)] = torch.tensor(ids)
     mask = torch.ones(studies, views, dtype=torch.bool)
-    return Batch([str(n) for n in range(studies)], views_of(studies, views), mask, tokens)
+    labels = torch.tensor(
+        [[label_report(report).states[name] == "present" for name in OBSERVATIONS] for report in REPORTS]
+    ).float()
+    return Batch([str(n) for n in range(studies)], views_of(studies, views), mask, tokens, labels[:studies])
 
 
 DECODINGS = [

@@ -17,6 +17,7 @@ import torch
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
+from radscribe.observations import OBSERVATIONS
 from radscribe.recipes import get_recipe
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
@@ -72,7 +73,8 @@ def bench(
     mask = torch.ones(batch, views, dtype=torch.bool, device=device)
     tokens = torch.randint(1, IU_XRAY_WORDS, (batch, length), device=device)
     tokens[:, 0] = 0
-    study_batch = Batch([str(number) for number in range(batch)], images, mask, tokens)
+    labels = torch.randint(0, 2, (batch, len(OBSERVATIONS)), device=device).float()
+    study_batch = Batch([str(number) for number in range(batch)], images, mask, tokens, labels)
 
     if task == "decode":
         model.eval()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from radscribe.errors import RadScribeError
 from radscribe.layers.transformer import SinusoidalPositions
+from radscribe.systems.camanet import CAMANetConfig
 from radscribe.systems.r2gen import R2GenConfig
 from radscribe.systems.r2gen_cmn import R2GenCMNConfig
 
@@ -76,6 +77,45 @@ def r2gen_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
         RadScribeError: the position code is not sinusoidal.
     """
     return _rename(_without_positions(released), _R2GEN_NAMES)
+
+
+_CAMANET_NAMES = [
+    (r"^encoder_decoder\.", ""),
+    (r"^visual_extractor\.head\.", "classifier.head."),
+    (r"^fore_back_learn\.norm\.", "discriminative_norm."),
+    *_R2GEN_NAMES,
+]
+
+
+def camanet_config(released: Mapping[str, Any]) -> CAMANetConfig:
+    """The configuration that the released CAMANet has under its own argument names."""
+    return CAMANetConfig(
+        **vars(r2gen_config(released)),
+        word_share=released["topk_words"],
+        classifier="sigmoid",
+        map_normalisation="joint",
+        word_anchor="first_patch",
+        word_selection="floor",
+        consistency_studies="with_findings",
+    )
+
+
+def camanet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the released weights, without the image backbone, to those of `CAMANetTransformer`.
+
+    The released code normalises the regions outside the VDM too and then leaves them unused: `back_norm` goes.
+
+    Raises:
+        RadScribeError: the second copy of the normalisation differs, or the position code is not sinusoidal.
+    """
+    remaining = {}
+    for name, tensor in released.items():
+        if name.startswith("fore_back_learn.fore_norm."):
+            if not torch.equal(tensor, released[name.replace("fore_norm", "norm")]):
+                raise RadScribeError(f"the two copies of the normalisation differ in '{name}'")
+        elif not name.startswith("fore_back_learn.back_norm."):
+            remaining[name] = tensor
+    return _rename(_without_positions(remaining), _CAMANET_NAMES)
 
 
 def r2gen_cmn_config(released: Mapping[str, Any]) -> R2GenCMNConfig:

@@ -103,6 +103,20 @@ class MultiHeadAttention(nn.Module):
         )
         return self.output(attended.transpose(-3, -2).flatten(-2))
 
+    def attend_with_weights(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """As `attend`, and the weights `[batch, heads, length, key_length]` as they were used, after dropout.
+
+        Slower, for the weights have to be kept: use it where they are looked at or trained.
+        """
+        queries = self._split(self.query(x))
+        scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.size(-1))
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        weights = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
+        return self.output((weights @ values).transpose(-3, -2).flatten(-2)), weights
+
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from `x` to `memory`, both `[batch, length, width]`."""
         return self.attend(x, *self.project_memory(memory), mask)
@@ -201,12 +215,27 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, memory: Tensor, memory_mask: Tensor, causal_mask: Tensor, condition: Tensor | None
+        self,
+        x: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor,
+        causal_mask: Tensor,
+        condition: Tensor | None,
+        attention: list[Tensor] | None = None,
     ) -> Tensor:
-        """Decode `x` `[batch, length, width]` beside `memory` `[batch, tokens, width]`."""
+        """Decode `x` `[batch, length, width]` beside `memory` `[batch, tokens, width]`; see `Decoder`."""
         normed = self.norms[0](x, condition)
         x = x + self.dropout(self.self_attention(normed, normed, causal_mask))
-        x = x + self.dropout(self.cross_attention(self.norms[1](x, condition), memory, memory_mask))
+        beside = self.norms[1](x, condition)
+        if attention is None:
+            attended = self.cross_attention(beside, memory, memory_mask)
+        else:
+            keys_and_values = self.cross_attention.project_memory(memory)
+            attended, weights = self.cross_attention.attend_with_weights(
+                beside, *keys_and_values, memory_mask
+            )
+            attention.append(weights)
+        x = x + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.norms[2](x, condition)))
 
     def step(self, x: Tensor, cache: DecoderCache, layer: int, condition: Tensor | None) -> Tensor:
@@ -255,6 +284,8 @@ class Decoder(nn.Module):
         memory_mask: Tensor,
         key_mask: Tensor,
         condition: Tensor | None = None,
+        attention: list[Tensor] | None = None,
+        attention_from: int = 0,
     ) -> Tensor:
         """Decode a whole report.
 
@@ -264,12 +295,16 @@ class Decoder(nn.Module):
             memory_mask: bool `[batch, tokens]`, True for real tokens.
             key_mask: bool `[batch, length]`, True for tokens that later positions may attend to.
             condition: what drives the layer normalisations, `[batch, length, ...]`.
+            attention: the cross-attention weights `[batch, heads, length, tokens]` of the layers from
+                `attention_from` on are appended to it.
+            attention_from: the first layer whose weights are wanted.
         """
         length = x.size(1)
         causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
         mask = causal & key_mask[:, None, None, :]
-        for layer in self.layers:
-            x = layer(x, memory, memory_mask[:, None, None, :], mask, condition)
+        for index, layer in enumerate(self.layers):
+            wanted = attention if index >= attention_from else None
+            x = layer(x, memory, memory_mask[:, None, None, :], mask, condition, wanted)
         return self.norm(x)
 
     def step(self, x: Tensor, cache: DecoderCache, condition: Tensor | None = None) -> Tensor:

@@ -8,43 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from radscribe.decoding.search import Decoded, DecoderState, DecodingConfig, beams_of, decode
 from radscribe.layers.transformer import Decoder, Encoder, Norm, SinusoidalPositions
-from radscribe.systems.system import Batch, Draft, Losses, System
+from radscribe.systems.system import Batch, Draft, Evidence, Losses, System
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, BackboneConfig, VisualTokens
-
-
-class ReportNetwork(nn.Module):
-    """Everything behind the backbone of an encoder-decoder system."""
-
-    @abstractmethod
-    def logprobs(self, visual: VisualTokens, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """Log-probabilities of the next word at each position, teacher-forced.
-
-        Args:
-            visual: visual tokens of each study.
-            tokens: int `[studies, length]`, the first one 0 (begin).
-            token_mask: bool `[studies, length]`, True for the begin and the words.
-
-        Returns:
-            float `[studies, length, logits]`.
-        """
-
-    @abstractmethod
-    def start(self, visual: VisualTokens, beams: int, maximum_length: int) -> DecoderState:
-        """The state before the first word of `beams` hypotheses per study."""
-
-    @abstractmethod
-    def step(self, tokens: Tensor, state: Any) -> Tensor:
-        """Log-probabilities `[studies, beams, logits]` after one more token `[studies, beams]`."""
-
-    def generate(self, visual: VisualTokens, decoding: DecodingConfig) -> Decoded:
-        """Decode a draft per study, as tokens with log-probabilities."""
-        state = self.start(visual, beams_of(decoding), decoding.maximum_length)
-        return decode(self.step, state, visual.tokens.size(0), decoding, visual.tokens.device)
 
 
 @dataclass(kw_only=True)
@@ -74,8 +45,8 @@ class TransformerConfig:
             raise ValueError(f"system.width {self.width} must be divisible by system.heads {self.heads}")
 
 
-class TransformerNetwork(ReportNetwork):
-    """Projection of visual tokens, encoder, word embedding, decoder and output layer.
+class TransformerNetwork(nn.Module):
+    """Everything behind the backbone: projection of visual tokens, encoder, embedding, decoder, output layer.
 
     Args:
         config: sizes.
@@ -97,6 +68,48 @@ class TransformerNetwork(ReportNetwork):
         self.logits = nn.Linear(width, logits)
         # Xavier for the Transformer only: the projections outside keep PyTorch's own start.
         initialise_matrices(self.embedding, self.encoder, self.decoder)
+
+    @abstractmethod
+    def encode(self, visual: VisualTokens) -> Tensor:
+        """Encoded visual tokens `[studies, tokens, width]`."""
+
+    @abstractmethod
+    def decode(
+        self,
+        encoded: Tensor,
+        visual_mask: Tensor,
+        tokens: Tensor,
+        token_mask: Tensor,
+        attention: list[Tensor] | None = None,
+        attention_from: int = 0,
+    ) -> Tensor:
+        """The decoder's output `[studies, length, width]` for whole reports, teacher-forced.
+
+        Args:
+            encoded: encoded visual tokens.
+            visual_mask: bool `[studies, tokens]`, True for visual tokens that are there.
+            tokens: int `[studies, length]`, the first one 0 (begin).
+            token_mask: bool `[studies, length]`, True for the begin and the words.
+            attention: see `Decoder.forward`.
+            attention_from: likewise.
+        """
+
+    @abstractmethod
+    def start(self, visual: VisualTokens, beams: int, maximum_length: int) -> DecoderState:
+        """The state before the first word of `beams` hypotheses per study."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, state: Any) -> Tensor:
+        """Log-probabilities `[studies, beams, logits]` after one more token `[studies, beams]`."""
+
+    def logprobs(self, visual: VisualTokens, tokens: Tensor, token_mask: Tensor) -> Tensor:
+        """Log-probabilities `[studies, length, logits]` of the next word at each position; see `decode`."""
+        return self.word_logprobs(self.decode(self.encode(visual), visual.mask, tokens, token_mask))
+
+    def generate(self, visual: VisualTokens, decoding: DecodingConfig) -> Decoded:
+        """Decode a draft per study, as tokens with log-probabilities."""
+        state = self.start(visual, beams_of(decoding), decoding.maximum_length)
+        return decode(self.step, state, visual.tokens.size(0), decoding, visual.tokens.device)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Embedded tokens `[..., width]`, scaled, without positions."""
@@ -122,6 +135,18 @@ def input_mask(tokens: Tensor) -> Tensor:
     return mask
 
 
+def cross_entropy(logprobs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    """Negative log-probability of the targets, averaged over words.
+
+    Args:
+        logprobs: `[studies, length, logits]`.
+        targets: int `[studies, length]`.
+        mask: bool `[studies, length]`, True where there is a target.
+    """
+    chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return -(chosen * mask).sum() / mask.sum()
+
+
 class EncoderDecoderSystem(System):
     """Backbone, network and vocabulary of one system of the family.
 
@@ -133,7 +158,7 @@ class EncoderDecoderSystem(System):
     """
 
     def __init__(
-        self, backbone: Backbone, network: ReportNetwork, vocabulary: Vocabulary, maximum_length: int
+        self, backbone: Backbone, network: TransformerNetwork, vocabulary: Vocabulary, maximum_length: int
     ):
         super().__init__()
         self.backbone = backbone
@@ -155,13 +180,37 @@ class EncoderDecoderSystem(System):
         # A word that is there has a target: the next word, or the end.
         mask = input_mask(tokens)
         logprobs = self.network.logprobs(self.backbone(batch.views, batch.view_mask), tokens, mask)
-        chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        cross_entropy = -(chosen * mask).sum() / mask.sum()
-        return Losses(total=cross_entropy, terms={"cross_entropy": cross_entropy})
+        loss = cross_entropy(logprobs, targets, mask)
+        return Losses(total=loss, terms={"cross_entropy": loss})
 
     @torch.inference_mode()
     def generate(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Draft:
         """See `System.generate`."""
-        decoded = self.network.generate(self.backbone(views, view_mask), decoding)
+        return self.draft(self.backbone(views, view_mask), decoding)
+
+    def draft(self, visual: VisualTokens, decoding: DecodingConfig) -> Draft:
+        """Draft a report from the visual tokens of each study."""
+        decoded = self.network.generate(visual, decoding)
         texts = [self.vocabulary.decode(row) for row in decoded.tokens.tolist()]
         return Draft(texts, decoded.tokens, decoded.token_logprobs, decoded.logprob)
+
+    @torch.inference_mode()
+    def explain(self, views: Tensor, view_mask: Tensor, tokens: Tensor) -> Evidence:
+        """See `System.explain`."""
+        return self.evidence(self.backbone(views, view_mask), inputs_of(tokens))
+
+    def evidence(self, visual: VisualTokens, inputs: Tensor) -> Evidence:
+        """Evidence for the decoder's inputs `[studies, length]`, which begin with 0."""
+        attention: list[Tensor] = []
+        self.network.decode(self.network.encode(visual), visual.mask, inputs, input_mask(inputs), attention)
+        return Evidence(visual.mask, torch.stack(attention, dim=1), maps={})
+
+    def pieces(self, tokens: list[int]) -> list[str]:
+        """See `System.pieces`."""
+        words = self.vocabulary.decode(tokens).split()
+        return words[:1] + [f" {word}" for word in words[1:]]
+
+
+def inputs_of(tokens: Tensor) -> Tensor:
+    """What the decoder reads as it writes `tokens` `[studies, length]`: the begin and all but the last."""
+    return F.pad(tokens[:, :-1], (1, 0))

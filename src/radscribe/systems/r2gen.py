@@ -64,25 +64,31 @@ class MemoryDrivenTransformer(TransformerNetwork):
             initialise_matrices(self.memory)
 
     def encode(self, visual: VisualTokens) -> Tensor:
-        """Encoded visual tokens `[studies, tokens, width]`."""
+        """See `TransformerNetwork.encode`."""
         return self.encoder(self.visual_projection(visual.tokens), visual.mask)
 
-    def logprobs(self, visual: VisualTokens, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """See `ReportNetwork.logprobs`."""
+    def decode(
+        self,
+        encoded: Tensor,
+        visual_mask: Tensor,
+        tokens: Tensor,
+        token_mask: Tensor,
+        attention: list[Tensor] | None = None,
+        attention_from: int = 0,
+    ) -> Tensor:
+        """See `TransformerNetwork.decode`."""
         words = self.positions(self.embed(tokens))
         condition = self.memory(words) if self.memory else None
-        return self.word_logprobs(
-            self.decoder(words, self.encode(visual), visual.mask, token_mask, condition)
-        )
+        return self.decoder(words, encoded, visual_mask, token_mask, condition, attention, attention_from)
 
     def start(self, visual: VisualTokens, beams: int, maximum_length: int) -> R2GenState:
-        """See `ReportNetwork.start`."""
+        """See `TransformerNetwork.start`."""
         cache = DecoderCache(self.decoder, self.encode(visual), visual.mask, beams, maximum_length)
         memory = self.memory.initial(visual.tokens.size(0) * beams) if self.memory else None
         return R2GenState(cache, memory)
 
     def step(self, tokens: Tensor, state: R2GenState) -> Tensor:
-        """See `ReportNetwork.step`."""
+        """See `TransformerNetwork.step`."""
         word = self.positions(self.embed(tokens.view(-1, 1)), state.cache.length)
         condition = None
         if self.memory and state.memory is not None:

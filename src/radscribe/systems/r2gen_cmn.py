@@ -159,20 +159,34 @@ class CrossModalMemoryNetwork(TransformerNetwork):
             encoder_input = self.positions(encoder_input)
         return self.encoder(encoder_input, visual.mask)
 
-    def logprobs(self, visual: VisualTokens, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """See `ReportNetwork.logprobs` (Eq. 15)."""
+    def decode(
+        self,
+        encoded: Tensor,
+        visual_mask: Tensor,
+        tokens: Tensor,
+        token_mask: Tensor,
+        attention: list[Tensor] | None = None,
+        attention_from: int = 0,
+    ) -> Tensor:
+        """See `TransformerNetwork.decode` (Eq. 15)."""
         slots = self.textual_memory.slots() if self.textual_memory else None
-        decoded = self.decoder(self._embed(tokens, slots), self.encode(visual), visual.mask, token_mask)
-        return self.word_logprobs(decoded)
+        return self.decoder(
+            self._embed(tokens, slots),
+            encoded,
+            visual_mask,
+            token_mask,
+            attention=attention,
+            attention_from=attention_from,
+        )
 
     def start(self, visual: VisualTokens, beams: int, maximum_length: int) -> R2GenCMNState:
-        """See `ReportNetwork.start`."""
+        """See `TransformerNetwork.start`."""
         slots = self.textual_memory.slots() if self.textual_memory else None
         cache = DecoderCache(self.decoder, self.encode(visual), visual.mask, beams, maximum_length)
         return R2GenCMNState(cache, slots)
 
     def step(self, tokens: Tensor, state: R2GenCMNState) -> Tensor:
-        """See `ReportNetwork.step`."""
+        """See `TransformerNetwork.step`."""
         embedded = self._embed(tokens.view(-1, 1), state.slots, state.cache.length)
         decoded = self.decoder.step(embedded, state.cache)
         return self.word_logprobs(decoded).view(*tokens.shape, -1)

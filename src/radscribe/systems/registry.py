@@ -68,6 +68,16 @@ SYSTEMS: dict[str, SystemEntry] = {
             module="radscribe.systems.r2gen_cmn",
             class_name="R2GenCMN",
         ),
+        SystemEntry(
+            name="camanet",
+            title="CAMANet: Class Activation Map Guided Attention Network for Radiology Report Generation",
+            published="Wang, Bhalerao, Yin, See, He. IEEE J-BHI 2024",
+            summary="Class activation maps enrich the encoder and supervise where the decoder looks.",
+            variants=("base", "vdmae", "clip-0.1", "clip-0.25", "released"),
+            docs="systems/camanet.md",
+            module="radscribe.systems.camanet",
+            class_name="CAMANet",
+        ),
     ]
 }
 

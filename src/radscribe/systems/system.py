@@ -19,12 +19,15 @@ class Batch:
         views: uint8 grey `[studies, views, height, width]`; absent views are 0.
         view_mask: bool `[studies, views]`, True for views that are there.
         tokens: reports as the system's tokens, padded with 0, `[studies, length]`.
+        labels: 1 (present), 0 (absent) or NaN (ignored) for each of `OBSERVATIONS`, in their order,
+            `[studies, observations]`.
     """
 
     study_ids: list[str]
     views: Tensor
     view_mask: Tensor
     tokens: Tensor
+    labels: Tensor
 
 
 @dataclass(slots=True)
@@ -44,12 +47,55 @@ class Draft:
         tokens: int `[studies, length]`, 0 after the end.
         token_logprobs: log-probability of each token, the end's included, `[studies, length]`.
         logprob: log-probability of each draft, `[studies]`.
+        probabilities: of each of `OBSERVATIONS`, where the system classifies them,
+            `[studies, observations]`.
     """
 
     texts: list[str]
     tokens: Tensor
     token_logprobs: Tensor
     logprob: Tensor
+    probabilities: Tensor | None = None
+
+
+@dataclass(slots=True)
+class MemoryEvidence:
+    """Which vectors of a memory matrix answered, and how much, as weights that sum to 1 over the vectors.
+
+    Attributes:
+        vectors: the memory matrix `[vectors, width]`.
+        of_tokens: for the step that reads each token, averaged over threads, `[studies, length, vectors]`.
+        of_regions: for each visual token `[studies, tokens, vectors]`.
+    """
+
+    vectors: Tensor
+    of_tokens: Tensor
+    of_regions: Tensor
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Where a system looks as it writes given reports, and what it recognises.
+
+    Attributes:
+        token_mask: bool `[studies, tokens]`, True for visual tokens of a view that is there; tokens of a view
+            stand row by row, view after view.
+        attention: cross-attention weights of the step that writes each token
+            `[studies, layers, heads, length, tokens]`.
+        maps: maps of the whole study by name, such as `VDM`, `[studies, tokens]`.
+        activation_maps: raw class activation map of each of `OBSERVATIONS` `[studies, observations, tokens]`.
+        probabilities: of each of `OBSERVATIONS` `[studies, observations]`.
+        important: bool `[studies, length]`, True for tokens that the system itself selected as important.
+        memory: of a system with a memory matrix.
+    """
+
+    token_mask: Tensor
+    attention: Tensor
+    maps: dict[str, Tensor]
+    activation_maps: Tensor | None = None
+    probabilities: Tensor | None = None
+    important: Tensor | None = None
+    memory: MemoryEvidence | None = None
 
 
 class System(nn.Module):
@@ -82,3 +128,17 @@ class System(nn.Module):
             view_mask: bool `[studies, views]`, True for views that are there.
             decoding: how to decode.
         """
+
+    @abstractmethod
+    def explain(self, views: Tensor, view_mask: Tensor, tokens: Tensor) -> Evidence:
+        """Where the system looks as it writes `tokens`, by one teacher-forced pass.
+
+        Args:
+            views: uint8 grey `[studies, views, height, width]`.
+            view_mask: bool `[studies, views]`, True for views that are there.
+            tokens: int `[studies, length]` as in `Draft`: without begin, 0 after the end.
+        """
+
+    @abstractmethod
+    def pieces(self, tokens: list[int]) -> list[str]:
+        """The text of each token up to the end; joined they are the draft's text."""

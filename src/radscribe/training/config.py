@@ -25,6 +25,22 @@ ProtocolName = Literal["r2gen", "clean_full", "raw"]
 
 
 @dataclass(kw_only=True)
+class LabelConfig:
+    """Where observation labels come from, and what a state counts as; published codes differ in it.
+
+    Attributes:
+        source: `report` labels the drafted section by rules, `store` takes what the data set itself says, and
+            a path is a label file of CheXpert or CheXbert.
+        uncertain: what an uncertain observation counts as.
+        missing: what an observation that is not mentioned counts as.
+    """
+
+    source: str = "report"
+    uncertain: Literal["as_present", "as_absent", "ignore"] = "as_absent"
+    missing: Literal["as_absent", "ignore"] = "as_absent"
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """What is learnt from a prepared store.
 
@@ -35,6 +51,7 @@ class DataConfig:
         maximum_length: training reports are cut to this many tokens, begin and end counted.
         views: most views per study; further ones are left out.
         protocol: the protocol under which validation and test are scored.
+        labels: of observations, for systems that learn them.
         transform: image geometry.
     """
 
@@ -44,6 +61,7 @@ class DataConfig:
     maximum_length: int = 60
     views: int = 2
     protocol: ProtocolName = "r2gen"
+    labels: LabelConfig = field(default_factory=LabelConfig)
     transform: TransformConfig = field(default_factory=TransformConfig)
 
 

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from radscribe.errors import RadScribeError
+from radscribe.observations import OBSERVATIONS
 from radscribe.studies.images import read_view
 from radscribe.studies.study import Study
 from radscribe.systems.system import Batch, System
 from radscribe.training.config import DataConfig
+from radscribe.training.labels import labels_of
 from radscribe.vision.transforms import evaluation_view, stack_views, training_view
 
 
@@ -66,39 +68,44 @@ def training_views(study: Study, config: DataConfig, random: np.random.Generator
     ]
 
 
-def collate(items: list[tuple[str, list[Tensor], list[int]]]) -> Batch:
-    """Put studies (id, views, tokens) side by side, padded."""
-    study_ids, views, tokens = zip(*items, strict=True)
+#: A study on its way into a batch: id, views, tokens, observation labels.
+Item = tuple[str, list[Tensor], list[int], np.ndarray]
+
+
+def collate(items: list[Item]) -> Batch:
+    """Put studies side by side, padded."""
+    study_ids, views, tokens, labels = zip(*items, strict=True)
     stacked, mask = stack_views(list(views))
     padded = torch.zeros(len(items), max(map(len, tokens)), dtype=torch.long)
     for row, ids in enumerate(tokens):
         padded[row, : len(ids)] = torch.tensor(ids)
-    return Batch(list(study_ids), stacked, mask, padded)
+    return Batch(list(study_ids), stacked, mask, padded, torch.from_numpy(np.stack(labels)))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet(Dataset):
-    """Training studies as (id, views, tokens), addressed by (epoch, number)."""
+    """Training studies, addressed by (epoch, number)."""
 
     studies: Sequence[Study]
     tokens: Sequence[list[int]]
+    labels: np.ndarray
     config: DataConfig
     seed: int
 
     @classmethod
     def of(cls, studies: Sequence[Study], system: System, config: DataConfig, seed: int) -> TrainingSet:
-        """Encode the reports of `studies` once."""
+        """Encode and label the reports of `studies` once."""
         tokens = [system.encode_report(report_of(study, config.section)) for study in studies]
-        return cls(studies, tokens, config, seed)
+        return cls(studies, tokens, labels_of(studies, config), config, seed)
 
     def __len__(self) -> int:
         return len(self.studies)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[str, list[Tensor], list[int]]:
+    def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, number = key
         random = np.random.default_rng([self.seed, epoch, number])
         study = self.studies[number]
-        return study.id, training_views(study, self.config, random), self.tokens[number]
+        return study.id, training_views(study, self.config, random), self.tokens[number], self.labels[number]
 
 
 class TrainingBatches:
@@ -149,9 +156,10 @@ class _EvaluationSet(Dataset):
     def __len__(self) -> int:
         return len(self.studies)
 
-    def __getitem__(self, number: int) -> tuple[str, list[Tensor], list[int]]:
+    def __getitem__(self, number: int) -> Item:
         study = self.studies[number]
-        return study.id, evaluation_views(study, self.config), [0]
+        unlabelled = np.full(len(OBSERVATIONS), np.nan, dtype=np.float32)
+        return study.id, evaluation_views(study, self.config), [0], unlabelled
 
 
 def evaluation_batches(

@@ -51,7 +51,7 @@ class TrainingModule(LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the tensors of a batch."""
-        tensors = (batch.views, batch.view_mask, batch.tokens)
+        tensors = (batch.views, batch.view_mask, batch.tokens, batch.labels)
         return Batch(batch.study_ids, *(tensor.to(device, non_blocking=True) for tensor in tensors))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

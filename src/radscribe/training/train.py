@@ -217,8 +217,13 @@ class _RunKeeper(Callback):
     ) -> None:
         stepped = (batch_idx + 1) % self.training.accumulate == 0
         if trainer.global_step % self.log_every == 0 and stepped:
-            loss = outputs["loss"].item()
-            self._log(trainer, loss=loss, learning_rate=trainer.optimizers[0].param_groups[-1]["lr"])
+            terms = {
+                name.removeprefix("loss/"): float(value)
+                for name, value in trainer.callback_metrics.items()
+                if name.startswith("loss/")
+            }
+            rate = trainer.optimizers[0].param_groups[-1]["lr"]
+            self._log(trainer, loss=outputs["loss"].item(), terms=terms, learning_rate=rate)
         if (
             trainer.global_step % self.training.checkpoint_every == 0
             and stepped

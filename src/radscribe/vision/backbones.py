@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,13 @@ class BackboneConfig:
         architecture: a timm model name without a tag, such as `resnet101`.
         weights: `none`, the tag of published weights (`tv_in1k`: torchvision's ImageNet weights), or the
             path of a local weights file (`.safetensors`, `.pth`).
+        output_stride: pixels of a view's side to one visual token's; 32 is what most architectures do by
+            themselves, and where they can, 16 or 8 gives a finer grid from the same weights.
     """
 
     architecture: str = "resnet101"
     weights: str = "tv_in1k"
+    output_stride: Literal[32, 16, 8] = 32
 
 
 class VisualTokens(NamedTuple):
@@ -55,6 +58,16 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
         similar = difflib.get_close_matches(name, timm.list_models(), n=8)
         raise unknown_name("backbone architecture", name, similar or ["every model of timm.list_models()"])
     headless: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
+    if config.output_stride != 32:
+        headless["output_stride"] = config.output_stride
+        try:
+            with torch.device("meta"):  # only to see whether it can be built
+                timm.create_model(name, pretrained=False, **headless)
+        except (TypeError, NotImplementedError, AssertionError, KeyError) as error:
+            raise RadScribeError(
+                f"{name} has no output stride {config.output_stride}",
+                "Leave system.backbone.output_stride at 32, or choose a ResNet",
+            ) from error
     if weights == "none":
         return timm.create_model(name, pretrained=False, **headless)
     tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{name}.*")]

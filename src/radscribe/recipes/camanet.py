@@ -1,0 +1,106 @@
+"""Recipes of CAMANet. The paper's section IV-C is the default; `released` is what its code does.
+
+Where the paper is silent (optimiser details, warm-up, patience), the released code's values stand in both.
+"""
+
+from __future__ import annotations
+
+from radscribe.recipes import r2gen, r2gen_cmn
+from radscribe.recipes.registry import recipe
+from radscribe.systems.camanet import CAMANetConfig
+from radscribe.training.config import RunConfig
+from radscribe.vision.backbones import BackboneConfig
+
+DOCS = "systems/camanet.md"
+
+
+@recipe("camanet/iu-xray", DOCS)
+def iu_xray() -> RunConfig:
+    """CAMANet on IU X-Ray as the paper describes it: DenseNet-121, two views, delta 0.15, k 0.25."""
+    config = r2gen_cmn.iu_xray()
+    config.system_name = "camanet"
+    config.system = CAMANetConfig(backbone=BackboneConfig(architecture="densenet121"))
+    training = config.training
+    training.epochs, training.batch_size, training.patience = 30, 32, 10
+    training.backbone_learning_rate, training.learning_rate = 1e-3, 2e-3
+    training.betas, training.epsilon, training.clip_value = (0.9, 0.999), 1e-8, 0.1
+    return config
+
+
+@recipe("camanet/mimic-cxr", DOCS)
+def mimic_cxr() -> RunConfig:
+    """CAMANet on MIMIC-CXR as the paper describes it: one view, reports to 100 tokens, delta 0.5, k 0.3."""
+    config = iu_xray()
+    config.data = r2gen_cmn.mimic_cxr().data
+    config.decoding.maximum_length = config.data.maximum_length
+    config.system.consistency_weight, config.system.word_share = 0.5, 0.3
+    training = config.training
+    training.batch_size, training.backbone_learning_rate, training.learning_rate = 64, 5e-5, 1e-4
+    return config
+
+
+@recipe("camanet/phantom", DOCS)
+def phantom() -> RunConfig:
+    """CAMANet small enough to learn the phantom in minutes on two CPU cores, from random weights."""
+    config = r2gen.phantom()
+    config.system_name = "camanet"
+    # Several observations are present in most abnormal studies, which one softmax cannot say.
+    config.system = CAMANetConfig(**vars(config.system), classifier="sigmoid")
+    # Maps of 3 x 3 tokens, as the architecture makes them of small views, could not point at a lesion.
+    config.system.backbone.output_stride = 16
+    config.data.labels.uncertain = "as_present"
+    return config
+
+
+def _released(config: RunConfig) -> RunConfig:
+    """What the released code does differently from the paper, for any dataset."""
+    system = config.system
+    system.classifier, system.map_normalisation = "sigmoid", "joint"
+    system.word_anchor, system.word_selection = "first_patch", "floor"
+    system.consistency_studies = "with_findings"
+    config.data.transform.evaluation = "squash"
+    return config
+
+
+@recipe("camanet/iu-xray/released", DOCS)
+def iu_xray_released() -> RunConfig:
+    """The released code on IU X-Ray: sigmoid classifier, joint maps, words that resemble the first patch."""
+    return _released(iu_xray())
+
+
+@recipe("camanet/mimic-cxr/released", DOCS)
+def mimic_cxr_released() -> RunConfig:
+    """The released code on MIMIC-CXR: sigmoid classifier, joint maps, words that resemble the first patch."""
+    return _released(mimic_cxr())
+
+
+def _register_ablations() -> None:
+    """The paper's Base, +VDMAE and +VDMAE+CLIP (Table IV) on every dataset."""
+    for base in (iu_xray, mimic_cxr, phantom):
+        name = base().recipe
+
+        @recipe(f"{name}/base", DOCS)
+        def without_maps(base=base) -> RunConfig:
+            """Base: the same backbone and memory-driven Transformer, and nothing else."""
+            config = base()
+            config.system.attention_consistency = config.system.vdm_assisted_encoder = False
+            return config
+
+        @recipe(f"{name}/vdmae", DOCS)
+        def without_consistency(base=base) -> RunConfig:
+            """Base+VDMAE: the discriminative token in the encoder, no attention consistency."""
+            config = base()
+            config.system.attention_consistency = False
+            return config
+
+        for weight in (0.1, 0.25):
+
+            @recipe(f"{name}/clip-{weight}", DOCS)
+            def with_clip(base=without_consistency, weight=weight) -> RunConfig:
+                """Base+VDMAE+CLIP: image-text matching in the place of attention consistency."""
+                config = base()
+                config.system.clip_weight = weight
+                return config
+
+
+_register_ablations()

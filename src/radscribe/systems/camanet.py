@@ -1,0 +1,338 @@
+"""CAMANet: class activation map guided attention network for radiology report generation.
+
+Wang, Bhalerao, Yin, See, He. IEEE Journal of Biomedical and Health Informatics 2024.
+https://github.com/Markin-Wang/CAMANet
+Equation numbers in this file are the paper's.
+
+A classifier of the 14 observations yields class activation maps; those of the predicted observations make
+the visual discriminative map, VDM (Eq. 5-9). The VDM weighs the visual tokens into one discriminative token
+that enters the encoder beside them, VDMAE (Eq. 10-12). The cross-attention of the words most similar to the
+encoded discriminative token makes the textual discriminative map, TDM (Eq. 13-16), which training draws to
+the VDM, VTAC (Eq. 17). Encoder and decoder are R2Gen's.
+
+Switches beside the paper, each with the released code's behaviour as its second value: `classifier`,
+`map_normalisation`, `word_anchor`, `word_selection`, `consistency_studies`. No gradient passes through the
+class activation maps, as in the released code; the paper does not say.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from radscribe.decoding.search import DecodingConfig
+from radscribe.layers.transformer import UnbiasedLayerNorm
+from radscribe.observations import OBSERVATIONS
+from radscribe.systems.encoder_decoder import EncoderDecoderSystem, cross_entropy, input_mask
+from radscribe.systems.r2gen import MemoryDrivenTransformer, R2GenConfig
+from radscribe.systems.system import Batch, Draft, Evidence, Losses
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.vision.backbones import Backbone, VisualTokens
+
+#: A map whose largest value is below this is divided by this instead.
+_FLOOR = 1e-12
+#: CLIP's temperature at the start of training.
+_CLIP_TEMPERATURE = 0.07
+
+
+@dataclass(kw_only=True)
+class CAMANetConfig(R2GenConfig):
+    """Sizes and switches of CAMANet; the defaults are the paper's for IU X-Ray (section IV-C).
+
+    Attributes:
+        vdm_assisted_encoder: VDMAE; without it and `attention_consistency` this is the paper's Base.
+        attention_consistency: VTAC.
+        classification_weight: λ of Eq. 19.
+        consistency_weight: δ of Eq. 19.
+        word_share: k of Eq. 16, the share of words that make the TDM.
+        clip_weight: of the image-text matching loss that the paper compares VTAC with; 0 leaves it out.
+        classifier: `softmax` without bias (Eq. 6-7) or `sigmoid` with bias (released).
+        map_normalisation: of the maps that a discriminative map is made from: `each` by itself (Eq. 8-9,
+            14-16), or `joint`, once, after their maximum was taken (released).
+        word_anchor: what words must resemble to be selected: the encoded `discriminative_token` (Eq. 13), or
+            the encoded `first_patch` (released, by mistake).
+        word_selection: `ceil` of k times the report's words (Eq. 15); `floor` caps that at k times the length
+            of the longest report beside it, rounded down (released).
+        consistency_studies: which studies Eq. 17 is averaged over: `all`, or those with a positive label,
+            `with_findings` (released).
+    """
+
+    vdm_assisted_encoder: bool = True
+    attention_consistency: bool = True
+    classification_weight: float = 1.0
+    consistency_weight: float = 0.15
+    word_share: float = 0.25
+    clip_weight: float = 0.0
+    classifier: Literal["softmax", "sigmoid"] = "softmax"
+    map_normalisation: Literal["each", "joint"] = "each"
+    word_anchor: Literal["discriminative_token", "first_patch"] = "discriminative_token"
+    word_selection: Literal["ceil", "floor"] = "ceil"
+    consistency_studies: Literal["all", "with_findings"] = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.word_share <= 1:
+            raise ValueError(f"system.word_share {self.word_share} must be above 0 and at most 1")
+        if self.attention_consistency and not self.vdm_assisted_encoder:
+            raise ValueError("system.attention_consistency needs system.vdm_assisted_encoder")
+
+
+class Encoded(NamedTuple):
+    """The encoder's output.
+
+    Attributes:
+        tokens: encoded visual tokens `[studies, tokens, width]`.
+        discriminative: the encoded discriminative token r* `[studies, width]`.
+    """
+
+    tokens: Tensor
+    discriminative: Tensor
+
+
+def normalise_maps(maps: Tensor, mask: Tensor) -> Tensor:
+    """Zero what is negative and stretch each map to 0..1 over the tokens that are there (Eq. 8, Eq. 14).
+
+    Args:
+        maps: `[studies, ..., tokens]`.
+        mask: bool, broadcastable to `maps`, True for tokens that are there; the others become 0.
+    """
+    maps = maps.relu()
+    low = maps.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
+    high = maps.masked_fill(~mask, 0.0).amax(-1, keepdim=True)
+    return ((maps - low) / (high - low).clamp(min=_FLOOR)).masked_fill(~mask, 0.0)
+
+
+class Classifier(nn.Module):
+    """Recognises the 14 observations in the mean visual token, and maps where (Eq. 5-9)."""
+
+    def __init__(self, config: CAMANetConfig, channels: int):
+        super().__init__()
+        self.config = config
+        self.head = nn.Linear(channels, len(OBSERVATIONS), bias=config.classifier == "sigmoid")
+
+    def forward(self, visual: VisualTokens) -> Tensor:
+        """Logits `[studies, observations]` of the mean visual token (Eq. 5-6); absent tokens are 0."""
+        mean = visual.tokens.sum(dim=1) / visual.mask.sum(dim=1, keepdim=True)
+        return self.head(mean)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probability of each observation `[studies, observations]` (Eq. 6)."""
+        logits = logits.float()
+        return logits.softmax(dim=-1) if self.config.classifier == "softmax" else logits.sigmoid()
+
+    def predicted(self, logits: Tensor) -> Tensor:
+        """bool `[studies, observations]`: what is recognised (Eq. 7)."""
+        probabilities = self.probabilities(logits)
+        return probabilities > 0.5 if self.config.classifier == "softmax" else probabilities >= 0.5
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Binary cross-entropy, averaged over the labels that are not ignored (NaN); 0 where all are."""
+        there = ~labels.isnan()
+        truth = labels.nan_to_num().float()
+        if self.config.classifier == "softmax":
+            losses = F.binary_cross_entropy(self.probabilities(logits), truth, reduction="none")
+        else:
+            losses = F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
+        return (losses * there).sum() / there.sum().clamp(min=1)
+
+    def activation_maps(self, visual: VisualTokens) -> Tensor:
+        """What each visual token adds to each observation `[studies, observations, tokens]`; no gradient."""
+        return self.head.weight.detach() @ visual.tokens.detach().transpose(1, 2)
+
+    def discriminative_map(self, activation_maps: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
+        """The VDM `[studies, tokens]` (Eq. 8-9); 0 where nothing is predicted.
+
+        Args:
+            activation_maps: `[studies, observations, tokens]`.
+            predicted: bool `[studies, observations]`.
+            mask: bool `[studies, tokens]`, True for tokens that are there.
+        """
+        mask = mask.unsqueeze(1)
+        maps = activation_maps.relu()
+        if self.config.map_normalisation == "each":
+            maps = normalise_maps(maps, mask)
+        largest = (maps * predicted.unsqueeze(-1)).amax(dim=1)
+        return largest if self.config.map_normalisation == "each" else normalise_maps(largest, mask[:, 0])
+
+
+class CAMANetTransformer(MemoryDrivenTransformer):
+    """R2Gen's encoder and decoder, with the classifier, the discriminative token, and both maps."""
+
+    def __init__(self, config: CAMANetConfig, channels: int, logits: int):
+        super().__init__(config, channels, logits)
+        self.config = config
+        self.classifier = Classifier(config, channels) if config.vdm_assisted_encoder else None
+        self.discriminative_norm = UnbiasedLayerNorm(channels) if config.vdm_assisted_encoder else None
+
+    def visual_discriminative_map(self, visual: VisualTokens, logits: Tensor | None = None) -> Tensor:
+        """The VDM `[studies, tokens]` of the observations predicted from `logits`, or from the tokens."""
+        assert self.classifier is not None
+        predicted = self.classifier.predicted(self.classifier(visual) if logits is None else logits)
+        return self.classifier.discriminative_map(
+            self.classifier.activation_maps(visual), predicted, visual.mask
+        )
+
+    def discriminative_token(self, visual: VisualTokens, vdm: Tensor) -> Tensor:
+        """r' `[studies, channels]` (Eq. 10-11)."""
+        assert self.discriminative_norm is not None
+        return self.discriminative_norm((vdm.unsqueeze(1) @ visual.tokens).squeeze(1))
+
+    def encode_beside(self, visual: VisualTokens, vdm: Tensor) -> Encoded:
+        """Encode the visual tokens with the discriminative token before them (Eq. 12)."""
+        tokens = torch.cat([self.discriminative_token(visual, vdm).unsqueeze(1), visual.tokens], dim=1)
+        mask = F.pad(visual.mask, (1, 0), value=True)
+        encoded = self.encoder(self.visual_projection(tokens), mask)
+        return Encoded(encoded[:, 1:], encoded[:, 0])
+
+    def encode(self, visual: VisualTokens) -> Tensor:
+        """See `TransformerNetwork.encode`; the encoded discriminative token is left behind."""
+        if self.classifier is None:
+            return super().encode(visual)
+        return self.encode_beside(visual, self.visual_discriminative_map(visual)).tokens
+
+    def select_words(self, encoded: Encoded, tokens: Tensor, token_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The important words, by the decoder's own input: embedding and position.
+
+        Args:
+            encoded: of the encoder.
+            tokens: int `[studies, length]`, what the decoder reads: begin and words.
+            token_mask: bool `[studies, length]`, True for these.
+
+        Returns:
+            Similarity of each word to its anchor `[studies, length]` (Eq. 13), and bool `[studies, length]`,
+            True for the share k of words with the highest.
+        """
+        words = self.embed(tokens) + self.positions.code[: tokens.size(1)]
+        by_mistake = self.config.word_anchor == "first_patch"
+        anchor = encoded.tokens[:, 0] if by_mistake else encoded.discriminative
+        similarity = F.cosine_similarity(words, anchor.unsqueeze(1), dim=-1)
+        order = similarity.masked_fill(~token_mask, -torch.inf).argsort(dim=1, descending=True)
+        count = (self.config.word_share * token_mask.sum(dim=1, keepdim=True)).ceil()
+        if self.config.word_selection == "floor":
+            count = count.clamp(max=int(self.config.word_share * tokens.size(1)))
+        return similarity, (order.argsort(dim=1) < count) & token_mask
+
+    def textual_discriminative_map(
+        self, attention: Tensor, similarity: Tensor, selected: Tensor, mask: Tensor
+    ) -> Tensor:
+        """The TDM `[studies, tokens]` (Eq. 14-16).
+
+        Args:
+            attention: cross-attention of the last layer `[studies, heads, length, tokens]`.
+            similarity: of each word `[studies, length]`.
+            selected: bool `[studies, length]`, the important words.
+            mask: bool `[studies, tokens]`, True for visual tokens that are there.
+        """
+        mask = mask.unsqueeze(1)
+        maps = attention.mean(dim=1)
+        if self.config.map_normalisation == "each":
+            maps = normalise_maps(maps, mask)
+        weighted = maps * (similarity.relu() * selected).unsqueeze(-1)
+        largest = weighted.amax(dim=1)
+        return largest if self.config.map_normalisation == "each" else normalise_maps(largest, mask[:, 0])
+
+    def consistency(self, tdm: Tensor, vdm: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        """Mean squared difference of the two maps (Eq. 17) over tokens that are there, then over studies."""
+        per_study = ((tdm - vdm).square() * mask).sum(dim=1) / mask.sum(dim=1)
+        if self.config.consistency_studies == "all":
+            return per_study.mean()
+        chosen = (labels == 1).any(dim=1)
+        return (per_study * chosen).sum() / chosen.sum().clamp(min=1)
+
+
+class CAMANet(EncoderDecoderSystem):
+    """The system `camanet`: visual extractor, classifier, and the memory-driven Transformer with its maps."""
+
+    network: CAMANetTransformer
+
+    def __init__(self, config: CAMANetConfig, vocabulary: Vocabulary, maximum_length: int):
+        backbone = Backbone(config.backbone)
+        network = CAMANetTransformer(config, backbone.channels, vocabulary.logits)
+        super().__init__(backbone, network, vocabulary, maximum_length)
+        self.config = config
+        # As a logarithm, so that the temperature stays positive.
+        self.clip_scale = (
+            nn.Parameter(torch.tensor(-math.log(_CLIP_TEMPERATURE))) if config.clip_weight else None
+        )
+
+    def forward(self, batch: Batch) -> Losses:
+        """The losses of Eq. 17-19, and image-text matching where `clip_weight` asks for it."""
+        config, network = self.config, self.network
+        visual = self.backbone(batch.views, batch.view_mask)
+        tokens, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
+        mask = input_mask(tokens)
+        terms: dict[str, Tensor] = {}
+        weights = {
+            "cross_entropy": 1.0,
+            "classification": config.classification_weight,
+            "consistency": config.consistency_weight,
+            "image_text_matching": config.clip_weight,
+        }
+        attention: list[Tensor] | None = [] if config.attention_consistency else None
+        vdm, beside = None, None
+        if network.classifier:
+            logits = network.classifier(visual)
+            terms["classification"] = network.classifier.loss(logits, batch.labels)
+            vdm = network.visual_discriminative_map(visual, logits)
+            beside = network.encode_beside(visual, vdm)
+        encoded = beside.tokens if beside else network.encode(visual)
+        decoded = network.decode(encoded, visual.mask, tokens, mask, attention, config.layers - 1)
+        terms["cross_entropy"] = cross_entropy(network.word_logprobs(decoded), targets, mask)
+        if attention and beside and vdm is not None:
+            similarity, selected = network.select_words(beside, tokens, mask)
+            tdm = network.textual_discriminative_map(attention[-1], similarity, selected, visual.mask)
+            terms["consistency"] = network.consistency(tdm, vdm, visual.mask, batch.labels)
+        if self.clip_scale is not None:
+            terms["image_text_matching"] = image_text_matching(
+                mean_token(encoded, visual.mask), mean_token(decoded, mask), self.clip_scale.exp()
+            )
+        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        return Losses(total, terms)
+
+    def draft(self, visual: VisualTokens, decoding: DecodingConfig) -> Draft:
+        """See `EncoderDecoderSystem.draft`; with the classifier's probabilities."""
+        draft = super().draft(visual, decoding)
+        if self.network.classifier:
+            draft.probabilities = self.network.classifier.probabilities(self.network.classifier(visual))
+        return draft
+
+    def evidence(self, visual: VisualTokens, inputs: Tensor) -> Evidence:
+        """See `EncoderDecoderSystem.evidence`; with VDM, TDM, class activation maps and important words."""
+        evidence = super().evidence(visual, inputs)
+        network = self.network
+        if network.classifier is None:
+            return evidence
+        logits = network.classifier(visual)
+        vdm = network.visual_discriminative_map(visual, logits)
+        mask = input_mask(inputs)
+        similarity, selected = network.select_words(network.encode_beside(visual, vdm), inputs, mask)
+        tdm = network.textual_discriminative_map(evidence.attention[:, -1], similarity, selected, visual.mask)
+        evidence.maps = {"VDM": vdm, "TDM": tdm}
+        evidence.activation_maps = network.classifier.activation_maps(visual)
+        evidence.probabilities = network.classifier.probabilities(logits)
+        # What the decoder reads at one position it wrote at the one before.
+        evidence.important = F.pad(selected[:, 1:], (0, 1))
+        return evidence
+
+
+def mean_token(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Mean `[studies, width]` of `tokens` `[studies, length, width]` where `mask` is True."""
+    return (tokens * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def image_text_matching(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's symmetric cross-entropy between the studies of a batch (section IV-G).
+
+    Args:
+        images: `[studies, width]`.
+        texts: `[studies, width]`.
+        scale: scalar, 1 / temperature.
+    """
+    similarity = scale * F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+    own = torch.arange(len(images), device=images.device)
+    return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2

@@ -1,0 +1,56 @@
+"""The observation labels that a system learns from and is checked against, under named policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from radscribe.errors import RadScribeError
+from radscribe.observations import OBSERVATIONS, ObservationState, as_binary
+from radscribe.studies.study import Study
+from radscribe.text.label_files import read_label_file
+from radscribe.text.observation_labeller import label_report
+from radscribe.training.config import DataConfig
+
+
+def labels_of(studies: Sequence[Study], config: DataConfig) -> np.ndarray:
+    """Labels of each study as numbers.
+
+    Args:
+        studies: with reports, or labelled by their source, as `config.labels.source` asks.
+        config: section that is labelled, and the label policies.
+
+    Returns:
+        float32 `[studies, observations]` in the order of `OBSERVATIONS`: 1 present, 0 absent, NaN ignored.
+
+    Raises:
+        RadScribeError: the source has no labels of a study, or the label file cannot be read.
+    """
+    policies = config.labels
+    labels = np.full((len(studies), len(OBSERVATIONS)), np.nan, dtype=np.float32)
+    for row, states in enumerate(_states(studies, config)):
+        values = as_binary(states, uncertain=policies.uncertain, missing=policies.missing)
+        for column, name in enumerate(OBSERVATIONS):
+            labels[row, column] = values.get(name, np.nan)
+    return labels
+
+
+def _states(studies: Sequence[Study], config: DataConfig) -> list[Mapping[str, ObservationState]]:
+    source = config.labels.source
+    if source == "report":
+        return [label_report(study.sections.get(config.section, "")).states for study in studies]
+    found: Mapping[str, Mapping[str, ObservationState]]
+    if source == "store":
+        found = {study.id: study.observations for study in studies if study.observations}
+    else:
+        found = read_label_file(Path(source))
+    missing = [study.id for study in studies if study.id not in found]
+    if missing:
+        raise RadScribeError(
+            f"{len(missing)} of {len(studies)} studies have no labels in "
+            f"{'the store' if source == 'store' else source}, the first is '{missing[0]}'",
+            "Have reports labelled instead with --data.labels.source report",
+        )
+    return [found[study.id] for study in studies]
