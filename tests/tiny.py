@@ -17,8 +17,9 @@ def tiny_store(path: Path, studies: int = 40) -> Path:
 
 def tiny_config(store: Path, recipe: str = "r2gen-cmn/phantom", **training) -> RunConfig:
     """A recipe made so small that an epoch over `tiny_store` takes a second."""
+    base = get_recipe(recipe).build()
     config = override(
-        get_recipe(recipe).build(),
+        base,
         {
             "data": {"minimum_count": 1, "transform": {"short_side": 64, "crop": 56}},
             "system": {
@@ -27,9 +28,8 @@ def tiny_config(store: Path, recipe: str = "r2gen-cmn/phantom", **training) -> R
                 "feed_forward": 48,
                 "heads": 4,
                 "layers": 1,
-                "memory_size": 24,
-                "top_k": 5,
                 "dropout": 0.1,
+                **({"memory_size": 24, "top_k": 5} if hasattr(base.system, "memory_size") else {}),
             },
             "training": {"epochs": 2, "batch_size": 4, "threads": 1, "device": "cpu", **training},
             "decoding": {"beams": 2, "maximum_length": 20},

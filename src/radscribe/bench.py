@@ -6,19 +6,23 @@ on the same input, is what RadScribe claims.
 
 from __future__ import annotations
 
+import math
 import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
+from radscribe.layers.relational_memory import RelationalMemory
 from radscribe.observations import OBSERVATIONS
 from radscribe.recipes import get_recipe
+from radscribe.systems.r2gen import R2GenConfig
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
 from radscribe.text.cleaning import UNKNOWN_TOKEN
@@ -28,12 +32,15 @@ from radscribe.training.optimizer import create_optimizer
 
 #: Entries of the IU X-Ray vocabulary, which the papers' sizes go with.
 IU_XRAY_WORDS = 760
+#: Studies that one epoch of training, or one pass over the test split, takes on IU X-Ray.
+IU_XRAY_STUDIES = {"train": 2069, "decode": 590}
 
 
 def bench(
     task: Literal["decode", "train"],
     *,
     system: str,
+    variant: str,
     batch: int,
     views: int,
     beam: int,
@@ -47,6 +54,7 @@ def bench(
     Args:
         task: `decode` forces all `length` tokens; `train` is forward, backward and one optimiser step.
         system: its name.
+        variant: of its recipe, such as `base`, or empty.
         batch: studies.
         views: per study.
         beam: beams (`decode`).
@@ -62,7 +70,8 @@ def bench(
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = get_recipe(f"{system}/{'iu-xray' if paper_size else 'phantom'}").build()
+    name = "/".join(filter(None, [system, "iu-xray" if paper_size else "phantom", variant]))
+    config = get_recipe(name).build()
     config.system.backbone.weights = "none"
     words = [f"word{number:04}" for number in range(IU_XRAY_WORDS - 1)]
     vocabulary = Vocabulary((UNKNOWN_TOKEN, *words), cleaning="none", minimum_count=1)
@@ -108,7 +117,7 @@ def bench(
     peak_gb = _peak_memory_gb(device)
     return {
         "task": task,
-        "system": system,
+        "recipe": name,
         "batch": batch,
         "views": views,
         **({"beam": beam} if task == "decode" else {}),
@@ -117,7 +126,68 @@ def bench(
         "seconds": _rounded(whole_seconds),
         "backbone_seconds": _rounded(backbone_seconds),
         "ratio_to_backbone": _rounded(whole_seconds / backbone_seconds),
+        "iu_xray_minutes": _rounded(whole_seconds * math.ceil(IU_XRAY_STUDIES[task] / batch) / 60),
         "peak_memory_gb": _rounded(peak_gb),
+        "threads": threads,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "torch": torch.__version__,
+    }
+
+
+def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict[str, Any]:
+    """Measure R2Gen's relational memory over a training report against the released code's loop.
+
+    The released loop projects memory and word anew at each word, one matrix after the other; here it is
+    written with the same weights, and both run forward and backward at the paper's size, in turn.
+
+    Args:
+        batch: reports.
+        length: words of each.
+        threads: CPU threads.
+        repeats: measured runs after one warm-up; the median counts.
+
+    Returns:
+        Seconds, their ratio and the largest difference of a state, ready for JSON.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sizes = R2GenConfig()
+    memory = RelationalMemory(sizes.memory_slots, sizes.width, sizes.memory_heads, dropout=0.0).to(device)
+    words = torch.randn(batch, length, sizes.width, device=device, requires_grad=True)
+
+    def released_loop() -> torch.Tensor:
+        state, states = memory.initial(batch), []
+        for position in range(length):
+            word = words[:, position : position + 1]
+            beside = torch.cat([state, word], dim=1)
+            candidate = state + memory.attention(state, beside, None)
+            candidate = candidate + memory.mlp(candidate)
+            gates = memory.word_gates(word) + memory.memory_gates(state.tanh())
+            input_gate, forget_gate = gates.sigmoid().chunk(2, dim=-1)
+            state = input_gate * candidate.tanh() + forget_gate * state
+            states.append(state.flatten(1))
+        return torch.stack(states, dim=1)
+
+    def run(states: Callable[[], torch.Tensor]) -> None:
+        memory.zero_grad()
+        states().sum().backward()
+
+    seconds: dict[Callable[[], torch.Tensor], list[float]] = {lambda: memory(words): [], released_loop: []}
+    for _ in range(repeats + 1):
+        for states, taken in seconds.items():
+            taken.append(_seconds(partial(run, states), device))
+    ours, released = (statistics.median(taken[1:]) for taken in seconds.values())
+    with torch.no_grad():
+        difference = (memory(words) - released_loop()).abs().max().item()
+    return {
+        "task": "memory",
+        "batch": batch,
+        "length": length,
+        "seconds": _rounded(ours),
+        "released_seconds": _rounded(released),
+        "ratio_to_released": _rounded(ours / released),
+        "largest_difference": _rounded(difference),
         "threads": threads,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from radscribe import __version__
 from radscribe.errors import RadScribeError, unknown_name
-from radscribe.interop.released import NETWORK_WEIGHTS, read_pickle, resnet_weights, sizes_of
+from radscribe.interop.released import RELEASED_SYSTEMS, read_pickle, sizes_of
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
@@ -28,7 +28,7 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     released code's defaults. The vocabulary is made from the annotation file as the released code makes it.
 
     Args:
-        system: `r2gen` or `r2gen-cmn`.
+        system: `r2gen`, `r2gen-cmn` or `camanet`.
         checkpoint: the released `model.pth`.
         annotation: `annotation.json` in R2Gen's form.
         out: the run directory, which must not exist.
@@ -47,16 +47,19 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     config.system.backbone.weights = "none"
 
     released = read_pickle(checkpoint)
+    names = RELEASED_SYSTEMS[system]
     network = _below(released, "encoder_decoder.")
-    backbone = _below(released, "visual_extractor.")
-    if not network or not backbone or len(network) + len(backbone) != len(released):
+    beside = {name: tensor for name, tensor in released.items() if name.startswith(names.beside)}
+    backbone = _below({name: released[name] for name in released if name not in beside}, "visual_extractor.")
+    if not network or not backbone or len(network) + len(beside) + len(backbone) != len(released):
         raise RadScribeError(
             f"'{checkpoint}' is no checkpoint of {system}",
-            "Its weights should be called encoder_decoder.* and visual_extractor.*",
+            "Its weights should be called "
+            + ", ".join(f"{name}*" for name in ("encoder_decoder.", "visual_extractor.", *names.beside)),
         )
     try:
         config.system = dataclasses.replace(config.system, **sizes_of(network))
-        renamed = NETWORK_WEIGHTS[system](network)
+        renamed = names.network(network | beside)
     except (KeyError, TypeError, ValueError) as error:
         raise RadScribeError(
             f"'{checkpoint}' is no checkpoint of {system} ({type(error).__name__}: {error})",
@@ -67,7 +70,7 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
     built = get_system(system).build(config.system, vocabulary, config.data.maximum_length)
     weights = {f"network.{name}": tensor for name, tensor in renamed.items()}
-    weights |= {f"backbone.model.{name}": tensor for name, tensor in resnet_weights(backbone).items()}
+    weights |= {f"backbone.model.{name}": tensor for name, tensor in names.backbone(backbone).items()}
     load_strictly(built, weights, f"'{checkpoint}' with a vocabulary of {len(vocabulary)} words")
 
     run = RunDirectory(out)

@@ -157,7 +157,8 @@ class _CAMANetWithGivenLogits(CAMANetTransformer):
 
 def _camanet_outputs(network: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     visual, tokens = _visual(tensors), tensors["input.seq"][:, :-1]
-    mask, attention = input_mask(tokens), []
+    mask = input_mask(tokens)
+    attention: list[Tensor] = []
     vdm = network.visual_discriminative_map(visual)
     encoded = network.encode_beside(visual, vdm)
     last = len(network.decoder.layers) - 1

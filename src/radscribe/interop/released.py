@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,7 +103,7 @@ def camanet_config(released: Mapping[str, Any]) -> CAMANetConfig:
 def camanet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the released weights, without the image backbone, to those of `CAMANetTransformer`.
 
-    The released code normalises the regions outside the VDM too and then leaves them unused: `back_norm` goes.
+    The released code also normalises the regions outside the VDM, and leaves them unused: `back_norm` goes.
 
     Raises:
         RadScribeError: the second copy of the normalisation differs, or the position code is not sinusoidal.
@@ -162,13 +162,6 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
     return sizes
 
 
-#: Renames the weights of a system's released encoder-decoder, by system.
-NETWORK_WEIGHTS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
-    "r2gen": r2gen_weights,
-    "r2gen-cmn": r2gen_cmn_weights,
-}
-
-
 def resnet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a ResNet that was released as a `Sequential` of torchvision's children to timm's names."""
     renamed = {}
@@ -178,6 +171,34 @@ def resnet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise RadScribeError(f"unexpected weight '{name}' in the released visual extractor")
         renamed[f"{_RESNET_STAGES[stage]}.{rest}"] = tensor
     return renamed
+
+
+def densenet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a DenseNet that was released as torchvision's `features` to timm's names."""
+    return {f"features.{name.removeprefix('model.')}": tensor for name, tensor in released.items()}
+
+
+class ReleasedSystem(NamedTuple):
+    """How a released checkpoint of a system becomes ours.
+
+    Attributes:
+        beside: names of weights that belong to the network though they stand outside its encoder-decoder.
+        network: renames the weights behind the backbone.
+        backbone: renames those of the backbone.
+    """
+
+    beside: tuple[str, ...]
+    network: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    backbone: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+RELEASED_SYSTEMS = {
+    "r2gen": ReleasedSystem((), r2gen_weights, resnet_weights),
+    "r2gen-cmn": ReleasedSystem((), r2gen_cmn_weights, resnet_weights),
+    "camanet": ReleasedSystem(
+        ("visual_extractor.head.", "fore_back_learn."), camanet_weights, densenet_weights
+    ),
+}
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
