@@ -9,6 +9,7 @@ import pytest
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
+from radscribe.evaluation.clinical import CLINICAL_BLOCKS
 from radscribe.evaluation.diversity import measure_diversity
 from radscribe.evaluation.evaluate import METRICS, compare, evaluate_texts, read_texts
 from radscribe.studies.study import RenderedView, Study, View
@@ -60,7 +61,9 @@ def test_the_table_names_every_row_metric_and_rule():
     assert "METEOR is not there: it was not asked for" in text
     content = evaluation.to_json()
     assert json.loads(json.dumps(content)) == content
-    assert content["scores"]["constant report"].keys() == set(METRICS) - {"METEOR"}
+    scored = content["scores"]["constant report"].keys()
+    assert scored & set(METRICS) == set(METRICS) - {"METEOR"}
+    assert scored - set(METRICS) == {name for block in CLINICAL_BLOCKS for name in block.names.values()}
 
 
 def test_perfect_drafts_score_one_and_beat_the_constant():

@@ -6,25 +6,24 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_page import Page
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.evaluate import evaluate_texts
+from radscribe.explain.page_parts import mask_path, split_sentences
 from radscribe.explain.run_page import write_run_page
 from radscribe.explain.run_page_charts import line_chart, thin, ticks
 from radscribe.explain.run_page_studies import (
     DraftedStudy,
     choose_studies,
     compare_sentences,
-    mask_path,
-    split_sentences,
     study_card,
 )
 from radscribe.recipes import get_recipe
@@ -38,50 +37,6 @@ from radscribe.training.run_directory import RunDirectory
 
 BANNER = "Research use, not for clinical diagnosis"
 NORMAL = "the heart is normal in size . the lungs are clear ."
-VOID = {"meta", "img", "br", "link", "input"}
-DRAWN = {"line", "circle", "rect", "path", "polyline"}
-
-
-class Page(HTMLParser):
-    """What a test asks of a page; parsing fails on tags that are not closed in order."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.open: list[tuple[str, dict[str, str | None]]] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[tuple[tuple[str, ...], str]] = []
-        self.feed(self.source)
-        self.close()
-        assert not self.open, f"never closed: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append((tag, dict(attrs)))
-
-    def handle_startendtag(self, tag, attrs):
-        assert tag in DRAWN
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        where = tuple(name for tag, attrs in self.open for name in (tag, *(attrs.get("class") or "").split()))
-        self.texts.append((where, data))
-
-    def text(self, *inside: str) -> str:
-        """All text within elements of these tags or classes."""
-        found = (data for where, data in self.texts if set(inside) <= set(where))
-        return " ".join(" ".join(found).split())
-
-    def studies(self) -> list[str]:
-        """The ids of the cards, in their order."""
-        return [data for where, data in self.texts if where[-1:] == ("h3",)]
-
-    def attributes(self, name: str) -> list[str]:
-        return [attrs[name] or "" for _, attrs in self.elements if name in attrs]
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +159,47 @@ def test_the_scores_are_those_of_the_metrics(page, run):
     assert f"{distinct} of {len(varied_drafts(PreparedStore(run.load_config().store)))}" in system
 
 
+def test_each_observation_stands_beside_how_many_references_have_it(page, run):
+    stated = json.loads(run.metrics.read_text())
+    cells = page.text("figure", "tbody")
+    for scores in stated["observations"]["system"].values():
+        for name, score in scores.items():
+            share = score["support"] / stated["provenance"]["studies"]
+            rates = f"P {score['precision']:.3f} · R {score['recall']:.3f} {score['f1']:.3f}"
+            assert f"{name} {score['support']} {share:.1%} {rates}" in cells
+    assert "not CheXpert or CheXbert" in page.text("figcaption")
+
+
+def test_a_run_that_was_scored_without_clinical_efficacy_says_so(phantom, tmp_path):
+    run = write_run(tmp_path / "run", phantom, varied_drafts(phantom))
+    metrics = json.loads(run.metrics.read_text())
+    text = {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"}
+    for rows in (metrics["scores"], metrics["differences"]):
+        for row, scores in rows.items():
+            rows[row] = {name: score for name, score in scores.items() if name in text}
+    del metrics["observations"]
+    for field in ("labels", "reference_labels_sha256", "further"):
+        del metrics["provenance"][field]
+    run.metrics.write_text(json.dumps(metrics))
+    write_run_page(run.path, tmp_path / "page.html", studies=1)
+    page = Page(tmp_path / "page.html")
+    assert "scored without clinical efficacy" in page.text("section")
+    assert "radscribe evaluate" in page.text("note")
+    assert "clinical F1" not in page.text("verdicts")
+
+
+def test_scores_of_a_further_family_have_their_table(phantom, tmp_path):
+    run = write_run(tmp_path / "run", phantom, varied_drafts(phantom))
+    metrics = json.loads(run.metrics.read_text())
+    metrics["scores"]["system"]["classifier micro F1"] = {"value": 0.625, "low": 0.5, "high": 0.75}
+    metrics["provenance"]["further"] = {"classifier": "labels of <this> test"}
+    run.metrics.write_text(json.dumps(metrics))
+    write_run_page(run.path, tmp_path / "page.html", studies=1)
+    page = Page(tmp_path / "page.html")
+    assert "The classifier (against labels of <this> test)" in page.text("figcaption")
+    assert "0.625 0.500 – 0.750" in page.text("tr", "system")
+
+
 def test_every_chosen_study_has_its_card(page, run, phantom):
     headings = page.studies()
     assert len(headings) == len(set(headings)) == 6
@@ -248,7 +244,8 @@ def test_it_is_said_when_a_baseline_wins(phantom, tmp_path):
     bad = dict.fromkeys((study.id for study in studies), "fracture fracture fracture fracture .")
     write_run_page(write_run(tmp_path / "run", phantom, bad).path, tmp_path / "page.html", studies=1)
     verdicts = Page(tmp_path / "page.html").text("verdicts")
-    assert "Does not beat the constant report baseline on any metric" in verdicts
+    assert "Does not beat the constant report baseline on any text metric" in verdicts
+    assert "Does not beat the constant report baseline on any clinical F1" in verdicts
     assert f"Writes the same report for all {len(studies)} studies" in verdicts
 
 
@@ -256,7 +253,8 @@ def test_it_is_said_when_the_system_wins(phantom, tmp_path):
     perfect = {study.id: clean_iu_xray(study.sections["findings"]) for study in phantom.studies("test")}
     write_run_page(write_run(tmp_path / "run", phantom, perfect).path, tmp_path / "page.html", studies=1)
     verdicts = Page(tmp_path / "page.html").text("verdicts")
-    assert "Beats the constant report baseline on every metric" in verdicts
+    assert "Beats the constant report baseline on every text metric" in verdicts
+    assert "Beats the constant report baseline on every clinical F1" in verdicts
     assert "Does not beat" not in verdicts
 
 

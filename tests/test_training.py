@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -252,7 +253,8 @@ class TestRefusals:
 def test_batches_depend_on_seed_and_number_alone(store):
     config = tiny_config(store)
     studies = PreparedStore(store).studies("train")
-    training_set = TrainingSet(studies, [[0, 1, 0]] * len(studies), config.data, seed=3)
+    labels = np.zeros((len(studies), 14), dtype=np.float32)
+    training_set = TrainingSet(studies, [[0, 1, 0]] * len(studies), labels, config.data, seed=3)
 
     def batches(position, epochs):
         loader = TrainingBatches(training_set, 4, workers=0)
@@ -276,7 +278,8 @@ def test_batches_depend_on_seed_and_number_alone(store):
 def test_workers_change_nothing(store):
     config = tiny_config(store)
     studies = PreparedStore(store).studies("train")[:8]
-    training_set = TrainingSet(studies, [[0, 1, 0]] * 8, config.data, seed=3)
+    labels = np.zeros((8, 14), dtype=np.float32)
+    training_set = TrainingSet(studies, [[0, 1, 0]] * 8, labels, config.data, seed=3)
     alone, helped = (list(TrainingBatches(training_set, 4, workers)) for workers in (0, 1))
     assert all(torch.equal(a.views, b.views) for a, b in zip(alone, helped, strict=True))
 
@@ -350,3 +353,22 @@ def test_early_stopping(store, tmp_path):
     config = tiny_config(store, epochs=6, patience=1, learning_rate=0.0, backbone_learning_rate=0.0)
     run = train(config, tmp_path / "run", progress=False)
     assert run.read_facts()["epochs_trained"] < 6
+
+
+def test_rates_warm_up_and_decay():
+    from radscribe.training.config import TrainingConfig
+    from radscribe.training.module import rate_factor
+
+    plain = TrainingConfig(decay=0.8, decay_every=2)
+    assert [rate_factor(plain, epoch) for epoch in range(5)] == pytest.approx([1, 1, 0.8, 0.8, 0.64])
+    warm = TrainingConfig(decay=1.0, warm_up_epochs=3)
+    assert [rate_factor(warm, epoch) for epoch in range(5)] == pytest.approx([0.1, 0.4, 0.7, 1, 1])
+
+
+def test_selection_may_be_a_sum_of_scores(store, tmp_path):
+    config = tiny_config(store, epochs=1, select_by="BLEU-4 + 0.5 BLEU-1")
+    run = train(config, tmp_path / "run", progress=False)
+    lines = [json.loads(line) for line in run.log.read_text().splitlines()]
+    (validation,) = [line["validation"] for line in lines if "validation" in line]
+    expected = validation["BLEU-4"] + 0.5 * validation["BLEU-1"]
+    assert run.read_facts()["best"]["BLEU-4 + 0.5 BLEU-1"] == pytest.approx(expected, abs=1e-6)

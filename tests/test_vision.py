@@ -7,7 +7,13 @@ from safetensors.torch import save_file
 
 from radscribe.errors import RadScribeError
 from radscribe.vision.backbones import Backbone, BackboneConfig, create_backbone
-from radscribe.vision.transforms import TransformConfig, evaluation_view, stack_views, training_view
+from radscribe.vision.transforms import (
+    TransformConfig,
+    evaluation_mask,
+    evaluation_view,
+    stack_views,
+    training_view,
+)
 
 
 def backbone(architecture: str = "test_byobnet", weights: str = "none") -> Backbone:
@@ -119,3 +125,48 @@ def test_stacking_pads_and_masks():
     assert views.shape == (2, 3, 8, 8)
     assert mask.tolist() == [[True, False, False], [True, True, True]]
     assert views[0, 1:].sum() == 0
+
+
+@pytest.mark.parametrize("evaluation", ["center_crop", "squash"])
+@pytest.mark.parametrize("shape", [(64, 64), (80, 64), (300, 410)])
+def test_a_mask_lies_where_its_view_does(evaluation, shape):
+    config = TransformConfig(short_side=64, crop=56, evaluation=evaluation)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    mask = np.hypot(rows / shape[0] - 0.4, columns / shape[1] - 0.6) < 0.2
+    moved = evaluation_mask(mask, config)
+    view = evaluation_view(mask.astype(np.uint8) * 255, config).numpy()
+    assert moved.shape == (56, 56)
+    assert moved.dtype == bool
+    # The view is smoothed at the outline, where nearest may take either side.
+    assert moved[view == 255].all()
+    assert not moved[view == 0].any()
+    assert moved.any()
+
+
+class TestAugmentation:
+    def views(self, augmentation, seeds=40):
+        pixels = np.zeros((60, 60), dtype=np.uint8)
+        pixels[25:35, 30:40] = 255
+        config = TransformConfig(short_side=60, crop=60, augmentation=augmentation)
+        return [training_view(pixels, config, np.random.default_rng(seed)).numpy() for seed in range(seeds)]
+
+    def test_one_of_the_two(self):
+        plain, changed = self.views("none"), self.views("rotate_or_scale")
+        scaled = [view.sum() / 255 / 100 for view in changed]
+        assert all(0.6 < area < 1.5 for area in scaled)
+        rotated = [abs(area - 1) < 0.02 for area in scaled]
+        assert 8 < sum(rotated) < 32
+        assert all((a != b).any() for a, b in zip(plain, changed, strict=True))
+
+    def test_both_in_half_of_the_views(self):
+        plain, changed = self.views("none"), self.views("rotate_and_scale")
+        same = sum(bool((a == b).all()) for a, b in zip(plain, changed, strict=True))
+        assert 8 < same < 32
+
+    def test_rotation_is_about_the_centre(self):
+        pixels = np.zeros((61, 61), dtype=np.uint8)
+        pixels[30, 30] = 255
+        config = TransformConfig(short_side=61, crop=61, augmentation="rotate_and_scale")
+        for seed in range(10):
+            view = training_view(pixels, config, np.random.default_rng(seed)).numpy()
+            assert view.argmax() == 30 * 61 + 30

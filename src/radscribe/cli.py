@@ -165,13 +165,16 @@ def evaluate(
     maximum_length: int = 60,
     resamples: int = 1000,
     meteor: bool = True,
+    draft_labels: Path | None = None,
+    reference_labels: Path | None = None,
     drafts: Path | None = None,
     json: bool = False,
 ) -> None:
     """Score drafts: of a run on a split of a store, or of any system from two files.
 
     Prints BLEU-1 to BLEU-4, METEOR (where Java is there), ROUGE-L and CIDEr with 95% intervals, the
-    baselines, diversity and the rules of the protocol.
+    baselines, diversity, clinical efficacy (precision, recall and F1 on 14 observations) and the rules of
+    the protocol.
 
     Args:
         run: a run directory; its drafts of the split are made and scored.
@@ -187,6 +190,9 @@ def evaluate(
         maximum_length: of references under the protocol r2gen, for --predictions.
         resamples: bootstrap resamples behind the intervals.
         meteor: also run METEOR, which starts Java for some ten seconds.
+        draft_labels: observations in the drafts of --predictions, instead of RadScribe's own labels: a CSV of
+            CheXpert or CheXbert with a column study_id.
+        reference_labels: likewise those in the references, by the same labeller; both or neither.
         drafts: also write the run's drafts to this file.
         json: print JSON instead of tables.
     """
@@ -194,6 +200,8 @@ def evaluate(
 
     if (run is None) == (predictions is None):
         raise RadScribeError("evaluate needs either a run or --predictions with --references")
+    if (draft_labels is None) != (reference_labels is None) or (draft_labels and run):
+        raise RadScribeError("--draft_labels and --reference_labels go together, with --predictions")
     if run is not None:
         from radscribe.studies.store import PreparedStore
         from radscribe.training.run_directory import RunDirectory
@@ -231,6 +239,11 @@ def evaluate(
             )
             prepared = PreparedStore(store)
             beside = baselines(prepared, [prepared.study(study) for study in texts], data, words)
+        labels = None
+        if draft_labels is not None and reference_labels is not None:
+            from radscribe.evaluation.clinical import read_label_files
+
+            labels = read_label_files(draft_labels, reference_labels, texts)
         evaluation = evaluate_texts(
             read_texts(predictions),
             texts,
@@ -241,6 +254,7 @@ def evaluate(
             baselines=beside,
             resamples=resamples,
             meteor=meteor,
+            labels=labels,
         )
     print(dumps(evaluation.to_json(), indent=2) if json else evaluation)
 
@@ -281,6 +295,72 @@ def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test"
 
     write_run_page(run, out, store=store, split=split, studies=studies)
     print(f"look at it: {out.resolve().as_uri()}")
+
+
+def explain(
+    run: Path,
+    *,
+    out: Path,
+    study: list[str] | None = None,
+    images: list[str] | None = None,
+    together: bool = False,
+    store: Path | None = None,
+    words: list[str] | None = None,
+    layer: int | None = None,
+    heads: str = "mean",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    decoding: dict[str, Any] | None = None,
+) -> None:
+    """Draft studies and show where the run looked at each word: PNG files, and one HTML page.
+
+    Shows what the system has of: cross-attention of each word, VDM and TDM, class activation maps with
+    probabilities, important words, memory vectors. Studies that cannot be read are reported on standard
+    error and left out.
+
+    Args:
+        run: a run directory.
+        out: folder to write; its index.html is the page.
+        study: ids of studies in the store, as in --study A B.
+        images: image files instead, each a study of its own.
+        together: the images are the views of one study.
+        store: where the studies are; the store that the run was trained on unless given.
+        words: which words of the drafts get PNG files; unless given, those that the system selects as
+            important, or else those that name an observation. The page has all words.
+        layer: decoder layer of the PNG files, counted from 1; the last unless given.
+        heads: attention heads of the PNG files: mean, max, or one of them, counted from 1.
+        device: where to run.
+        decoding: fields of the decoding to change, as for generate.
+    """
+    if (study is None) == (images is None):
+        raise RadScribeError("explain needs either --study ID [ID ...] or --images FILE [FILE ...]")
+    if images is not None and store is not None:
+        raise RadScribeError("--store goes with --study, not with --images")
+    if together and images is None:
+        raise RadScribeError("--together goes with --images")
+    from radscribe.explain.explanation_page import write_explanations
+    from radscribe.studies.study import Study, View
+    from radscribe.training.run_directory import RunDirectory
+    from radscribe.training.trained_system import load
+
+    trained = load(run, device)
+    studies: list[Study | Path | str] = list(images or [])
+    if study is not None:
+        prepared = RunDirectory(run).open_store(store)
+        studies = [prepared.study(each) for each in study]
+    elif together:
+        files = [Path(each) for each in images or []]
+        name = files[0].stem
+        studies = [Study(id=name, patient_id=name, views=tuple(map(View, files)))]
+    rejections: list[Rejection] = []
+    explanations = list(trained.explain(studies, on_rejection=rejections.append, **(decoding or {})))
+    for rejection in rejections:
+        print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
+    if not explanations:
+        raise RadScribeError(f"no study of {', '.join(study or images or [])} could be explained")
+    written = write_explanations(
+        explanations, out, config=trained.config, words=words, layer=layer, heads=heads
+    )
+    print(f"look at it: {written.resolve().as_uri()}")
 
 
 def systems(*, json: bool = False) -> None:
@@ -332,9 +412,10 @@ def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -
 
 
 def bench(
-    task: Literal["decode", "train", "score"],
+    task: Literal["decode", "train", "memory", "score"],
     *,
     system: str = "r2gen-cmn",
+    variant: str = "",
     batch: int = 16,
     views: int = 2,
     beam: int = 3,
@@ -347,11 +428,13 @@ def bench(
 ) -> None:
     """Measure seconds and peak memory, as ratios within one run.
 
-    decode and train measure a system against its own backbone, score the metrics against pycocoevalcap.
+    decode and train measure a system against its own backbone, memory R2Gen's relational memory against the
+    released loop, score the metrics against pycocoevalcap.
 
     Args:
-        task: decode (all tokens forced), train (forward, backward, optimiser step) or score.
+        task: decode (all tokens forced), train (forward, backward, optimiser step), memory or score.
         system: its name.
+        variant: of its recipe, such as base; the paper's full system unless given.
         batch: studies.
         views: per study.
         beam: beams of the decoding.
@@ -363,14 +446,18 @@ def bench(
         resamples: bootstrap resamples to score.
     """
     from radscribe.bench import bench as measure
-    from radscribe.bench import bench_scoring
+    from radscribe.bench import bench_memory, bench_scoring
 
+    if task == "memory":
+        print(dumps(bench_memory(batch=batch, length=length, threads=threads, repeats=repeats), indent=2))
+        return
     if task == "score":
         print(dumps(bench_scoring(pairs=pairs, resamples=resamples), indent=2))
         return
     result = measure(
         task,
         system=system,
+        variant=variant,
         batch=batch,
         views=views,
         beam=beam,
@@ -450,6 +537,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "evaluate": evaluate,
     "label": label,
     "page": page,
+    "explain": explain,
     "recipes": recipes,
     "systems": systems,
     "bench": bench,
@@ -499,8 +587,9 @@ class _Parser(ArgumentParser):
             if "." in names[0]:  # fields take a value too, as all fields do
                 options["nargs"] = "?"
         action = super().add_argument(*names, **options)
-        if not action.option_strings and getattr(action, "_typehint", None) == list[str]:
+        if getattr(action, "_typehint", None) in (list[str], list[str] | None):
             action.nargs, action._typehint = "+", str  # `a b c` instead of one list
+            action.option_strings = [name for name in action.option_strings if not name.endswith("+")]
         return action
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

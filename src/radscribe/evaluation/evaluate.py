@@ -1,4 +1,8 @@
-"""From drafts and references by study id to a table that says how good, how sure, and under which rules."""
+"""From drafts and references by study id to tables that say how good, how sure, and under which rules.
+
+Scores come in families, each a `StudyStatistics`: text metrics, METEOR, clinical efficacy, and further ones
+that a caller gives. Intervals and paired tests treat all alike.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,41 @@ import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import Difference, Score, paired_test, scores_with_intervals
+from radscribe.evaluation.clinical import (
+    LabelFiles,
+    States,
+    clinical_statistics,
+    label_texts,
+    observation_scores,
+)
 from radscribe.evaluation.diversity import Diversity, measure_diversity
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.metrics import StudyStatistics, text_statistics
+from radscribe.evaluation.tables import (
+    clinical_table,
+    diversity_table,
+    further_table,
+    means_table,
+    observation_table,
+    text_table,
+)
+from radscribe.observations import OBSERVATIONS
 from radscribe.studies.text_files import read_text
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
 SYSTEM = "system"
+#: The text metrics. The clinical scores are those of `radscribe.evaluation.clinical.CLINICAL_BLOCKS`.
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
+CLINICAL = "clinical"
+_RULES = "RadScribe's rules"
 #: From this share of `<unk>` among a system's words on, its scores are called inflated.
 MANY_UNKNOWN = 0.05
 _IDS_NAMED = 3
@@ -44,6 +66,10 @@ class Provenance:
         resamples: of the bootstrap.
         seed: of the bootstrap.
         radscribe_version: that computed the scores.
+        labels: what labelled the observations behind the clinical scores; None where there are none, as in
+            metrics that an older RadScribe wrote.
+        reference_labels_sha256: of ids and labels of the references.
+        further: what further families of scores were computed against, by family.
     """
 
     protocol: str
@@ -56,6 +82,9 @@ class Provenance:
     resamples: int
     seed: int
     radscribe_version: str
+    labels: str | None = None
+    reference_labels_sha256: str | None = None
+    further: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         parts = [f"protocol {self.protocol}", f"cleaning {self.cleaning}"]
@@ -67,9 +96,38 @@ class Provenance:
             )
         parts.append(f"{self.studies} studies")
         parts.append(f"references sha256 {self.references_sha256[:12]}")
+        if self.labels is not None and self.reference_labels_sha256 is not None:
+            parts.append(f"observations by {self.labels}, sha256 {self.reference_labels_sha256[:12]}")
+        for rules in dict.fromkeys(self.further.values()):
+            families = [family for family, its_rules in self.further.items() if its_rules == rules]
+            parts.append(f"{', '.join(families)} against {rules}")
         parts.append(f"95% intervals from {self.resamples} resamples, seed {self.seed}")
         parts.append(f"radscribe {self.radscribe_version}")
         return "; ".join([*parts, NOTICE])
+
+    @property
+    def clinical_efficacy(self) -> str:
+        """A caption for clinical scores: who labelled, and what they therefore compare with."""
+        caption = f"Clinical efficacy, observations by {self.labels}"
+        if self.labels is None or not self.labels.startswith(_RULES):
+            return caption
+        return f"{caption}, not CheXpert or CheXbert: published scores do not compare"
+
+
+@dataclass(frozen=True)
+class Further:
+    """A further family of scores, of what the system does beside writing, such as its classifier.
+
+    Attributes:
+        statistics: over the scored studies, in the order of their sorted ids. The names of its scores begin
+            with the family's, so that they differ from all others.
+        rules: what it was computed against, to be shown beside the scores.
+        by_observation: means by observation, then measure, where the family has such.
+    """
+
+    statistics: StudyStatistics
+    rules: str
+    by_observation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,7 +135,7 @@ class SystemScores:
     """What one system, or one baseline, scored.
 
     Attributes:
-        scores: corpus score and interval by metric name.
+        scores: corpus score and interval by name: text metrics, clinical scores, those of further families.
         diversity: of its drafts as scored.
         families: per-study statistics by metric family, in the order of the sorted study ids.
     """
@@ -97,6 +155,7 @@ class Evaluation:
         references: diversity of the references as scored.
         missing: why a metric is not there, by its name.
         provenance: the rules.
+        by_observation: means of further families, by family, observation and measure.
     """
 
     rows: Mapping[str, SystemScores]
@@ -104,6 +163,7 @@ class Evaluation:
     references: Diversity
     missing: Mapping[str, str]
     provenance: Provenance
+    by_observation: Mapping[str, Mapping[str, Mapping[str, float]]]
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the per-study statistics, as plain JSON values."""
@@ -116,6 +176,15 @@ class Evaluation:
                 name: {metric: asdict(difference) for metric, difference in differences.items()}
                 for name, differences in self.differences.items()
             },
+            "observations": {
+                name: {
+                    uncertain: {observation: asdict(score) for observation, score in scores.items()}
+                    for uncertain, scores in observation_scores(row.families[CLINICAL]).items()
+                }
+                for name, row in self.rows.items()
+                if CLINICAL in row.families
+            },
+            "by_observation": {family: dict(means) for family, means in self.by_observation.items()},
             "diversity": {name: asdict(diversity) for name, diversity in self._diversities().items()},
             "missing": dict(self.missing),
             "provenance": asdict(self.provenance),
@@ -123,17 +192,28 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                _format_table(self._score_lines()),
-                "",
-                _format_table(self._diversity_lines()),
-                "",
-                *self._cautions(),
-                *(f"{metric} is not there: {reason}" for metric, reason in self.missing.items()),
-                str(self.provenance),
-            ]
-        )
+        scores = {name: row.scores for name, row in self.rows.items()}
+        differences = {f"{SYSTEM} - {name}": each for name, each in self.differences.items()}
+        ours = self.rows[SYSTEM].families
+        further = {
+            family: list(ours[family].scores()) for family in ours if family in self.provenance.further
+        }
+        paragraphs = [
+            text_table(METRICS, scores, differences, self._diversities()),
+            diversity_table(self._diversities()),
+            f"{self.provenance.clinical_efficacy}\n{clinical_table(scores, differences)}",
+            observation_table(observation_scores(ours[CLINICAL])),
+            *(further_table(family, names, scores, differences) for family, names in further.items()),
+            *(means_table(family, means) for family, means in self.by_observation.items()),
+            "\n".join(
+                [
+                    *self._cautions(),
+                    *(f"{name} is not there: {reason}" for name, reason in self.missing.items()),
+                    str(self.provenance),
+                ]
+            ),
+        ]
+        return "\n\n".join(paragraphs)
 
     def _cautions(self) -> list[str]:
         """What a reader of the table alone would be misled about."""
@@ -149,40 +229,6 @@ class Evaluation:
     def _diversities(self) -> dict[str, Diversity]:
         return {name: row.diversity for name, row in self.rows.items()} | {"references": self.references}
 
-    def _score_lines(self) -> list[list[str]]:
-        lines = [["", *METRICS, "distinct", "words"]]
-        for name, row in self.rows.items():
-            cells = [_score_cell(row.scores.get(metric)) for metric in METRICS]
-            lines += _stack([[name], *cells, *_diversity_cells(row.diversity)])
-        lines += _stack([["references"], *([""] for _ in METRICS), *_diversity_cells(self.references)])
-        for name, differences in self.differences.items():
-            cells = [_difference_cell(differences.get(metric)) for metric in METRICS]
-            lines += _stack([[f"{SYSTEM} - {name}"], *cells, [""], [""]])
-        return lines
-
-    def _diversity_lines(self) -> list[list[str]]:
-        distinct, percentiles = self.references.distinct_ngrams, self.references.length_percentiles
-        lines = [
-            [
-                "",
-                "most frequent",
-                UNKNOWN_TOKEN,
-                *distinct,
-                *(f"{percentile} words" for percentile in percentiles),
-            ]
-        ]
-        for name, diversity in self._diversities().items():
-            lines.append(
-                [
-                    name,
-                    f"{diversity.most_frequent:.1%}",
-                    f"{diversity.unknown_words:.1%}",
-                    *(f"{share:.3f}" for share in diversity.distinct_ngrams.values()),
-                    *(f"{length:.0f}" for length in diversity.length_percentiles.values()),
-                ]
-            )
-        return lines
-
 
 def evaluate_texts(
     hypotheses: Mapping[str, str],
@@ -196,8 +242,13 @@ def evaluate_texts(
     resamples: int = 1000,
     seed: int = 0,
     meteor: bool = True,
+    labels: LabelFiles | None = None,
+    further: Mapping[str, Further] | None = None,
 ) -> Evaluation:
     """Score drafts against references under a protocol.
+
+    Observations are labelled in the texts as given here, whole and before the protocol: what a report says
+    of a patient does not end where a benchmark cuts it.
 
     Args:
         hypotheses: draft by study id.
@@ -210,6 +261,9 @@ def evaluate_texts(
         resamples: of the bootstrap.
         seed: of the bootstrap.
         meteor: also run METEOR, which takes Java some ten seconds to start.
+        labels: of the system's drafts and of the references, instead of RadScribe's rules; the baselines then
+            have no clinical scores.
+        further: further families of scores of the system, by name.
 
     Raises:
         RadScribeError: ids that do not match, or a protocol or cleaning unknown or without what it needs.
@@ -232,7 +286,7 @@ def evaluate_texts(
         for name, texts in systems.items()
     }
     families = {name: {"text": text_statistics(texts, scored)} for name, texts in drafts.items()}
-    missing = {}
+    missing: dict[str, str] = {}
     if meteor:
         try:
             for name, statistics in _meteor_of_all(drafts, scored).items():
@@ -241,6 +295,13 @@ def evaluate_texts(
             missing["METEOR"] = str(error)
     else:
         missing["METEOR"] = "it was not asked for"
+    drafted, stated = _labelled(systems, references, ids, labels)
+    for name, states in drafted.items():
+        families[name][CLINICAL] = clinical_statistics(states, stated)
+    if baselines and labels:
+        missing["clinical efficacy of the baselines"] = f"the {labels.source} have no labels of theirs"
+    for name, each in (further or {}).items():
+        families[SYSTEM][name] = each.statistics
 
     rows = {
         name: SystemScores(
@@ -250,10 +311,10 @@ def evaluate_texts(
         )
         for name, texts in drafts.items()
     }
-    ours = list(families[SYSTEM].values())
     differences = {
-        name: paired_test(ours, list(families[name].values()), resamples, seed) for name in baselines or {}
+        name: _paired_test(families[SYSTEM], families[name], resamples, seed) for name in baselines or {}
     }
+    version = importlib.metadata.version("radscribe")
     provenance = Provenance(
         protocol=protocol,
         cleaning=cleaning,
@@ -264,9 +325,15 @@ def evaluate_texts(
         truncation_rate=rules.truncation_rate(written, cleaning=cleaning, maximum_length=maximum_length),
         resamples=resamples,
         seed=seed,
-        radscribe_version=importlib.metadata.version("radscribe"),
+        radscribe_version=version,
+        labels=labels.source if labels else f"{_RULES} {version}",
+        reference_labels_sha256=_hash(ids, [[each[name] for name in OBSERVATIONS] for each in stated]),
+        further={name: each.rules for name, each in (further or {}).items()},
     )
-    return Evaluation(rows, differences, measure_diversity(scored), missing, provenance)
+    by_observation = {
+        name: each.by_observation for name, each in (further or {}).items() if each.by_observation
+    }
+    return Evaluation(rows, differences, measure_diversity(scored), missing, provenance, by_observation)
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
@@ -277,8 +344,16 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
     Raises:
         RadScribeError: the two were not scored on the same references under the same rules.
     """
+    ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
     rules = [
-        (provenance.protocol, provenance.cleaning, provenance.references_sha256)
+        (
+            provenance.protocol,
+            provenance.cleaning,
+            provenance.references_sha256,
+            provenance.labels,
+            provenance.reference_labels_sha256,
+            {name: each for name, each in provenance.further.items() if name in ours and name in theirs},
+        )
         for provenance in (first.provenance, second.provenance)
     ]
     if rules[0] != rules[1]:
@@ -286,14 +361,7 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
             "the two systems were not scored on the same references under the same rules",
             f"First: {first.provenance}. Second: {second.provenance}",
         )
-    ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
-    both = [name for name in ours if name in theirs]
-    return paired_test(
-        [ours[name] for name in both],
-        [theirs[name] for name in both],
-        first.provenance.resamples,
-        first.provenance.seed,
-    )
+    return _paired_test(ours, theirs, first.provenance.resamples, first.provenance.seed)
 
 
 def read_texts(path: Path | str) -> dict[str, str]:
@@ -365,44 +433,29 @@ def _meteor_of_all(
     }
 
 
-def _hash(ids: Sequence[str], texts: Sequence[str]) -> str:
-    lines = (json.dumps([study, text]) + "\n" for study, text in zip(ids, texts, strict=True))
+def _labelled(
+    systems: Mapping[str, Mapping[str, str]],
+    references: Mapping[str, str],
+    ids: Sequence[str],
+    labels: LabelFiles | None,
+) -> tuple[dict[str, list[States]], list[States]]:
+    """The states in the drafts of each system that has labels, and in the references, in the order of ids."""
+    if labels:
+        return {SYSTEM: [labels.drafts[study] for study in ids]}, [labels.references[study] for study in ids]
+    states = label_texts(text for texts in (references, *systems.values()) for text in texts.values())
+    drafted = {name: [states[texts[study]] for study in ids] for name, texts in systems.items()}
+    return drafted, [states[references[study]] for study in ids]
+
+
+def _paired_test(
+    first: Mapping[str, StudyStatistics], second: Mapping[str, StudyStatistics], resamples: int, seed: int
+) -> dict[str, Difference]:
+    """`paired_test` on the families that both have."""
+    both = [name for name in first if name in second]
+    return paired_test([first[name] for name in both], [second[name] for name in both], resamples, seed)
+
+
+def _hash(ids: Sequence[str], values: Sequence[object]) -> str:
+    """Of what the studies have, as JSON."""
+    lines = (json.dumps([study, value]) + "\n" for study, value in zip(ids, values, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _score_cell(score: Score | None) -> list[str]:
-    return ["-"] if score is None else [f"{score.value:.3f}", f"{score.low:.3f}-{score.high:.3f}"]
-
-
-def _difference_cell(difference: Difference | None) -> list[str]:
-    if difference is None:
-        return ["-"]
-    return [
-        f"{difference.value:+.3f}",
-        f"{difference.low:+.3f} {difference.high:+.3f}",
-        f"p {difference.p:.3f}",
-    ]
-
-
-def _diversity_cells(diversity: Diversity) -> list[list[str]]:
-    share = f"{diversity.distinct_reports / diversity.reports:.1%}"
-    return [[str(diversity.distinct_reports), share], [f"{diversity.length_mean:.1f}"]]
-
-
-def _stack(cells: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Lines of one table row whose cells have one line or more."""
-    return [list(line) for line in zip_longest(*cells, fillvalue="")]
-
-
-def _format_table(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells in columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [
-                line[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
-            ]
-        ).rstrip()
-        for line in lines
-    )

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.evaluation.bootstrap import Difference, Score
+from radscribe.evaluation.clinical import CLINICAL_BLOCKS, ObservationScore, UncertainPolicy
 from radscribe.evaluation.diversity import Diversity
 from radscribe.evaluation.evaluate import MANY_UNKNOWN, METRICS, SYSTEM, Provenance, read_texts
 from radscribe.evaluation.metrics import text_statistics
+from radscribe.explain.page_parts import page_file
 from radscribe.explain.run_page_charts import histogram, line_chart, thin, whisker
 from radscribe.explain.run_page_studies import (
     SHARED_RUN,
@@ -29,7 +30,7 @@ from radscribe.explain.run_page_studies import (
     choose_studies,
     study_card,
 )
-from radscribe.studies.store import MANIFEST, PreparedStore
+from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import SPLITS
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.protocols import get_protocol
@@ -42,30 +43,44 @@ if TYPE_CHECKING:
 #: Below this p-value a difference is called one.
 SIGNIFICANT = 0.05
 _SAME_SCORE = 1e-6
+#: Names of the clinical F1 scores by heading, as HTML. They are in sight, precision and recall a click away.
+_CLINICAL_F1 = {
+    f"{short}<small>{block.title.replace(', ', '</small><small>')}</small>": name
+    for block in CLINICAL_BLOCKS
+    for short, name in block.names.items()
+    if short.endswith("F1")
+}
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `Evaluation.to_json` wrote, typed again, with the metrics in their usual order. See there."""
+    """What `Evaluation.to_json` wrote, typed again. See there."""
 
     scores: Mapping[str, Mapping[str, Score]]
     differences: Mapping[str, Mapping[str, Difference]]
+    observations: Mapping[str, Mapping[str, Mapping[str, ObservationScore]]]
     diversity: Mapping[str, Diversity]
     missing: Mapping[str, str]
     provenance: Provenance
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Metrics:
-        """From the JSON values."""
-        names = _usual_order(values["scores"][SYSTEM])
+        """From the JSON values; those of before there were clinical scores will do."""
         return cls(
             {
-                row: {name: Score(**each[name]) for name in names if name in each}
+                row: {name: Score(**score) for name, score in each.items()}
                 for row, each in values["scores"].items()
             },
             {
-                row: {name: Difference(**each[name]) for name in names if name in each}
+                row: {name: Difference(**difference) for name, difference in each.items()}
                 for row, each in values["differences"].items()
+            },
+            {
+                row: {
+                    uncertain: {name: ObservationScore(**score) for name, score in scores.items()}
+                    for uncertain, scores in each.items()
+                }
+                for row, each in values.get("observations", {}).items()
             },
             {row: Diversity(**diversity) for row, diversity in values["diversity"].items()},
             values["missing"],
@@ -73,15 +88,9 @@ class Metrics:
         )
 
     @property
-    def names(self) -> list[str]:
-        """The metrics that are there."""
-        return list(self.scores[SYSTEM])
-
-
-def _usual_order(names: Iterable[str]) -> list[str]:
-    """BLEU to CIDEr in the order of the papers' tables, then whatever else there is."""
-    there = list(names)
-    return [name for name in METRICS if name in there] + [name for name in there if name not in METRICS]
+    def text_metrics(self) -> dict[str, str]:
+        """Names of the text metrics that are there, by heading."""
+        return {name: name for name in METRICS if name in self.scores[SYSTEM]}
 
 
 def write_run_page(
@@ -115,7 +124,7 @@ def write_run_page(
     directory, out = RunDirectory(run), Path(out)
     config = directory.load_config()
     metrics = _read_metrics(directory, split)
-    prepared = _open_store(directory, config, store)
+    prepared = directory.open_store(store)
     ranked = _rank_studies(directory, config, prepared, metrics, split)
     page = _page(directory, config, prepared, metrics, ranked, split, studies)
     try:
@@ -160,22 +169,6 @@ def _score_command(run: RunDirectory, split: str) -> str:
         f"Score it: radscribe evaluate {run.path} --split {split} --drafts {run.drafts(split)} --json "
         f"> {_metrics_path(run, split)}"
     )
-
-
-def _open_store(run: RunDirectory, config: RunConfig, store: Path | None) -> PreparedStore:
-    path = store or config.store
-    if not path:
-        raise RadScribeError(
-            f"the run '{run.path}' names no store", "Say where the studies are: --store STORE"
-        )
-    if not (Path(path) / MANIFEST).is_file() and store is None:
-        source = run.read_facts().get("store_source", "SOURCE")
-        raise RadScribeError(
-            f"the store '{path}' of the run '{run.path}' is gone",
-            "Say where it is now with --store STORE, or make it again: "
-            f"radscribe prepare {source} --out {path}",
-        )
-    return PreparedStore(path)
 
 
 def _rank_studies(
@@ -255,14 +248,13 @@ def _page(
     chosen = choose_studies(ranked, number)
     transform = config.data.transform
     crop_share = transform.crop / transform.short_side if transform.evaluation == "center_crop" else None
-    resources = files("radscribe.explain")
     cards = [
         study_card(each, index=index, ranked=len(ranked), views=config.data.views, crop_share=crop_share)
         for index, each in enumerate(chosen, start=1)
     ]
-    return Template(resources.joinpath("run_page.html").read_text(encoding="utf-8")).substitute(
-        style=resources.joinpath("run_page.css").read_text(encoding="utf-8"),
-        script=resources.joinpath("run_page.js").read_text(encoding="utf-8"),
+    return Template(page_file("run_page.html")).substitute(
+        style=page_file("page.css", "run_page.css"),
+        script=page_file("masks.js", "run_page.js"),
         notice=NOTICE.capitalize(),
         system=escape(config.system_name),
         recipe=escape(config.recipe),
@@ -272,9 +264,11 @@ def _page(
         facts=_facts(facts, config, store, metrics, split),
         split=split,
         verdicts=_verdicts(metrics),
-        scores=_score_table(metrics),
+        scores=_score_table(metrics, metrics.text_metrics, "Scores"),
         score_notes=_score_notes(metrics),
-        differences=_difference_table(metrics),
+        differences=_difference_table(metrics, metrics.text_metrics),
+        clinical=_clinical(metrics, _score_command(run, split)),
+        further=_further(metrics),
         diversity=_diversity_table(metrics),
         provenance=escape(str(metrics.provenance)),
         curves=_curves(_read_log(run), facts.get("best", {})),
@@ -323,7 +317,12 @@ def _chosen_weights(best: Mapping[str, Any]) -> str:
 
 def _verdicts(metrics: Metrics) -> str:
     """What the scores mean, in words: first of all whether the system beats what needs no model."""
-    verdicts = [_against_baseline(name, each) for name, each in metrics.differences.items()]
+    verdicts = [
+        _against_baseline(baseline, {name: differences[name] for name in names}, kind)
+        for kind, names in (("text metric", metrics.text_metrics), ("clinical F1", _CLINICAL_F1.values()))
+        for baseline, differences in metrics.differences.items()
+        if all(name in differences for name in names)
+    ]
     if not verdicts:
         verdicts.append(("bad", "No baseline was scored, so nothing here says what these scores are worth."))
     verdicts.append(_on_diversity(metrics))
@@ -340,7 +339,7 @@ def _verdicts(metrics: Metrics) -> str:
     return "".join(f'<li class="{kind}">{text}</li>' for kind, text in verdicts)
 
 
-def _against_baseline(baseline: str, differences: Mapping[str, Difference]) -> tuple[str, str]:
+def _against_baseline(baseline: str, differences: Mapping[str, Difference], kind: str) -> tuple[str, str]:
     by_direction: dict[str, list[str]] = {"higher": [], "unclear": [], "lower": []}
     for name, difference in differences.items():
         by_direction[_direction(difference)].append(escape(name))
@@ -352,9 +351,9 @@ def _against_baseline(baseline: str, differences: Mapping[str, Difference]) -> t
     detail = "; ".join(f"{phrases[each]} {', '.join(names)}" for each, names in by_direction.items() if names)
     baseline = f"the {escape(baseline)} baseline"
     if not by_direction["lower"] and not by_direction["unclear"]:
-        return "good", f"<b>Beats {baseline}</b> on every metric."
+        return "good", f"<b>Beats {baseline}</b> on every {kind}."
     if not by_direction["higher"]:
-        return "bad", f"<b>Does not beat {baseline} on any metric</b>: {detail}."
+        return "bad", f"<b>Does not beat {baseline} on any {kind}</b>: {detail}."
     unbeaten = ", ".join(escape(name) for name, each in differences.items() if _direction(each) != "higher")
     return "mixed", f"<b>Does not beat {baseline} on {unbeaten}</b>: {detail}."
 
@@ -381,25 +380,29 @@ def _on_diversity(metrics: Metrics) -> tuple[str, str]:
     return ("mixed", f"<b>Less than half as varied as the references</b>: {text}") if few else ("info", text)
 
 
-def _score_table(metrics: Metrics) -> str:
-    names = metrics.names
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    best = {name: max(row[name].value for row in metrics.scores.values() if name in row) for name in names}
-    most = {name: max(row[name].high for row in metrics.scores.values() if name in row) for name in names}
-    rows = []
-    for row, scores in metrics.scores.items():
-        cells = "".join(_score_cell(scores.get(name), best=best[name], most=most[name]) for name in names)
+def _score_table(metrics: Metrics, names: Mapping[str, str], what: str) -> str:
+    """The scores of all rows that have them; `names` is by heading, and headings and `what` are HTML."""
+    rows = {row: each for row, each in metrics.scores.items() if all(name in each for name in names.values())}
+    best = {name: max(row[name].value for row in rows.values()) for name in names.values()}
+    most = {name: max(row[name].high for row in rows.values()) for name in names.values()}
+    lines = []
+    for row, scores in rows.items():
+        cells = "".join(
+            _score_cell(scores[name], best=best[name], most=most[name]) for name in names.values()
+        )
         kind = "system" if row == SYSTEM else "baseline"
         label = "this system" if row == SYSTEM else f"{escape(row)} <small>baseline</small>"
-        rows.append(f'<tr class="{kind}"><th scope="row">{label}</th>{cells}</tr>')
-    caption = "Scores with 95% intervals, drawn on a scale from 0; ★ marks the best of each column"
-    return _table(head, rows, caption)
+        lines.append(f'<tr class="{kind}"><th scope="row">{label}</th>{cells}</tr>')
+    caption = f"{what} with 95% intervals, drawn on a scale from 0; ★ marks the best of each column"
+    return _table(_head(names), lines, caption)
 
 
-def _score_cell(score: Score | None, *, best: float, most: float) -> str:
-    if score is None:
-        return "<td>–</td>"
-    kind = ' class="best"' if score.value == best else ""
+def _head(headings: Iterable[str]) -> str:
+    return "".join(f'<th scope="col">{heading}</th>' for heading in headings)
+
+
+def _score_cell(score: Score, *, best: float, most: float) -> str:
+    kind = ' class="best"' if score.value == best > 0 else ""
     return (
         f'<td{kind}><span class="number">{score.value:.3f}</span>'
         f"<small>{score.low:.3f} – {score.high:.3f}</small>"
@@ -414,20 +417,72 @@ def _score_notes(metrics: Metrics) -> str:
     )
 
 
-def _difference_table(metrics: Metrics) -> str:
-    names = metrics.names
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+def _difference_table(metrics: Metrics, names: Mapping[str, str]) -> str:
+    """The differences to all baselines that have these scores; `names` as for `_score_table`."""
     rows = []
     for baseline, differences in metrics.differences.items():
-        cells = "".join(_difference_cell(differences.get(name)) for name in names)
-        rows.append(f'<tr><th scope="row">this system − {escape(baseline)}</th>{cells}</tr>')
+        if all(name in differences for name in names.values()):
+            cells = "".join(_difference_cell(differences[name]) for name in names.values())
+            rows.append(f'<tr><th scope="row">this system − {escape(baseline)}</th>{cells}</tr>')
     if not rows:
         return ""
     caption = (
         "Differences to the baselines on the same studies, with 95% intervals and two-sided p-values that "
         f"are not corrected for their number; clear means p below {SIGNIFICANT:g}"
     )
-    return _table(head, rows, caption)
+    return _table(_head(names), rows, caption)
+
+
+def _clinical(metrics: Metrics, score_command: str) -> str:
+    """Clinical F1 and the F1 of each observation; precision, recall and differences one click away."""
+    if SYSTEM not in metrics.observations:
+        return f'<p class="note">This run was scored without clinical efficacy. {escape(score_command)}</p>'
+    details = "".join(
+        _score_table(metrics, block.names, block.title) + _difference_table(metrics, block.names)
+        for block in CLINICAL_BLOCKS
+    )
+    return (
+        _score_table(metrics, _CLINICAL_F1, f"{escape(metrics.provenance.clinical_efficacy)}. F1")
+        + _observation_table(metrics, "as_absent")
+        + "<details><summary>Clinical precision, recall and differences to the baselines; each observation "
+        f"with uncertain as present</summary>{details}{_observation_table(metrics, 'as_present')}</details>"
+    )
+
+
+def _observation_table(metrics: Metrics, uncertain: UncertainPolicy) -> str:
+    """F1 of each observation in every row that has it, beside its share of the references."""
+    studies = metrics.provenance.studies
+    columns = {row: scores[uncertain] for row, scores in metrics.observations.items()}
+    rows = []
+    for name, ours in columns[SYSTEM].items():
+        share = ours.support / studies
+        cells = [f'<td><small>{ours.support}</small> <span class="number">{share:.1%}</span></td>']
+        for row, scores in columns.items():
+            each, kind = scores[name], "system" if row == SYSTEM else "baseline"
+            cells.append(
+                f'<td class="{kind}"><small>P {each.precision:.3f} · R {each.recall:.3f}</small> '
+                f'<span class="number">{each.f1:.3f}</span>{whisker(each.f1, 0, each.f1, 1)}</td>'
+            )
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
+    headings = ["references", *("this system" if row == SYSTEM else escape(row) for row in columns)]
+    caption = (
+        f"Each observation, uncertain {uncertain.replace('_', ' ')}: how many of the {studies} references "
+        "have it, and F1 with precision and recall, drawn on a scale from 0 to 1"
+    )
+    return _table(_head(headings), rows, caption, kind="plain by-observation")
+
+
+def _further(metrics: Metrics) -> str:
+    """A table of each further family of scores, whose names begin with the family's."""
+    tables = []
+    for family, rules in metrics.provenance.further.items():
+        names = {
+            escape(name.removeprefix(f"{family} ")): name
+            for name in metrics.scores[SYSTEM]
+            if name.startswith(f"{family} ")
+        }
+        tables.append(_score_table(metrics, names, escape(f"The {family} (against {rules})")))
+    return "".join(tables)
 
 
 def _table(head: str, rows: Sequence[str], caption: str, kind: str = "") -> str:
@@ -439,9 +494,7 @@ def _table(head: str, rows: Sequence[str], caption: str, kind: str = "") -> str:
     )
 
 
-def _difference_cell(difference: Difference | None) -> str:
-    if difference is None:
-        return "<td>–</td>"
+def _difference_cell(difference: Difference) -> str:
     return (
         f'<td class="{_direction(difference)}"><span class="number">{_signed(difference.value)}</span>'
         f"<small>{_signed(difference.low)} to {_signed(difference.high)}</small>"

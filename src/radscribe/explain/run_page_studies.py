@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import re
 from collections import Counter
@@ -11,24 +9,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-import numpy as np
-from contourpy import contour_generator
-from PIL import Image
-
 from radscribe.errors import RadScribeError
-from radscribe.observations import OBSERVATIONS, ObservationState
+from radscribe.explain.page_parts import (
+    jpeg_source,
+    mask_legend,
+    mask_outline,
+    observation_list,
+    split_sentences,
+)
 from radscribe.studies.images import original_view
 from radscribe.studies.study import Study, View
-from radscribe.text.cleaning import is_cleaned
 
 #: Words in a row that count as shared text: the longest n-gram of BLEU-4.
 SHARED_RUN = 4
 #: Two sentences are similar from this share of common words on (Dice).
 SIMILAR = 0.5
-_JPEG_QUALITY = 92
-# A full stop ends a sentence; the one after a lone digit ends a number in a list.
-_SENTENCE_BREAK = re.compile(r"(?<=[.!?])(?<!\b\d\.)\s+")
-_LONE_FULL_STOPS = re.compile(r"(\s+\.)+(?=\s|$)")
 _NO_LETTERS = re.compile(r"[^\w<>-]|_")
 
 
@@ -99,19 +94,6 @@ def _choose_from(group: Sequence[DraftedStudy], shown: set[str]) -> DraftedStudy
     return group[max(range(len(group)), key=lambda place: (news[place], -abs(place - middle)))]
 
 
-def split_sentences(text: str) -> list[str]:
-    """Sentences of a report as written, or of a draft in the benchmarks' cleaned form.
-
-    A cleaned draft (`the heart is normal . no effusion .`) gets capitals and its full stops closed up; its
-    words stay as they are. Other texts are only split.
-    """
-    cleaned = is_cleaned(text)
-    if cleaned:
-        text = _LONE_FULL_STOPS.sub(".", text)
-    sentences = [sentence for sentence in _SENTENCE_BREAK.split(text.strip()) if sentence.strip(" .")]
-    return [sentence[:1].upper() + sentence[1:] for sentence in sentences] if cleaned else sentences
-
-
 def compare_sentences(
     draft: Sequence[str], reference: Sequence[str]
 ) -> tuple[list[Sentence], list[Sentence]]:
@@ -124,24 +106,6 @@ def compare_sentences(
         ],
         [_compare(sentence, keys, drafted) for sentence, keys in zip(reference, referenced, strict=True)],
     )
-
-
-def mask_path(mask: np.ndarray) -> str:
-    """The outline of a mask as data of an SVG path in pixels of the view, to be filled by `evenodd`.
-
-    Args:
-        mask: bool [height, width].
-    """
-    # The border of zeros closes outlines at the edge of the image; pixel centres lie at halves.
-    padded = np.pad(mask.astype(np.float32), 1)
-    path = []
-    for line in contour_generator(z=padded).lines(0.5):
-        points = np.asarray(line)[:-1] - 0.5
-        steps = np.diff(points, axis=0, append=points[:1])
-        before = np.roll(steps, 1, axis=0)
-        corners = points[np.abs(steps[:, 0] * before[:, 1] - steps[:, 1] * before[:, 0]) > 1e-9]
-        path.append("M" + "L".join(f"{x:g} {y:g}" for x, y in corners) + "Z")
-    return "".join(path)
 
 
 def study_card(
@@ -168,7 +132,7 @@ def study_card(
 <article class="study" id="study-{index}">
   <div class="film">
     <div class="views">{"".join(figures)}</div>
-    {_mask_legend(masked)}
+    {mask_legend(masked)}
   </div>
   <div class="reading">
     <header>
@@ -176,7 +140,7 @@ def study_card(
       <p class="facts">rank <b>{drafted.rank}</b> of {ranked} · ROUGE-L <b>{drafted.rouge_l:.3f}</b> ·
       BLEU-4 <b>{drafted.bleu_4:.3f}</b> · {_logprob(drafted)}</p>
     </header>
-    {_observations(study)}
+    {observation_list(study)}
     <div class="texts">
       <section class="draft"><h4>Draft <span class="badge">draft — not reviewed</span></h4>
       {_sentences(draft, "The draft is empty.")}</section>
@@ -244,11 +208,7 @@ def _view_figure(view: View, position: int, *, seen: bool, crop_share: float | N
         )
     height, width = rendered.pixels.shape
     masks = {name: mask for name, mask in rendered.masks.items() if mask.any()}
-    overlays = [
-        f'<path class="mask {_colour(name)}" data-observation="{escape(name)}" fill-rule="evenodd" '
-        f'd="{mask_path(mask)}"><title>{escape(name)}</title></path>'
-        for name, mask in masks.items()
-    ]
+    overlays = [mask_outline(name, mask) for name, mask in masks.items()]
     if seen and crop_share is not None:
         side = crop_share * min(height, width)
         overlays.append(
@@ -258,54 +218,10 @@ def _view_figure(view: View, position: int, *, seen: bool, crop_share: float | N
     described = f"{view.projection} view" + (f" with {', '.join(masks)}" if masks else "")
     return (
         f'<figure><div class="picture"><img alt="{escape(described)}" width="{width}" height="{height}" '
-        f'src="data:image/jpeg;base64,{_jpeg(rendered.pixels)}"><svg viewBox="0 0 {width} {height}" '
+        f'src="{jpeg_source(rendered.pixels)}"><svg viewBox="0 0 {width} {height}" '
         f'aria-hidden="true">{"".join(overlays)}</svg></div><figcaption>{escape(caption)}</figcaption></figure>',
         list(masks),
     )
-
-
-def _jpeg(pixels: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-    return base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def _colour(observation: str) -> str:
-    """The CSS class with an observation's colour: the same on every card."""
-    return f"colour-{OBSERVATIONS.index(observation)}" if observation in OBSERVATIONS else "colour-other"
-
-
-def _mask_legend(masked: Counter[str]) -> str:
-    if not masked:
-        return ""
-    chips = "".join(
-        f'<button type="button" class="chip {_colour(name)}" data-observation="{escape(name)}" '
-        f'aria-pressed="true"><i></i>{escape(name)}</button>'
-        for name in masked
-    )
-    return f'<div class="legend" role="group" aria-label="Finding masks to show">{chips}</div>'
-
-
-def _observations(study: Study) -> str:
-    if not study.observations:
-        return '<p class="observations none">The store has no observations of this study.</p>'
-    states: list[tuple[ObservationState, str]] = [
-        ("present", "present"),
-        ("uncertain", "uncertain"),
-        ("absent", "stated absent"),
-    ]
-    rows = []
-    for state, label in states:
-        names = [name for name, found in study.observations.items() if found == state]
-        if names:
-            items = "".join(
-                f'<li class="normal">{name}</li>' if name == "No Finding" else f"<li>{escape(name)}</li>"
-                for name in names
-            )
-            rows.append(f'<div class="{state}"><dt>{label}</dt><dd><ul>{items}</ul></dd></div>')
-    if not rows:
-        return '<p class="observations none">No observation is mentioned in this study.</p>'
-    return f'<dl class="observations">{"".join(rows)}</dl>'
 
 
 def _logprob(drafted: DraftedStudy) -> str:

@@ -36,6 +36,7 @@ from radscribe.systems.encoder_decoder import (
     TransformerNetwork,
     initialise_matrices,
 )
+from radscribe.systems.system import Evidence, MemoryEvidence
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, VisualTokens
 
@@ -92,25 +93,45 @@ class CrossModalMemory(nn.Module):
         )
         return keys, values.contiguous()
 
+    def query_vectors(self, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The top-K memory vectors of each feature or word, and their weights (Eq. 5-10).
+
+        Args:
+            x: features or words `[..., width]`, of which there are `rows` in all.
+            keys: of `slots`.
+
+        Returns:
+            Weights, and int indices of the vectors, `[threads, rows, K]` each.
+        """
+        threads, _, thread_width = keys.shape
+        # The scale stands on the queries, which are far smaller than the distances.
+        queries = self.query(x).view(-1, threads, thread_width).transpose(0, 1) / math.sqrt(thread_width)
+        distances = queries @ keys.transpose(1, 2)
+        distances, selected = distances.topk(self.top_k, dim=-1)
+        return distances.softmax(dim=-1), selected
+
     def forward(self, x: Tensor, slots: tuple[Tensor, Tensor]) -> Tensor:
         """Responses of the memory to features or words `x`, both `[..., width]`."""
         keys, values = slots
         threads, size, thread_width = keys.shape
-        # Eq. 5-8; the scale stands on the queries, which are far smaller than the distances.
-        queries = self.query(x).view(-1, threads, thread_width).transpose(0, 1) / math.sqrt(thread_width)
-        distances = queries @ keys.transpose(1, 2)
-        distances, selected = distances.topk(self.top_k, dim=-1)
-        weights = self.dropout(distances.softmax(dim=-1))  # Eq. 9-10
+        weights, selected = self.query_vectors(x, keys)
         # Eq. 12-13. One bag per token and thread; thread t finds its values in rows t * N and on.
         first_row = torch.arange(threads, device=x.device).view(-1, 1, 1) * size
         responses = F.embedding_bag(
             (selected + first_row).flatten(0, 1),
             values.flatten(0, 1),
-            per_sample_weights=weights.flatten(0, 1).to(values.dtype),
+            per_sample_weights=self.dropout(weights).flatten(0, 1).to(values.dtype),
             mode="sum",
         )
         responses = responses.view(threads, -1, thread_width).transpose(0, 1)
         return self.output(responses.reshape_as(x))
+
+    def addressed(self, x: Tensor) -> Tensor:
+        """How much of each memory vector answers `x` `[..., width]`: the threads' mean weights `[..., N]`."""
+        keys, _ = self.slots()
+        weights, selected = self.query_vectors(x, keys)
+        spread = weights.new_zeros(*weights.shape[:2], keys.size(1)).scatter_(-1, selected, weights)
+        return spread.mean(dim=0).view(*x.shape[:-1], -1)
 
 
 class CrossModalMemoryNetwork(TransformerNetwork):
@@ -142,13 +163,16 @@ class CrossModalMemoryNetwork(TransformerNetwork):
         responses = memory(x, slots)
         return responses if self.memory_input == "responses" else x + responses
 
+    def _words(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """What asks the memory for `tokens` `[..., length]` that begin at position `start`."""
+        embedded = self.embed(tokens)
+        # A response would not carry positions through, so they are added to it afterwards.
+        return embedded if self.memory_input == "responses" else self.positions(embedded, start)
+
     def _embed(self, tokens: Tensor, slots: tuple[Tensor, Tensor] | None, start: int = 0) -> Tensor:
         """Decoder input of `tokens` `[..., length]` that begin at position `start`."""
-        embedded = self.embed(tokens)
-        if self.memory_input == "responses":
-            # Positions after the memory: a response would not carry them through.
-            return self.positions(self._remember(embedded, self.textual_memory, slots), start)
-        return self._remember(self.positions(embedded, start), self.textual_memory, slots)
+        remembered = self._remember(self._words(tokens, start), self.textual_memory, slots)
+        return self.positions(remembered, start) if self.memory_input == "responses" else remembered
 
     def encode(self, visual: VisualTokens) -> Tensor:
         """Encoded visual tokens `[studies, tokens, width]` (Eq. 14)."""
@@ -179,6 +203,27 @@ class CrossModalMemoryNetwork(TransformerNetwork):
             attention_from=attention_from,
         )
 
+    def memory_evidence(self, visual: VisualTokens, tokens: Tensor) -> MemoryEvidence | None:
+        """Which memory vectors the words `tokens` `[studies, length]` and the visual tokens address.
+
+        Of separate memories the vectors stand one after the other, the textual ones first: words address
+        none of the visual ones, and regions none of the textual ones.
+        """
+        textual, visual_memory = self.textual_memory, self.visual_memory
+        if textual is None or visual_memory is None:
+            return None
+        # The decoder reads a word one position after the one at which it wrote it.
+        of_tokens = textual.addressed(self._words(tokens, start=1))
+        of_regions = visual_memory.addressed(self.visual_projection(visual.tokens))
+        if visual_memory is textual:
+            return MemoryEvidence(textual.matrix, of_tokens, of_regions)
+        size = len(textual.matrix)
+        return MemoryEvidence(
+            torch.cat([textual.matrix, visual_memory.matrix]),
+            F.pad(of_tokens, (0, size)),
+            F.pad(of_regions, (size, 0)),
+        )
+
     def start(self, visual: VisualTokens, beams: int, maximum_length: int) -> R2GenCMNState:
         """See `TransformerNetwork.start`."""
         slots = self.textual_memory.slots() if self.textual_memory else None
@@ -207,7 +252,18 @@ class R2GenCMNState:
 class R2GenCMN(EncoderDecoderSystem):
     """The system `r2gen-cmn`: visual extractor and cross-modal memory network."""
 
+    network: CrossModalMemoryNetwork
+
     def __init__(self, config: R2GenCMNConfig, vocabulary: Vocabulary, maximum_length: int):
         backbone = Backbone(config.backbone)
         network = CrossModalMemoryNetwork(config, backbone.channels, vocabulary.logits)
         super().__init__(backbone, network, vocabulary, maximum_length)
+
+    def evidence(self, visual: VisualTokens, inputs: Tensor) -> Evidence:
+        """See `EncoderDecoderSystem.evidence`; with the memory vectors that words and regions address.
+
+        The last token that `inputs` leads to is taken for the end.
+        """
+        evidence = super().evidence(visual, inputs)
+        evidence.memory = self.network.memory_evidence(visual, F.pad(inputs[:, 1:], (0, 1)))
+        return evidence

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +66,16 @@ class DataConfig:
     transform: TransformConfig = field(default_factory=TransformConfig)
 
 
+Selection = Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "BLEU-4 + 0.5 BLEU-1"]
+
+
+def selection_score(selection: Selection, scores: Mapping[str, float]) -> float:
+    """The score that weights are chosen by, from validation scores by name."""
+    if selection == "BLEU-4 + 0.5 BLEU-1":
+        return scores["BLEU-4"] + 0.5 * scores["BLEU-1"]
+    return scores[selection]
+
+
 @dataclass(kw_only=True)
 class TrainingConfig:
     """How a system is trained.
@@ -82,12 +93,14 @@ class TrainingConfig:
         weight_decay: L2 penalty, as Adam adds it.
         decay: learning rates are multiplied by this every `decay_every` epochs.
         decay_every: epochs between decays.
+        warm_up_epochs: over these learning rates rise from `warm_up_from` times themselves.
+        warm_up_from: see `warm_up_epochs`.
         clip_value: gradients are clamped to this absolute value; 0 leaves them.
         clip_norm: gradients are scaled down to this norm; 0 leaves them.
         precision: `32-true` or `bf16-mixed`.
         validate_every: epochs between validations (by generation).
         patience: stop after this many validations without a better score.
-        select_by: the validation score by which the best weights are chosen.
+        select_by: the validation score, or sum of scores, by which the best weights are chosen.
         checkpoint_every: steps between checkpoints within an epoch; each epoch's end has one anyway.
         workers: processes that read and transform views; 0 does it in the training process.
         threads: CPU threads; 0 takes all.
@@ -106,12 +119,14 @@ class TrainingConfig:
     weight_decay: float = 5e-5
     decay: float = 0.8
     decay_every: int = 1
+    warm_up_epochs: int = 0
+    warm_up_from: float = 0.1
     clip_value: float = 0.0
     clip_norm: float = 0.0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     validate_every: int = 1
     patience: int = 50
-    select_by: Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"] = "BLEU-4"
+    select_by: Selection = "BLEU-4"
     checkpoint_every: int = 1000
     workers: int = 0
     threads: int = 0

@@ -21,7 +21,7 @@ from radscribe.studies.study import Study
 from radscribe.systems.system import Batch, System
 from radscribe.training.config import DataConfig
 from radscribe.training.labels import labels_of
-from radscribe.vision.transforms import evaluation_view, stack_views, training_view
+from radscribe.vision.transforms import evaluation_mask, evaluation_view, stack_views, training_view
 
 
 def report_of(study: Study, section: str) -> str:
@@ -53,6 +53,18 @@ def evaluation_views(study: Study, config: DataConfig) -> list[Tensor]:
     return [
         evaluation_view(read_view(view, config.transform.short_side).pixels, config.transform)
         for view in study.views[: config.views]
+    ]
+
+
+def evaluation_masks(study: Study, config: DataConfig) -> list[dict[str, np.ndarray]]:
+    """The findings' masks in each of `evaluation_views`, bool `[crop, crop]` by observation, where known.
+
+    Raises:
+        RadScribeError: a view cannot be read.
+    """
+    views = [read_view(view, config.transform.short_side) for view in study.views[: config.views]]
+    return [
+        {name: evaluation_mask(mask, config.transform) for name, mask in view.masks.items()} for view in views
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.metrics import text_statistics
 from radscribe.systems.system import Batch, System
-from radscribe.training.config import RunConfig
+from radscribe.training.config import RunConfig, TrainingConfig, selection_score
 from radscribe.training.data import TrainingBatches
 from radscribe.training.optimizer import create_optimizer
 
@@ -43,10 +44,10 @@ class TrainingModule(LightningModule):
         self._drafts: dict[str, str] = {}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """See `create_optimizer`; rates decay by epochs."""
+        """See `create_optimizer`; rates change by epochs, see `rate_factor`."""
         training = self.config.training
         optimizer = create_optimizer(self.system, training)
-        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, training.decay_every, training.decay)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_factor, training))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -101,8 +102,10 @@ class TrainingModule(LightningModule):
         statistics = text_statistics(
             [self._drafts[study] for study in ids], [self.validation_references[study] for study in ids]
         )
-        for name, score in statistics.scores().items():
-            self.log(f"val/{name}", score, prog_bar=name == self.config.training.select_by)
+        scores = statistics.scores()
+        selection = self.config.training.select_by
+        for name, score in (scores | {selection: selection_score(selection, scores)}).items():
+            self.log(f"val/{name}", score, prog_bar=name == selection)
         self.log("val/distinct", float(len(set(self._drafts.values()))))
         self.log("val/seconds", time.monotonic() - self._validation_began)
 
@@ -113,3 +116,12 @@ class TrainingModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the batch after the checkpoint."""
         self.batches.load_state_dict(checkpoint["batches"])
+
+
+def rate_factor(training: TrainingConfig, epoch: int) -> float:
+    """What the learning rates are multiplied by in an epoch, from 0 on: warm-up, and decay by steps."""
+    decayed = training.decay ** (epoch // training.decay_every)
+    if epoch >= training.warm_up_epochs:
+        return decayed
+    done = epoch / training.warm_up_epochs
+    return decayed * (training.warm_up_from + (1 - training.warm_up_from) * done)

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.store import write_whole
+from radscribe.studies.store import MANIFEST, PreparedStore, write_whole
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import System
 from radscribe.text.vocabulary import Vocabulary
@@ -84,6 +84,29 @@ class RunDirectory:
                 "Give a directory that radscribe train or radscribe interop import wrote",
             )
         return load_config(self.config)
+
+    def open_store(self, store: Path | None = None) -> PreparedStore:
+        """The store that the run was trained on, or another.
+
+        Args:
+            store: the other one.
+
+        Raises:
+            RadScribeError: the run names no store, or there is none.
+        """
+        path = store or self.load_config().store
+        if not path:
+            raise RadScribeError(
+                f"the run '{self.path}' names no store", "Say where the studies are: --store STORE"
+            )
+        if not (Path(path) / MANIFEST).is_file() and store is None:
+            source = self.read_facts().get("store_source", "SOURCE")
+            raise RadScribeError(
+                f"the store '{path}' of the run '{self.path}' is gone",
+                "Say where it is now with --store STORE, or make it again: "
+                f"radscribe prepare {source} --out {path}",
+            )
+        return PreparedStore(path)
 
     def load_system(self) -> System:
         """Build the system and load its weights strictly.

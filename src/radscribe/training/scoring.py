@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from radscribe import NOTICE
+from radscribe.errors import RadScribeError
 from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
-from radscribe.evaluation.evaluate import Evaluation, evaluate_texts
+from radscribe.evaluation.clinical import CLINICAL_BLOCKS, classification_statistics
+from radscribe.evaluation.evaluate import METRICS, Evaluation, Further, Provenance, evaluate_texts
+from radscribe.evaluation.localisation import MAP_KINDS, by_observation, localisation_statistics
+from radscribe.observations import OBSERVATIONS
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
@@ -20,8 +26,10 @@ from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.config import DataConfig, ProtocolName
 from radscribe.training.data import report_of, studies_with_report
+from radscribe.training.labels import labels_of
+from radscribe.training.localisation import localise
 from radscribe.training.run_directory import RunDirectory
-from radscribe.training.trained_system import DraftReport, load
+from radscribe.training.trained_system import DraftReport, TrainedSystem, load
 
 
 def score_run(
@@ -69,6 +77,7 @@ def score_run(
     drafted = {draft.id: draft.text for draft in drafts}
     studies = [study for study in studies if study.id in drafted]
     vocabulary = Vocabulary.load(run.vocabulary)
+    further, missing = _further_scores(trained, drafts, studies, data, progress)
     evaluation = evaluate_texts(
         drafted,
         {study.id: report_of(study, data.section) for study in studies},
@@ -79,8 +88,51 @@ def score_run(
         baselines=baselines(_training_store(run, store), studies, data, vocabulary),
         resamples=resamples,
         meteor=meteor,
+        further=further,
     )
-    return evaluation, drafts
+    return dataclasses.replace(evaluation, missing={**evaluation.missing, **missing}), drafts
+
+
+def _further_scores(
+    trained: TrainedSystem,
+    drafts: Sequence[DraftReport],
+    studies: Sequence[Study],
+    data: DataConfig,
+    progress: bool,
+) -> tuple[dict[str, Further], dict[str, str]]:
+    """Scores of what the system does beside writing, by family, and why a family is not there."""
+    further: dict[str, Further] = {}
+    missing: dict[str, str] = {}
+    by_id = sorted(studies, key=lambda study: study.id)
+    if all(draft.probabilities is not None for draft in drafts):
+        try:
+            further["classifier"] = _classifier_scores(drafts, by_id, data)
+        except RadScribeError as error:
+            missing["classifier"] = str(error)
+    scores = localise(trained, by_id, progress=progress)
+    for kind in MAP_KINDS:
+        if any(score.kind == kind for found in scores for score in found):
+            further[kind] = Further(
+                localisation_statistics(kind, scores), "finding masks", by_observation(kind, scores)
+            )
+    return further, missing
+
+
+def _classifier_scores(drafts: Sequence[DraftReport], studies: Sequence[Study], data: DataConfig) -> Further:
+    """The system's classifier against labels made as those that it was trained on.
+
+    Args:
+        drafts: with probabilities.
+        studies: all that were drafted, in the order of the result.
+        data: of the run.
+    """
+    found = {draft.id: draft.probabilities or {} for draft in drafts}
+    probabilities = np.array([[found[study.id][name] for name in OBSERVATIONS] for study in studies])
+    policies = data.labels
+    return Further(
+        classification_statistics(probabilities, labels_of(studies, data)),
+        f"labels from {policies.source}, uncertain {policies.uncertain}, missing {policies.missing}",
+    )
 
 
 def scored_references(
@@ -145,14 +197,8 @@ def write_model_card(run: RunDirectory) -> None:
     scores = "The test split was not scored."
     if run.metrics.is_file():
         metrics = json.loads(run.metrics.read_text())
-        names = list(next(iter(metrics["scores"].values())))
-        rows = [
-            f"| {row} | " + " | ".join(f"{values[name]['value']:.3f}" for name in names) + " |"
-            for row, values in metrics["scores"].items()
-        ]
-        header = f"| | {' | '.join(names)} |\n|---|{'---|' * len(names)}"
-        rules = ", ".join(f"{name} {value}" for name, value in metrics["provenance"].items())
-        scores = "\n".join([header, *rows, "", f"Scored under: {rules}."])
+        provenance = Provenance(**metrics["provenance"])
+        scores = f"{_score_tables(metrics['scores'], provenance)}\n\nScored under: {provenance}."
     run.model_card.write_text(
         f"""# {config.system_name}, recipe {config.recipe}
 
@@ -170,3 +216,27 @@ def write_model_card(run: RunDirectory) -> None:
 """,
         encoding="utf-8",
     )
+
+
+def _score_tables(scores: Mapping[str, Mapping[str, Any]], provenance: Provenance) -> str:
+    """Tables of the scores that `Evaluation.to_json` wrote: of texts, clinical, and of further families."""
+    there = list(next(iter(scores.values())))
+    tables = [_markdown_table("", {name: name for name in METRICS if name in there}, scores)]
+    blocks = [block for block in CLINICAL_BLOCKS if set(block.names.values()) <= set(there)]
+    if blocks:
+        tables.append(f"{provenance.clinical_efficacy}.")
+    tables += [_markdown_table(block.title, block.names, scores) for block in blocks]
+    for family in provenance.further:
+        names = {name.removeprefix(f"{family} "): name for name in there if name.startswith(f"{family} ")}
+        tables.append(_markdown_table(family, names, scores))
+    return "\n\n".join(tables)
+
+
+def _markdown_table(title: str, names: Mapping[str, str], scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """The rows that have these scores, whose names in `scores` are given by column."""
+    lines = [f"| {title} | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for row, values in scores.items():
+        if all(name in values for name in names.values()):
+            cells = " | ".join(f"{values[name]['value']:.3f}" for name in names.values())
+            lines.append(f"| {row} | {cells} |")
+    return "\n".join(lines)

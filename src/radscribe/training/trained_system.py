@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
+from radscribe.observations import OBSERVATIONS
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import Study, View
 from radscribe.systems.system import System
 from radscribe.training.config import RunConfig
-from radscribe.training.data import evaluation_views
+from radscribe.training.data import evaluation_masks, evaluation_views
+from radscribe.training.explanation import Explanation, explanation_of
 from radscribe.training.run_directory import RunDirectory
 from radscribe.vision.transforms import stack_views
 
@@ -31,12 +35,23 @@ class DraftReport:
         text: the draft.
         logprob: its log-probability.
         token_logprobs: log-probability of each of its tokens, the end's included where it ended.
+        probabilities: of each of `OBSERVATIONS`, by name, where the system classifies them.
     """
 
     id: str
     text: str
     logprob: float
     token_logprobs: tuple[float, ...]
+    probabilities: Mapping[str, float] | None = None
+
+
+class _Drafted(NamedTuple):
+    """A study on its way out: the views that the system saw, what it wrote, as tokens and as a report."""
+
+    study: Study
+    views: list[Tensor]
+    tokens: Tensor
+    report: DraftReport
 
 
 class TrainedSystem:
@@ -72,6 +87,44 @@ class TrainedSystem:
         Raises:
             RadScribeError: a study without a readable view (see `on_rejection`), or a wrong decoding field.
         """
+        for drafted in self._draft(studies, batch_size, on_rejection, decoding):
+            yield drafted.report
+
+    def explain(
+        self,
+        studies: Iterable[Study | Path | str],
+        *,
+        batch_size: int = 16,
+        on_rejection: Callable[[Rejection], None] | None = None,
+        **decoding: Any,
+    ) -> Iterator[Explanation]:
+        """Draft as `generate` does, and show for each draft where the system looked as it wrote it.
+
+        Args:
+            studies: see `generate`, as for all arguments.
+            batch_size: studies decoded side by side; each is explained by itself.
+            on_rejection: see `generate`.
+            **decoding: see `generate`.
+
+        Raises:
+            RadScribeError: see `generate`.
+        """
+        for drafted in self._draft(studies, batch_size, on_rejection, decoding):
+            pieces = self.system.pieces(drafted.tokens.tolist())
+            views, mask = stack_views([drafted.views])
+            # With its end, so that the last word of a draft that was cut short is read like the others.
+            tokens = F.pad(drafted.tokens[: len(pieces)], (0, 1)).unsqueeze(0)
+            evidence = self.system.explain(views.to(self.device), mask.to(self.device), tokens)
+            masks = evaluation_masks(drafted.study, self.config.data)
+            yield explanation_of(drafted.study, drafted.report, pieces, drafted.views, masks, evidence)
+
+    def _draft(
+        self,
+        studies: Iterable[Study | Path | str],
+        batch_size: int,
+        on_rejection: Callable[[Rejection], None] | None,
+        decoding: dict[str, Any],
+    ) -> Iterator[_Drafted]:
         fields = [field.name for field in dataclasses.fields(DecodingConfig)]
         unknown = sorted(decoding.keys() - set(fields))
         if unknown:
@@ -85,13 +138,19 @@ class TrainedSystem:
             views, mask = stack_views([views for _, views in batch])
             draft = self.system.generate(views.to(self.device), mask.to(self.device), changed)
             lengths = [min(len(row), sum(token != 0 for token in row) + 1) for row in draft.tokens.tolist()]
-            for row, (study, _) in enumerate(batch):
+            for row, (study, its_views) in enumerate(batch):
                 logprobs = draft.token_logprobs[row, : lengths[row]].tolist()
-                yield DraftReport(study.id, draft.texts[row], draft.logprob[row].item(), tuple(logprobs))
+                probabilities = None
+                if draft.probabilities is not None:
+                    probabilities = dict(zip(OBSERVATIONS, draft.probabilities[row].tolist(), strict=True))
+                report = DraftReport(
+                    study.id, draft.texts[row], draft.logprob[row].item(), tuple(logprobs), probabilities
+                )
+                yield _Drafted(study, its_views, draft.tokens[row], report)
 
     def _read(
         self, studies: Iterable[Study], on_rejection: Callable[[Rejection], None] | None
-    ) -> Iterator[tuple[Study, list[torch.Tensor]]]:
+    ) -> Iterator[tuple[Study, list[Tensor]]]:
         for study in studies:
             try:
                 views = evaluation_views(study, self.config.data)

@@ -15,6 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+_MOST_DEGREES = 10.0
+_SCALES = (0.8, 1.2)
+
 
 @dataclass(kw_only=True)
 class TransformConfig:
@@ -25,12 +28,16 @@ class TransformConfig:
         crop: side of the square that the backbone sees.
         evaluation: `center_crop` (papers) or `squash` (released code: the whole view, aspect lost).
         horizontal_flip: mirror half of the training views, each by itself (released code).
+        augmentation: of each training view by itself: `none`; `rotate_or_scale`, one of the two, chosen at
+            random (CAMANet's paper); `rotate_and_scale`, both in half of the views (its released code).
+            Angles to 10 degrees, scales of 0.8 to 1.2.
     """
 
     short_side: int = 256
     crop: int = 224
     evaluation: Literal["center_crop", "squash"] = "center_crop"
     horizontal_flip: bool = False
+    augmentation: Literal["none", "rotate_or_scale", "rotate_and_scale"] = "none"
 
     def __post_init__(self) -> None:
         if self.crop > self.short_side:
@@ -39,21 +46,28 @@ class TransformConfig:
             )
 
 
-def _resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def _resize(
+    pixels: np.ndarray, height: int, width: int, filter_: Image.Resampling = Image.Resampling.BILINEAR
+) -> np.ndarray:
     if pixels.shape == (height, width):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(pixels).resize((width, height), filter_))
 
 
-def _to_short_side(pixels: np.ndarray, short_side: int) -> np.ndarray:
+def _to_short_side(
+    pixels: np.ndarray, short_side: int, filter_: Image.Resampling = Image.Resampling.BILINEAR
+) -> np.ndarray:
     height, width = pixels.shape
     scale = short_side / min(height, width)
-    return _resize(pixels, max(short_side, round(height * scale)), max(short_side, round(width * scale)))
+    height, width = (max(short_side, round(side * scale)) for side in (height, width))
+    return _resize(pixels, height, width, filter_)
 
 
 def training_view(pixels: np.ndarray, config: TransformConfig, random: np.random.Generator) -> Tensor:
     """Crop at random; uint8 `[height, width]` to uint8 `[crop, crop]`."""
     pixels = _to_short_side(pixels, config.short_side)
+    if config.augmentation != "none":
+        pixels = _augment(pixels, config, random)
     top, left = (random.integers(0, side - config.crop + 1) for side in pixels.shape)
     cropped = pixels[top : top + config.crop, left : left + config.crop]
     if config.horizontal_flip and random.random() < 0.5:
@@ -61,13 +75,39 @@ def training_view(pixels: np.ndarray, config: TransformConfig, random: np.random
     return torch.from_numpy(np.ascontiguousarray(cropped))
 
 
+def _augment(pixels: np.ndarray, config: TransformConfig, random: np.random.Generator) -> np.ndarray:
+    """Rotate and scale about the centre; what comes from outside the view is black."""
+    angle, scale = random.uniform(-_MOST_DEGREES, _MOST_DEGREES), random.uniform(*_SCALES)
+    chosen = random.random() < 0.5
+    if config.augmentation == "rotate_or_scale":
+        angle, scale = (angle, 1.0) if chosen else (0.0, scale)
+    elif not chosen:
+        return pixels
+    cosine, sine = np.cos(np.radians(angle)) / scale, np.sin(np.radians(angle)) / scale
+    y, x = (side / 2 for side in pixels.shape)
+    matrix = (cosine, sine, x - cosine * x - sine * y, -sine, cosine, y + sine * x - cosine * y)
+    image = Image.fromarray(pixels)
+    return np.array(
+        image.transform(image.size, Image.Transform.AFFINE, matrix, resample=Image.Resampling.BILINEAR)
+    )
+
+
 def evaluation_view(pixels: np.ndarray, config: TransformConfig) -> Tensor:
     """Crop the centre or squash; uint8 `[height, width]` to uint8 `[crop, crop]`."""
+    return torch.from_numpy(_evaluated(pixels, config, Image.Resampling.BILINEAR).copy())
+
+
+def evaluation_mask(mask: np.ndarray, config: TransformConfig) -> np.ndarray:
+    """A mask where `evaluation_view` puts its view; bool `[height, width]` to `[crop, crop]`."""
+    return _evaluated(mask.astype(np.uint8), config, Image.Resampling.NEAREST).astype(bool)
+
+
+def _evaluated(pixels: np.ndarray, config: TransformConfig, filter_: Image.Resampling) -> np.ndarray:
     if config.evaluation == "squash":
-        return torch.from_numpy(_resize(pixels, config.crop, config.crop).copy())
-    pixels = _to_short_side(pixels, config.short_side)
+        return _resize(pixels, config.crop, config.crop, filter_)
+    pixels = _to_short_side(pixels, config.short_side, filter_)
     top, left = ((side - config.crop) // 2 for side in pixels.shape)
-    return torch.from_numpy(pixels[top : top + config.crop, left : left + config.crop].copy())
+    return pixels[top : top + config.crop, left : left + config.crop]
 
 
 def stack_views(studies: list[list[Tensor]]) -> tuple[Tensor, Tensor]:

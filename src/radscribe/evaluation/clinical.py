@@ -1,0 +1,255 @@
+"""Clinical efficacy: which of the 14 observations a draft and its reference agree on, as additive statistics.
+
+An observation that is present in both is a true positive, one that only the draft has a false positive, one
+that only the reference has a false negative. From their sums over studies follow precision, recall and F1:
+
+- micro: of the sums over all observations;
+- macro: the mean of the observations' own, as in scikit-learn. Macro F1 is the mean of F1 scores, not the F1
+  of means, and a quotient without a denominator is 0 (`zero_division=0`): an observation that no reference
+  has lowers every macro score.
+
+Each is there over all 14 observations and over the 5 of the CheXpert competition, with what is uncertain as
+absent and as present. What is not mentioned is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from radscribe.errors import RadScribeError
+from radscribe.evaluation.metrics import Scores, StudyStatistics
+from radscribe.observations import COMPETITION_OBSERVATIONS, OBSERVATIONS, ObservationState, as_binary
+from radscribe.text.label_files import read_label_file
+from radscribe.text.observation_labeller import label_report
+
+States = Mapping[str, ObservationState]
+UncertainPolicy = Literal["as_absent", "as_present"]
+
+#: `as_absent` is what the published scripts of the R2Gen family do.
+UNCERTAIN_POLICIES: tuple[UncertainPolicy, ...] = ("as_absent", "as_present")
+_SETS = {len(names): names for names in (OBSERVATIONS, COMPETITION_OBSERVATIONS)}
+_AVERAGED = ("micro P", "micro R", "micro F1", "macro P", "macro R", "macro F1")
+#: From this probability on, a classifier recognises an observation.
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ClinicalBlock:
+    """Clinical scores that stand in one table.
+
+    Attributes:
+        title: what the observations are, and what uncertain counts as.
+        observations: which are scored.
+        uncertain: what an uncertain observation counts as.
+        names: names of the scores, such as `micro F1 (14, as_absent)`, by short name, such as `micro F1`.
+    """
+
+    title: str
+    observations: tuple[str, ...]
+    uncertain: UncertainPolicy
+    names: Mapping[str, str]
+
+
+#: All clinical scores, in the order in which they are shown.
+CLINICAL_BLOCKS = tuple(
+    ClinicalBlock(
+        title=f"{number} observations, uncertain {uncertain.replace('_', ' ')}",
+        observations=observations,
+        uncertain=uncertain,
+        names={short: f"{short} ({number}, {uncertain})" for short in _AVERAGED},
+    )
+    for number, observations in _SETS.items()
+    for uncertain in UNCERTAIN_POLICIES
+)
+CLASSIFIER_SCORES = {short: f"classifier {short}" for short in _AVERAGED}
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationScore:
+    """How well drafts agree with references on one observation.
+
+    Attributes:
+        precision: of the drafts that have it; 0 where none has.
+        recall: of the references that have it; 0 where none has.
+        f1: their harmonic mean; 0 where neither has it.
+        support: references that have it.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFiles:
+    """Labels of drafts and references from elsewhere, such as CheXbert, instead of RadScribe's rules.
+
+    Attributes:
+        drafts: states of all 14 observations by study id.
+        references: likewise.
+        source: what to call them where scores are shown.
+    """
+
+    drafts: Mapping[str, States]
+    references: Mapping[str, States]
+    source: str
+
+
+def read_label_files(drafts: Path, references: Path, ids: Iterable[str]) -> LabelFiles:
+    """Read the labels of drafts and of references, two CSV files of the same labeller.
+
+    Args:
+        drafts: as `radscribe.text.label_files.read_label_file` reads it; other studies are passed over.
+        references: likewise.
+        ids: of the studies that are scored.
+
+    Raises:
+        RadScribeError: a file cannot be read, lacks one of the 14 observations, or a study.
+    """
+    ids = sorted(ids)
+    return LabelFiles(
+        _labels_of(drafts, ids),
+        _labels_of(references, ids),
+        f"label files {drafts.name} and {references.name}",
+    )
+
+
+def _labels_of(path: Path, ids: Sequence[str]) -> dict[str, States]:
+    labels = read_label_file(path)
+    missing = [study for study in ids if study not in labels]
+    if missing:
+        raise RadScribeError(
+            f"label file {path} has no labels of {len(missing)} of {len(ids)} studies, the first is "
+            f"'{missing[0]}'",
+            "Name the studies by the ids of the references, in a column 'study_id'",
+        )
+    columns = next(iter(labels.values()), {})
+    unlabelled = [name for name in OBSERVATIONS if name not in columns]
+    if unlabelled:
+        raise RadScribeError(
+            f"label file {path} has no column '{unlabelled[0]}'", "Clinical scores need all 14 observations"
+        )
+    return {study: labels[study] for study in ids}
+
+
+def label_texts(texts: Iterable[str]) -> dict[str, States]:
+    """States of the 14 observations by RadScribe's rules, by text; each distinct text is labelled once."""
+    return {text: label_report(text).states for text in set(texts)}
+
+
+def clinical_statistics(drafts: Sequence[States], references: Sequence[States]) -> StudyStatistics:
+    """Clinical efficacy of drafts against one reference each.
+
+    Args:
+        drafts: states of all 14 observations in each draft.
+        references: in each reference report, in the same order.
+
+    Returns:
+        Columns `[studies, 2 policies * 14 observations * 3]`: true positives, false positives, false
+        negatives. The scores are named as in `CLINICAL_BLOCKS`.
+
+    Raises:
+        RadScribeError: no studies, or unequal numbers of drafts and references.
+    """
+    if len(drafts) != len(references):
+        raise RadScribeError(f"labels of {len(drafts)} drafts for those of {len(references)} references")
+    if not references:
+        raise RadScribeError("there are no studies to score")
+    counts = [
+        _counts(_present(drafts, uncertain), _present(references, uncertain))
+        for uncertain in UNCERTAIN_POLICIES
+    ]
+    return StudyStatistics(np.stack(counts, axis=1).reshape(len(references), -1), _clinical_scores)
+
+
+def observation_scores(statistics: StudyStatistics) -> dict[str, dict[str, ObservationScore]]:
+    """The scores of each observation, by what uncertain counts as, from `clinical_statistics`."""
+    counts = _by_policy(statistics.columns.sum(axis=0))
+    rates = precision_recall_f1(counts)
+    support = counts[..., 0] + counts[..., 2]
+
+    def score(at: tuple[int, int]) -> ObservationScore:
+        precision, recall, f1 = rates[at].tolist()
+        return ObservationScore(precision, recall, f1, int(support[at]))
+
+    return {
+        uncertain: {name: score((policy, index)) for index, name in enumerate(OBSERVATIONS)}
+        for policy, uncertain in enumerate(UNCERTAIN_POLICIES)
+    }
+
+
+def classification_statistics(probabilities: np.ndarray, labels: np.ndarray) -> StudyStatistics:
+    """How well a system's own classifier recognises the observations.
+
+    An observation that no study has a label of is left out of the macro scores.
+
+    Args:
+        probabilities: `[studies, observations]`; recognised is what has at least `THRESHOLD`.
+        labels: `[studies, observations]`, 1 present, 0 absent, NaN ignored.
+
+    Returns:
+        Columns `[studies, labelled observations * 3]`; the scores are named as in `CLASSIFIER_SCORES`.
+
+    Raises:
+        RadScribeError: there is no label at all, or the shapes differ.
+    """
+    if probabilities.shape != labels.shape:
+        raise RadScribeError(f"probabilities {probabilities.shape} for labels {labels.shape}")
+    labelled = ~np.isnan(labels).all(axis=0)
+    if not labelled.any():
+        raise RadScribeError("there are no labels to compare the classifier with")
+    labels, recognised = labels[:, labelled], probabilities[:, labelled] >= THRESHOLD
+    counts = _counts(recognised, labels == 1) * ~np.isnan(labels)[..., None]
+
+    def scores(sums: np.ndarray) -> Scores:
+        averages = _averages(sums.reshape(*sums.shape[:-1], -1, 3))
+        return {name: averages[short] for short, name in CLASSIFIER_SCORES.items()}
+
+    return StudyStatistics(counts.reshape(len(labels), -1), scores)
+
+
+def precision_recall_f1(counts: np.ndarray) -> np.ndarray:
+    """Precision, recall and F1 `[..., 3]` of true positives, false positives, false negatives `[..., 3]`."""
+    true, wrong, missed = np.moveaxis(counts, -1, 0)
+    over = np.stack([true, true, 2 * true], axis=-1)
+    under = np.stack([true + wrong, true + missed, 2 * true + wrong + missed], axis=-1)
+    return np.divide(over, under, out=np.zeros(under.shape), where=under > 0)
+
+
+def _present(states: Sequence[States], uncertain: UncertainPolicy) -> np.ndarray:
+    """bool `[studies, 14]`."""
+    rows = (as_binary(each, uncertain=uncertain, missing="as_absent") for each in states)
+    return np.array([[row[name] for name in OBSERVATIONS] for row in rows], dtype=bool)
+
+
+def _counts(drafted: np.ndarray, stated: np.ndarray) -> np.ndarray:
+    """True positives, false positives and false negatives `[studies, observations, 3]` of bool arrays."""
+    return np.stack([drafted & stated, drafted & ~stated, ~drafted & stated], axis=-1).astype(np.float64)
+
+
+def _by_policy(sums: np.ndarray) -> np.ndarray:
+    return sums.reshape(*sums.shape[:-1], len(UNCERTAIN_POLICIES), len(OBSERVATIONS), 3)
+
+
+def _clinical_scores(sums: np.ndarray) -> Scores:
+    counts = _by_policy(sums)
+    scores: Scores = {}
+    for block in CLINICAL_BLOCKS:
+        chosen = [OBSERVATIONS.index(name) for name in block.observations]
+        averages = _averages(counts[..., UNCERTAIN_POLICIES.index(block.uncertain), chosen, :])
+        scores |= {name: averages[short] for short, name in block.names.items()}
+    return scores
+
+
+def _averages(counts: np.ndarray) -> Scores:
+    """Micro and macro scores, each `[...]`, of counts `[..., observations, 3]`."""
+    micro = precision_recall_f1(counts.sum(axis=-2))
+    macro = precision_recall_f1(counts).mean(axis=-2)
+    both = np.concatenate([micro, macro], axis=-1)
+    return {short: both[..., index] for index, short in enumerate(_AVERAGED)}

@@ -1,0 +1,157 @@
+"""The tables that `radscribe evaluate` prints, as lines of text at most 120 characters wide.
+
+What the numbers are, says `radscribe.evaluation.evaluate`; `scores` is by row and score name throughout, and
+`differences` by what is subtracted from what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+from radscribe.evaluation.bootstrap import Difference, Score
+from radscribe.evaluation.clinical import CLINICAL_BLOCKS, ObservationScore
+from radscribe.evaluation.diversity import Diversity
+from radscribe.text.cleaning import UNKNOWN_TOKEN
+
+ScoresByRow = Mapping[str, Mapping[str, Score]]
+Differences = Mapping[str, Mapping[str, Difference]]
+Lines = list[list[str]]
+
+
+def text_table(
+    metrics: Sequence[str], scores: ScoresByRow, differences: Differences, diversity: Mapping[str, Diversity]
+) -> str:
+    """Text metrics with intervals, differences with intervals and p, and how many drafts are distinct.
+
+    Args:
+        metrics: the columns.
+        scores: of the system and the baselines.
+        differences: between them.
+        diversity: of the rows of `scores` and of the references.
+    """
+    lines = [["", *metrics, "distinct", "words"]]
+    for row, each in diversity.items():
+        of_row = scores.get(row)
+        cells = [_score_cell(of_row.get(name)) if of_row else [""] for name in metrics]
+        lines += _stack([[row], *cells, *_diversity_cells(each)])
+    for row, of_metrics in differences.items():
+        cells = [_difference_cell(of_metrics.get(name)) for name in metrics]
+        lines += _stack([[row], *cells, [""], [""]])
+    return _format_table(lines)
+
+
+def diversity_table(diversity: Mapping[str, Diversity]) -> str:
+    """Variety and length of the texts of each row."""
+    first = next(iter(diversity.values()))
+    percentiles = (f"{percentile} words" for percentile in first.length_percentiles)
+    lines = [["", "most frequent", UNKNOWN_TOKEN, *first.distinct_ngrams, *percentiles]]
+    for name, each in diversity.items():
+        lines.append(
+            [
+                name,
+                f"{each.most_frequent:.1%}",
+                f"{each.unknown_words:.1%}",
+                *(f"{share:.3f}" for share in each.distinct_ngrams.values()),
+                *(f"{length:.0f}" for length in each.length_percentiles.values()),
+            ]
+        )
+    return _format_table(lines)
+
+
+def clinical_table(scores: ScoresByRow, differences: Differences) -> str:
+    """Clinical efficacy, a block for each set of observations and each thing that uncertain can count as.
+
+    Intervals of differences are left to `Evaluation.to_json`.
+    """
+    lines: Lines = []
+    for block in CLINICAL_BLOCKS:
+        # One table, so that the columns of all blocks stand below each other.
+        if lines:
+            lines.append([""] * (len(block.names) + 1))
+        lines.append([block.title, *block.names])
+        lines += _score_lines(list(block.names.values()), scores, differences)
+    return _format_table(lines)
+
+
+def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]) -> str:
+    """The system's precision, recall and F1 on each observation, and in how many references it is."""
+    policies = list(observations.values())
+    above, below = [""], ["system, by observation"]
+    for uncertain in observations:
+        above += [f"uncertain {uncertain.replace('_', ' ')}", "", "", ""]
+        below += ["positive", "P", "R", "F1"]
+    lines = [above, below]
+    for name in policies[0]:
+        cells = [name]
+        for each in (of_policy[name] for of_policy in policies):
+            cells += [str(each.support), f"{each.precision:.3f}", f"{each.recall:.3f}", f"{each.f1:.3f}"]
+        lines.append(cells)
+    return _format_table(lines)
+
+
+def further_table(family: str, names: Sequence[str], scores: ScoresByRow, differences: Differences) -> str:
+    """Scores of a further family, whose names begin with the family's."""
+    lines = [[family, *(name.removeprefix(f"{family} ") for name in names)]]
+    return _format_table(lines + _score_lines(names, scores, differences))
+
+
+def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
+    """Means of a further family by observation; a whole number is a count."""
+    lines = [[f"{family}, by observation", *next(iter(means.values()))]]
+    for observation, values in means.items():
+        cells = [f"{value}" if isinstance(value, int) else f"{value:.3f}" for value in values.values()]
+        lines.append([observation, *cells])
+    return _format_table(lines)
+
+
+def _score_lines(names: Sequence[str], scores: ScoresByRow, differences: Differences) -> Lines:
+    """Rows that have these scores, with intervals, then differences with p."""
+    lines: Lines = []
+    for row, each in scores.items():
+        if names[0] in each:
+            lines += _stack([[row], *(_score_cell(each[name]) for name in names)])
+    for row, of_names in differences.items():
+        if names[0] in of_names:
+            # The p-value without the interval: these tables are long.
+            cells = [[value, p] for value, _, p in (_difference_cell(of_names[name]) for name in names)]
+            lines += _stack([[row], *cells])
+    return lines
+
+
+def _score_cell(score: Score | None) -> list[str]:
+    return ["-"] if score is None else [f"{score.value:.3f}", f"{score.low:.3f}-{score.high:.3f}"]
+
+
+def _difference_cell(difference: Difference | None) -> list[str]:
+    if difference is None:
+        return ["-"]
+    return [
+        f"{difference.value:+.3f}",
+        f"{difference.low:+.3f} {difference.high:+.3f}",
+        f"p {difference.p:.3f}",
+    ]
+
+
+def _diversity_cells(diversity: Diversity) -> list[list[str]]:
+    share = f"{diversity.distinct_reports / diversity.reports:.1%}"
+    return [[str(diversity.distinct_reports), share], [f"{diversity.length_mean:.1f}"]]
+
+
+def _stack(cells: Sequence[Sequence[str]]) -> Lines:
+    """Lines of one table row whose cells have one line or more."""
+    return [list(line) for line in zip_longest(*cells, fillvalue="")]
+
+
+def _format_table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells in columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+            ]
+        ).rstrip()
+        for line in lines
+    )
