@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from radscribe.layers.contrastive import ImageTextMatching
 from radscribe.recipes import get_recipe
 from radscribe.systems.camanet import (
     CAMANet,
     CAMANetConfig,
     CAMANetTransformer,
     Classifier,
-    image_text_matching,
 )
 from radscribe.systems.encoder_decoder import input_mask
 from radscribe.systems.registry import get_system
@@ -283,7 +283,10 @@ class TestObjective:
         assert losses.total.item() == pytest.approx(expected.item(), abs=1e-6)  # Eq. 19
 
     def test_image_text_matching(self):
-        images, texts, scale = torch.randn(3, 5), torch.randn(3, 5), torch.tensor(2.0)
+        images, texts = torch.randn(3, 5), torch.randn(3, 5)
+        matching = ImageTextMatching()
+        with torch.no_grad():
+            matching.log_scale.fill_(math.log(2))
         similarity = np.zeros((3, 3))
         for i in range(3):
             for j in range(3):
@@ -292,7 +295,7 @@ class TestObjective:
         by_image = [-math.log(np.exp(similarity[i, i]) / np.exp(similarity[i]).sum()) for i in range(3)]
         by_text = [-math.log(np.exp(similarity[i, i]) / np.exp(similarity[:, i]).sum()) for i in range(3)]
         expected = (np.mean(by_image) + np.mean(by_text)) / 2
-        assert image_text_matching(images, texts, scale).item() == pytest.approx(expected, abs=1e-5)
+        assert matching(images, texts).item() == pytest.approx(expected, abs=1e-5)
 
 
 class TestVariants:

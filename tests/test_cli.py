@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import tiny_config, tiny_store
 
 import radscribe
-from radscribe.cli import COMMANDS, main
+from radscribe.cli import COMMANDS, TRAINED_BESIDES, main
 from radscribe.recipes import RECIPES
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
@@ -45,7 +45,10 @@ def fails(capsys, *arguments) -> str:
     return error
 
 
-@pytest.mark.parametrize("command", [[], *FLAT, ["interop"]], ids=" ".join)
+BESIDES = [["train", name] for name in TRAINED_BESIDES]
+
+
+@pytest.mark.parametrize("command", [[], *FLAT, ["interop"], *BESIDES], ids=" ".join)
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
@@ -58,7 +61,7 @@ def test_every_option_has_help(capsys):
     """No option without a word on it: all come from the docstrings."""
     import inspect
 
-    for command in COMMANDS.values():
+    for command in (*COMMANDS.values(), *TRAINED_BESIDES.values()):
         for function in command.values() if isinstance(command, dict) else [command]:
             documented = inspect.getdoc(function) or ""
             for name in inspect.signature(function).parameters:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radscribe.decoding.search import END, DecodingConfig, beams_of, decode
+from radscribe.decoding.search import END, DecodingConfig, _restrain, beams_of, decode, decode_steps
 
 
 class MarkovState:
@@ -42,6 +42,14 @@ def search(config: DecodingConfig, *, studies: int = 1, logits: int = 4, seed: i
     return state, decode(state.step, state, studies, config, torch.device("cpu"))
 
 
+def penalised(state: MarkovState, study: int, words: tuple[int, ...], penalty: float) -> float:
+    """What a hypothesis competes by: log-probabilities of words that it has already times the penalty."""
+    return sum(
+        state.logprobs(study, words[:n])[word].item() * (penalty if word in words[:n] else 1)
+        for n, word in enumerate(words)
+    )
+
+
 def total_logprob(state: MarkovState, study: int, words: tuple[int, ...]) -> float:
     return sum(state.logprobs(study, words[:n])[word].item() for n, word in enumerate(words))
 
@@ -70,11 +78,12 @@ def pad(words: tuple[int, ...], longest: int) -> list[int]:
     minimum=st.integers(0, 4),
     no_repeat=st.integers(0, 2),
     penalty=st.sampled_from([0.0, 0.7, 2.0, -1.0]),
+    repetition=st.sampled_from([1.0, 2.0, 0.5]),
     scoring=st.sampled_from(["captioning", "full"]),
     seed=st.integers(0, 10_000),
 )
 def test_a_beam_wide_enough_for_everything_finds_the_best_report(
-    logits, longest, minimum, no_repeat, penalty, scoring, seed
+    logits, longest, minimum, no_repeat, penalty, repetition, scoring, seed
 ):
     minimum = min(minimum, longest)
     config = DecodingConfig(
@@ -84,6 +93,7 @@ def test_a_beam_wide_enough_for_everything_finds_the_best_report(
         minimum_length=minimum,
         no_repeat_ngram=no_repeat,
         length_penalty=penalty,
+        repetition_penalty=repetition,
     )
     state, found = search(config, logits=logits, seed=seed)
     allowed = [
@@ -94,7 +104,7 @@ def test_a_beam_wide_enough_for_everything_finds_the_best_report(
     ]
     if not allowed:
         return
-    score = {words: total_logprob(state, 0, words) / len(words) ** penalty for words in allowed}
+    score = {words: penalised(state, 0, words, repetition) / len(words) ** penalty for words in allowed}
     best = max(score, key=score.__getitem__)
     assert found.tokens[0].tolist() == pad(best, longest)
     assert math.isclose(found.logprob.item(), total_logprob(state, 0, best), abs_tol=1e-5)
@@ -168,6 +178,50 @@ def test_greedy_takes_the_best_word_each_time():
         assert found.tokens[study].tolist() == pad(words, 8)
 
 
+@settings(max_examples=40, deadline=None)
+@given(penalty=st.sampled_from([0.5, 1.0, 1.3, 2.0]), length=st.integers(0, 6), seed=st.integers(0, 10_000))
+def test_the_repetition_penalty_is_that_of_transformers(penalty, length, seed):
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    generator = torch.Generator().manual_seed(seed)
+    logprobs = torch.randn(2, 3, 9, generator=generator).log_softmax(-1)
+    tokens = torch.randint(1, 9, (2, 3, 7), generator=generator)
+    config = DecodingConfig(repetition_penalty=penalty)
+    ours = _restrain(logprobs.clone(), tokens, length, config)
+    theirs = RepetitionPenaltyLogitsProcessor(penalty)(
+        tokens[..., :length].flatten(0, 1), logprobs.flatten(0, 1)
+    )
+    assert torch.equal(ours.flatten(0, 1), theirs)
+
+
+@pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
+def test_steps_lead_to_the_result(method):
+    config = DecodingConfig(method=method, beams=3, maximum_length=8)
+    for seed in range(10):
+        _, found = search(config, studies=3, logits=5, seed=seed)
+        state = MarkovState(3, beams_of(config), 5, seed)
+        shown = [leading() for leading in decode_steps(state.step, state, 3, config, torch.device("cpu"))]
+        assert torch.equal(shown[-1].tokens, found.tokens)
+        assert torch.equal(shown[-1].token_logprobs, found.token_logprobs)
+        for count, each in enumerate(shown, start=1):
+            assert bool((each.tokens[:, count:] == END).all())
+            if method != "beam":
+                assert torch.equal(each.tokens[:, :count], found.tokens[:, :count])
+
+
+def test_what_leads_in_a_beam_search_is_its_best_hypothesis_so_far():
+    config = DecodingConfig(beams=3, maximum_length=6)
+    state = MarkovState(2, 3, 4, 7)
+    for leading in decode_steps(state.step, state, 2, config, torch.device("cpu")):
+        for study, row in enumerate(leading().tokens.tolist()):
+            length = row.index(END) + 1 if END in row else len(row)
+            words = tuple(row[:length]) if END in row[:length] else tuple(row)
+            ended = total_logprob(state, study, words)
+            opened = total_logprob(state, study, tuple(word for word in row if word))
+            logprob = leading().logprob[study].item()
+            assert any(math.isclose(logprob, each, abs_tol=1e-5) for each in (ended, opened))
+
+
 def test_token_logprobs_are_those_of_the_words():
     state, found = search(DecodingConfig(beams=3, maximum_length=6), studies=2, logits=5, seed=2)
     for study, row in enumerate(found.tokens.tolist()):
@@ -234,6 +288,7 @@ def test_the_search_stops_when_nothing_can_win():
         {"temperature": 0.0},
         {"top_p": 0.0},
         {"no_repeat_ngram": -1},
+        {"repetition_penalty": 0.0},
     ],
 )
 def test_impossible_configurations_are_refused(fields):

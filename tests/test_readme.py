@@ -143,7 +143,7 @@ def test_make_targets_are_there(page):
 def test_commands_parse(page, capsys):
     for words in commands(page):
         try:
-            if words[0] == "train" and "--help" not in words:
+            if cli._names_a_recipe(words) and "--help" not in words:
                 # A run to resume is not there, and training is not what is tested here.
                 cli.main([*(word for word in words if word != "--resume"), "--print_config"])
             elif "--help" in words:
@@ -166,7 +166,7 @@ def with_first_option(words: list[str]) -> list[str]:
 def options() -> set[str]:
     """Every option of every command, and every field of every recipe."""
     found = {"--help", "--version"}
-    for command in [*cli.COMMANDS.values(), cli.train]:
+    for command in [*cli.COMMANDS.values(), *cli.TRAINED_BESIDES.values()]:
         for each in [command] if callable(command) else command.values():
             found |= {name for action in cli._command_parser(each)._actions for name in action.option_strings}
     for recipe in RECIPES.values():

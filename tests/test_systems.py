@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 import torch
+from tiny_language_models import tiny_language_model
 
 from radscribe.decoding.search import DecodingConfig
+from radscribe.layers.frozen_language_model import LanguageModelConfig
 from radscribe.observations import OBSERVATIONS
 from radscribe.recipes import get_recipe
 from radscribe.systems.registry import SYSTEMS, get_system
@@ -14,22 +16,37 @@ from radscribe.text.observation_labeller import label_report
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import VisualTokens
 
+WITH_LANGUAGE_MODEL = {"r2gen-gpt"}
 REPORTS = ["the heart is normal in size .", "there is a small left pleural effusion .", "no pneumothorax ."]
-SIDE = 64
 
 
 def tiny(name: str, **fields):
     """A system a few kilobytes large, in evaluation mode, with random weights."""
     config = get_recipe(f"{name}/phantom").build().system
-    config = dataclasses.replace(config, **{"width": 32, "feed_forward": 48, "layers": 2, **fields})
-    config.backbone.architecture = "test_byobnet"
+    if name in WITH_LANGUAGE_MODEL:
+        fields = {"language_model": LanguageModelConfig(name=str(tiny_language_model())), **fields}
+    else:
+        fields = {"width": 32, "feed_forward": 48, "layers": 2, **fields}
+    config = dataclasses.replace(config, **fields)
+    config.backbone.architecture = "test_vit" if fields.get("alignment") == "delta" else "test_byobnet"
     torch.manual_seed(0)
     vocabulary = Vocabulary.build(REPORTS, "none", 1)
-    system = get_system(name).build(config, vocabulary, 12)
+    system = get_system(name).build(config, vocabulary, 40)
     # Random logits are flat, and beams of near ties would compare rounding errors.
-    with torch.no_grad():
-        system.network.logits.weight.mul_(8)
+    if system.language_model is None:
+        with torch.no_grad():
+            system.network.logits.weight.mul_(8)
     return system.eval()
+
+
+def logprobs_of(system, batch: Batch, tokens: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities `[studies, length, tokens]` of what follows `tokens`, teacher-forced in one pass."""
+    with torch.inference_mode():
+        if system.language_model is None:
+            mask = torch.ones_like(tokens, dtype=torch.bool)
+            return system.network.logprobs(system.backbone(batch.views, batch.view_mask), tokens, mask)
+        prompt = system.prompt(system.visual_embeddings(batch.views, batch.view_mask))
+        return system.language_model.token_logprobs(system.language_model.logits(prompt, tokens))
 
 
 VARIANTS = [
@@ -52,6 +69,10 @@ VARIANTS = [
         },
     ),
     ("camanet", {"attention_consistency": False, "vdm_assisted_encoder": False}),
+    ("r2gen-gpt", {"alignment": "shallow", "views": "average"}),
+    ("r2gen-gpt", {"alignment": "delta", "views": "concatenate"}),
+    ("r2gen-gpt", {"alignment": "deep", "views": "concatenate"}),
+    ("r2gen-gpt", {"alignment": "deep", "views": "average"}),
 ]
 
 
@@ -65,9 +86,15 @@ def system(request):
     return tiny(name, **fields)
 
 
-def views_of(studies: int, views: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (studies, views, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+def side_of(system) -> int:
+    """Of a view; a Transformer of timm takes its own size only."""
+    return 160 if hasattr(system.backbone.model, "patch_embed") else 64
+
+
+def views_of(system, studies: int, views: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    size = (studies, views, side_of(system), side_of(system))
+    return torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
 
 
 def batch_of(system, studies: int = 3, views: int = 2) -> Batch:
@@ -79,7 +106,8 @@ def batch_of(system, studies: int = 3, views: int = 2) -> Batch:
     labels = torch.tensor(
         [[label_report(report).states[name] == "present" for name in OBSERVATIONS] for report in REPORTS]
     ).float()
-    return Batch([str(n) for n in range(studies)], views_of(studies, views), mask, tokens, labels[:studies])
+    ids = [str(number) for number in range(studies)]
+    return Batch(ids, views_of(system, studies, views), mask, tokens, labels[:studies])
 
 
 DECODINGS = [
@@ -95,9 +123,7 @@ def test_cached_decoding_equals_uncached(system, decoding):
     batch = batch_of(system)
     draft = system.generate(batch.views, batch.view_mask, decoding)
     tokens = torch.cat([torch.zeros(3, 1, dtype=torch.long), draft.tokens[:, :-1]], dim=1)
-    mask = torch.ones_like(tokens, dtype=torch.bool)
-    with torch.inference_mode():
-        logprobs = system.network.logprobs(system.backbone(batch.views, batch.view_mask), tokens, mask)
+    logprobs = logprobs_of(system, batch, tokens)
     again = logprobs.gather(-1, draft.tokens.unsqueeze(-1)).squeeze(-1)
     for row in range(3):
         length = min(10, int((draft.tokens[row] != 0).sum()) + 1)
@@ -116,7 +142,7 @@ def test_a_batch_gives_what_single_studies_give(system):
 
 
 def test_a_padded_view_is_an_absent_view(system):
-    views = views_of(3, 3)
+    views = views_of(system, 3, 3)
     mask = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
     decoding = DecodingConfig(beams=3, maximum_length=10)
     padded = system.generate(views, mask, decoding)
@@ -129,7 +155,7 @@ def test_a_padded_view_is_an_absent_view(system):
 
 
 def test_what_stands_in_an_absent_view_changes_nothing(system):
-    views, mask = views_of(2, 2), torch.tensor([[True, False], [True, True]])
+    views, mask = views_of(system, 2, 2), torch.tensor([[True, False], [True, True]])
     decoding = DecodingConfig(beams=2, maximum_length=8)
     before = system.generate(views, mask, decoding)
     views[0, 1] = 255
@@ -147,32 +173,90 @@ def test_padding_of_reports_changes_no_loss(system):
     assert set(after.terms) == set(before.terms)
 
 
-def test_every_parameter_gets_a_gradient(system):
+def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(system):
     system.train()
     system(batch_of(system)).total.backward()
-    without = [name for name, parameter in system.named_parameters() if parameter.grad is None]
-    assert without == []
+    wrong = [
+        name
+        for name, parameter in system.named_parameters()
+        if (parameter.grad is not None) != parameter.requires_grad
+    ]
+    assert wrong == []
+    frozen = {name.split(".")[0] for name, each in system.named_parameters() if not each.requires_grad}
+    assert frozen <= {"language_model", "backbone"}
 
 
 def test_a_few_steps_lower_the_loss(system):
     system.train()
     optimizer = torch.optim.Adam(system.parameters(), lr=3e-3)
     batch, losses = batch_of(system), []
-    for _ in range(12):
+    # With a random frozen language model there is less to gain, and more slowly.
+    for _ in range(12 if system.language_model is None else 60):
         loss = system(batch).total
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < (0.6 if system.language_model is None else 0.9) * losses[0]
 
 
 def test_the_image_is_looked_at(system):
     mask = torch.ones(1, 1, dtype=torch.bool)
     decoding = DecodingConfig(beams=2, maximum_length=8)
-    black, white = (torch.full((1, 1, SIDE, SIDE), value, dtype=torch.uint8) for value in (0, 255))
+    side = side_of(system)
+    black, white = (torch.full((1, 1, side, side), value, dtype=torch.uint8) for value in (0, 255))
     drafts = [system.generate(views, mask, decoding) for views in (black, white)]
     assert not torch.equal(drafts[0].token_logprobs, drafts[1].token_logprobs)
+
+
+@pytest.mark.parametrize("decoding", DECODINGS, ids=["beam", "greedy", "full"])
+def test_streaming_ends_with_what_generate_gives(system, decoding):
+    batch = batch_of(system)
+    whole = system.generate(batch.views, batch.view_mask, decoding)
+    *earlier, last = system.stream(batch.views, batch.view_mask, decoding)
+    assert last.texts == whole.texts
+    assert torch.equal(last.token_logprobs, whole.token_logprobs)
+    assert (last.probabilities is None) == (whole.probabilities is None)
+    if decoding.method == "greedy":
+        for draft in earlier:
+            written = draft.tokens != 0
+            assert torch.equal(draft.tokens[written], last.tokens[written])
+
+
+def test_pieces_join_to_the_draft(system):
+    batch = batch_of(system)
+    draft = system.generate(batch.views, batch.view_mask, DECODINGS[0])
+    for text, tokens in zip(draft.texts, draft.tokens.tolist(), strict=True):
+        assert "".join(system.pieces(tokens)) == text
+
+
+def test_a_repetition_penalty_spares_repetitions(system):
+    """With a penalty beyond all measure no token occurs twice."""
+    batch = batch_of(system)
+    fields = {"method": "greedy", "maximum_length": 10, "minimum_length": 10}
+    decoding = DecodingConfig(**fields, repetition_penalty=1e6)
+    tokens = system.generate(batch.views, batch.view_mask, decoding).tokens
+    assert [len(row.unique()) for row in tokens] == [10, 10, 10]
+
+
+def test_a_frozen_language_model_stays_as_it_was(system):
+    if system.language_model is None:
+        assert system.own_state_dict().keys() == system.state_dict().keys()
+        return
+    frozen = {
+        name: tensor.clone()
+        for name, tensor in system.state_dict().items()
+        if name not in system.own_state_dict()
+    }
+    assert all(name.startswith("language_model.") for name in frozen)
+    assert not any(name.startswith("language_model.") for name in system.own_state_dict())
+    record = system.language_model.files.record()
+    system.train()
+    optimizer = torch.optim.AdamW(system.parameters(), lr=1e-2, weight_decay=0.1)
+    system(batch_of(system)).total.backward()
+    optimizer.step()
+    assert all(torch.equal(system.state_dict()[name], tensor) for name, tensor in frozen.items())
+    assert system.language_model.files.record() == record
 
 
 def test_sampling_is_reproducible(system):

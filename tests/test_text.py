@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_language_models import tiny_language_model
 
 from radscribe.errors import RadScribeError
-from radscribe.text.cleaning import CLEANERS, clean_iu_xray, clean_mimic_cxr, is_cleaned
+from radscribe.text.cleaning import (
+    CLEANERS,
+    clean_iu_xray,
+    clean_mimic_cxr,
+    clean_mimic_cxr_as_r2gengpt,
+    is_cleaned,
+)
+from radscribe.text.language_model_files import LanguageModelFiles
+from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.text.protocols import PROTOCOLS, get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
@@ -50,9 +60,41 @@ def test_mimic_cleaning_joins_lines_and_runs():
     assert clean_mimic_cxr("a:b<c") == "abc ."
 
 
+def test_r2gengpt_keeps_colons_apart_on_mimic():
+    text = "FINDINGS: Seen on ____\n at 2:30. Size <5 mm; 3.5 @ rest = stable?\nIMPRESSION: 1. Clear......"
+    cleaned = clean_mimic_cxr_as_r2gengpt(text)
+    assert " ".join(cleaned.split()) == (
+        "findings : seen on at 2 :30 . size <5 mm 35 @ rest = stable impression : clear ."
+    )
+    assert is_cleaned(cleaned, "mimic_cxr_r2gengpt")
+    assert not is_cleaned(cleaned)
+    # A draft that stopped in mid-sentence stays as it is.
+    draft = "impression : the heart"
+    assert get_protocol("r2gengpt").hypothesis(draft, cleaning="mimic_cxr_r2gengpt") == draft
+
+
 def test_cleaning_none_leaves_the_text():
     text = "  As  Written.\n"
     assert CLEANERS["none"](text) is text
+
+
+@given(report_texts)
+def test_r2gengpt_cleans_as_its_rules_are_written(text):
+    """The rules one by one, as a chain of replacements."""
+    expected = text.replace("\n", " ")
+    for run, times in (("__", 7), ("  ", 6), ("..", 8)):
+        for _ in range(times):
+            expected = expected.replace(run, run[0])
+    expected = expected.replace("1. ", "")
+    for before in (". ", " "):
+        for number in "2345":
+            expected = expected.replace(f"{before}{number}. ", ". ")
+    sentences = expected.replace(":", " :").strip().lower().split(". ")
+    cleaned = [
+        re.sub(r"[.,?;*!%^&_+()\[\]{}]", "", re.sub(r"""["/\\']""", "", each).strip()).strip()
+        for each in sentences
+    ]
+    assert clean_mimic_cxr_as_r2gengpt(text).split() == (" . ".join(cleaned) + " .").split()
 
 
 @given(report_texts, st.sampled_from(["iu_xray", "mimic_cxr"]))
@@ -133,7 +175,7 @@ def test_a_bad_vocabulary_file_is_named_with_its_fault(tmp_path, content, messag
 
 
 def test_protocols_treat_references_as_named():
-    assert set(PROTOCOLS) == {"r2gen", "clean_full", "raw"}
+    assert set(PROTOCOLS) == {"r2gen", "r2gengpt", "clean_full", "raw"}
     vocabulary = Vocabulary.build(REPORTS, minimum_count=2)
     rules = {"cleaning": "iu_xray", "vocabulary": vocabulary, "maximum_length": 6}
     text = "The heart is  enormous. No effusion."
@@ -142,7 +184,40 @@ def test_protocols_treat_references_as_named():
     assert get_protocol("raw").reference(text, **rules) == text
 
 
-@pytest.mark.parametrize("protocol", ["r2gen", "clean_full"])
+@pytest.fixture(scope="module")
+def tokenizer():
+    return LanguageModelTokenizer(LanguageModelFiles.find(str(tiny_language_model("llama"))))
+
+
+def test_references_of_r2gengpt_are_cut_at_tokens_of_the_language_model(tokenizer):
+    rules = get_protocol("r2gengpt")
+    text = "The heart is normal in size. No pneumothorax."
+    cleaned = "the heart is normal in size . no pneumothorax ."
+    length = len(tokenizer.encode(cleaned))
+    for maximum_length in (1, 5, length - 1, length, 60):
+        options = {"cleaning": "iu_xray", "tokenizer": tokenizer, "maximum_length": maximum_length}
+        scored = rules.reference(text, **options)
+        assert scored == tokenizer.decode(tokenizer.encode(cleaned)[:maximum_length])
+        assert (scored == cleaned) == (maximum_length >= length)
+        assert rules.truncation_rate([text, "no ."], **options) == (
+            0.0 if maximum_length >= length else 0.5 if maximum_length >= 5 else 1.0
+        )
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"tokenizer": None}, "needs the tokenizer of a language model.*--tokenizer"),
+        ({"maximum_length": 0}, "needs a maximum length"),
+    ],
+)
+def test_r2gengpt_says_what_it_lacks(tokenizer, changed, message):
+    rules = {"cleaning": "iu_xray", "tokenizer": tokenizer, "maximum_length": 60}
+    with pytest.raises(RadScribeError, match=message):
+        get_protocol("r2gengpt").reference("text", **(rules | changed))
+
+
+@pytest.mark.parametrize("protocol", ["r2gen", "r2gengpt", "clean_full"])
 def test_drafts_are_cleaned_once_and_never_cut(protocol):
     rules = get_protocol(protocol)
     assert rules.hypothesis("No Effusion. " * 50, cleaning="iu_xray").count("effusion") == 50
@@ -183,7 +258,7 @@ def test_r2gen_says_what_it_lacks(changed, message):
 
 
 def test_an_unknown_protocol_lists_the_known():
-    with pytest.raises(RadScribeError, match="Known: clean_full, r2gen, raw"):
+    with pytest.raises(RadScribeError, match="Known: clean_full, r2gen, r2gengpt, raw"):
         get_protocol("r2gn")
 
 

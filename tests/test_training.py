@@ -3,22 +3,27 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny import tiny_config, tiny_store
 
 import radscribe
 from radscribe.errors import RadScribeError
+from radscribe.explain.run_page import write_run_page
 from radscribe.recipes import RECIPES
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
+from radscribe.text.language_model_files import LanguageModelFiles
 from radscribe.training.config import load_config, override, save_config, to_yaml
 from radscribe.training.data import TrainingBatches, TrainingSet
 from radscribe.training.run_directory import RunDirectory
@@ -129,13 +134,18 @@ train(config, out, resume="--resume" in sys.argv, progress=False)
 
 
 @pytest.mark.parametrize(
-    ("checkpoint_every", "kills", "accumulate"),
-    [(1000, [10], 1), (3, [5, 9], 1), (2, [11], 2)],
-    ids=["epoch", "within-epoch-twice", "accumulating"],
+    ("recipe", "checkpoint_every", "kills", "accumulate"),
+    [
+        ("r2gen-cmn/phantom", 1000, [10], 1),
+        ("r2gen-cmn/phantom", 3, [5, 9], 1),
+        ("r2gen-cmn/phantom", 2, [11], 2),
+        ("r2gen-gpt/phantom", 3, [9], 1),
+    ],
+    ids=["epoch", "within-epoch-twice", "accumulating", "language-model"],
 )
-def test_a_killed_run_resumes_to_the_same_bits(store, tmp_path, checkpoint_every, kills, accumulate):
+def test_a_killed_run_resumes_to_the_same_bits(store, tmp_path, recipe, checkpoint_every, kills, accumulate):
     """SIGKILL in the middle of an epoch, then --resume, equals a run that was never interrupted."""
-    config = tiny_config(store, checkpoint_every=checkpoint_every, accumulate=accumulate)
+    config = tiny_config(store, recipe, checkpoint_every=checkpoint_every, accumulate=accumulate)
     whole = train(config, tmp_path / "whole", progress=False)
 
     save_config(config, tmp_path / "config.yaml")
@@ -295,7 +305,7 @@ def test_every_recipe_round_trips(name, tmp_path):
 
 def test_there_are_recipes_for_every_system():
     assert {name.split("/")[0] for name in RECIPES} == set(SYSTEMS)
-    assert len(RECIPES) == 19
+    assert len(RECIPES) == 56
 
 
 @pytest.mark.parametrize(
@@ -363,6 +373,137 @@ def test_rates_warm_up_and_decay():
     assert [rate_factor(plain, epoch) for epoch in range(5)] == pytest.approx([1, 1, 0.8, 0.8, 0.64])
     warm = TrainingConfig(decay=1.0, warm_up_epochs=3)
     assert [rate_factor(warm, epoch) for epoch in range(5)] == pytest.approx([0.1, 0.4, 0.7, 1, 1])
+
+
+def test_rates_fall_along_a_cosine_as_torch_has_it():
+    from radscribe.training.config import TrainingConfig
+    from radscribe.training.module import rate_factor
+
+    training = TrainingConfig(epochs=5, schedule="cosine", floor=0.01)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-4)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5, eta_min=1e-6)
+    for epoch in range(6):
+        assert 1e-4 * rate_factor(training, epoch) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6)
+        optimizer.step()
+        theirs.step()
+    assert rate_factor(training, 5) == pytest.approx(0.01)
+
+
+class TestLanguageModel:
+    """Runs whose system writes with a frozen language model, which is not in them."""
+
+    @pytest.fixture(scope="class")
+    def gpt(self, store, tmp_path_factory):
+        config = tiny_config(
+            store,
+            "r2gen-gpt/phantom",
+            epochs=1,
+            optimizer="adamw",
+            schedule="cosine",
+            select_by="0.5 BLEU-4 + 0.5 CIDEr",
+        )
+        config.data.protocol = "r2gengpt"
+        return train(config, tmp_path_factory.mktemp("runs") / "gpt", progress=False)
+
+    def moved(self, gpt, tmp_path):
+        """A copy of the run, and of the language model that it then names."""
+        config = gpt.load_config()
+        model = Path(shutil.copytree(config.system.language_model.name, tmp_path / "model"))
+        moved = RunDirectory(shutil.copytree(gpt.path, tmp_path / "moved"))
+        config.system.language_model.name = str(model)
+        save_config(config, moved.config)
+        return moved, model
+
+    def test_its_weights_are_neither_in_the_run_nor_in_the_checkpoint(self, gpt):
+        state = torch.load(gpt.checkpoint, weights_only=True)["state_dict"]
+        kept = load_file(gpt.weights)
+        assert {f"system.{name}" for name in kept} == state.keys()
+        assert not any("language_model" in name for name in kept)
+        assert {name.split(".")[0] for name in kept} == {"backbone", "visual_projection", "visual_norm"}
+
+    def test_the_run_says_which_one_it_was(self, gpt):
+        record = json.loads(gpt.language_model.read_text())
+        name = gpt.load_config().system.language_model.name
+        assert record["name"] == name
+        assert len(record["sha256"]) == 64
+
+    def test_it_was_chosen_and_scored_as_asked(self, gpt):
+        best = gpt.read_facts()["best"]["0.5 BLEU-4 + 0.5 CIDEr"]
+        lines = [json.loads(line) for line in gpt.log.read_text().splitlines()]
+        (validation,) = [line["validation"] for line in lines if "validation" in line]
+        assert best == pytest.approx((validation["BLEU-4"] + validation["CIDEr"]) / 2, abs=1e-6)
+        provenance = json.loads(gpt.metrics.read_text())["provenance"]
+        assert provenance["protocol"] == "r2gengpt"
+        assert provenance["tokenizer"] == gpt.load_config().system.language_model.name
+        assert provenance["vocabulary_entries"] is None
+        assert provenance["maximum_length"] == 100
+
+    def test_its_page_scores_each_study_alike(self, gpt, tmp_path):
+        write_run_page(gpt.path, tmp_path / "page.html", studies=3)
+        assert "not for clinical diagnosis" in (tmp_path / "page.html").read_text()
+
+    def test_a_run_without_one_is_scored_under_its_protocol_not_at_all(self, run, store):
+        with pytest.raises(RadScribeError, match="needs the tokenizer of a language model"):
+            score_run(run, PreparedStore(store), "test", protocol="r2gengpt", progress=False, meteor=False)
+
+    def test_the_same_model_elsewhere_is_the_same_model(self, gpt, store, tmp_path):
+        moved, _ = self.moved(gpt, tmp_path)
+        studies = PreparedStore(store).studies("test")[:3]
+        ours, theirs = (list(radscribe.load(run.path, "cpu").generate(studies)) for run in (gpt, moved))
+        assert ours == theirs
+
+    def test_streaming_ends_with_the_draft_of_generate(self, gpt, store):
+        trained = radscribe.load(gpt.path, "cpu")
+        study = PreparedStore(store).studies("test")[0]
+        (whole,) = trained.generate([study])
+        *_, last = trained.stream(study)
+        assert last == whole
+        shown = [draft.text for draft in trained.stream(study, method="greedy")]
+        assert len(shown) > 1
+        with pytest.raises(RadScribeError, match="no decoding field 'beam'"):
+            next(trained.stream(study, beam=2))
+
+    def test_another_model_under_the_same_name_is_refused(self, gpt, tmp_path):
+        moved, model = self.moved(gpt, tmp_path)
+        before = json.loads(moved.language_model.read_text())["sha256"]
+        with safe_open(model / "model.safetensors", "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors["model.norm.weight"] += 1e-3
+        save_file(tensors, model / "model.safetensors", {"format": "pt"})
+        now = LanguageModelFiles.find(str(model)).record().sha256
+        with pytest.raises(RadScribeError, match=rf"not the one that the run .*{now}, not {before}"):
+            radscribe.load(moved.path)
+        with pytest.raises(RadScribeError, match=rf"{now}, not {before}"):
+            train(moved.load_config(), moved.path, resume=True, progress=False)
+
+    def test_a_run_that_does_not_say_which_one_is_refused(self, gpt, tmp_path):
+        moved, _ = self.moved(gpt, tmp_path)
+        moved.language_model.unlink()
+        with pytest.raises(RadScribeError, match="does not say which language model"):
+            radscribe.load(moved.path)
+
+    def test_a_weight_of_it_in_the_run_is_unexpected(self, gpt, tmp_path):
+        moved, _ = self.moved(gpt, tmp_path)
+        weights = load_file(moved.weights)
+        save_file({**weights, "language_model.model.norm.weight": torch.zeros(3)}, moved.weights)
+        with pytest.raises(RadScribeError, match=r"unexpected language_model.model.norm.weight"):
+            radscribe.load(moved.path)
+
+    def test_no_model_is_named(self, store, tmp_path):
+        config = tiny_config(store, "r2gen-gpt/phantom")
+        config.system.language_model.name = ""
+        with pytest.raises(RadScribeError, match=r"radscribe pretrain-lm.*--system.language_model.name"):
+            train(config, tmp_path / "run", progress=False)
+        assert not (tmp_path / "run").exists()
+
+    def test_adapters_are_kept(self, store, tmp_path):
+        config = tiny_config(store, "r2gen-gpt/phantom", epochs=1)
+        config.system.language_model.adapters.rank = 2
+        run = train(config, tmp_path / "run", progress=False)
+        kept = [name for name in load_file(run.weights) if name.startswith("language_model.")]
+        assert kept
+        assert all("lora_" in name for name in kept)
+        assert radscribe.load(run.path, "cpu")
 
 
 def test_selection_may_be_a_sum_of_scores(store, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tiny_language_models import tiny_language_model
+
 from radscribe.recipes import get_recipe
 from radscribe.studies.prepare import prepare
 from radscribe.training.config import RunConfig, override
@@ -18,17 +20,18 @@ def tiny_store(path: Path, studies: int = 40) -> Path:
 def tiny_config(store: Path, recipe: str = "r2gen-cmn/phantom", **training) -> RunConfig:
     """A recipe made so small that an epoch over `tiny_store` takes a second."""
     base = get_recipe(recipe).build()
+    transformer = {"width": 32, "feed_forward": 48, "heads": 4, "layers": 1, "dropout": 0.1}
     config = override(
         base,
         {
             "data": {"minimum_count": 1, "transform": {"short_side": 64, "crop": 56}},
             "system": {
                 "backbone": {"architecture": "test_byobnet", "weights": "none"},
-                "width": 32,
-                "feed_forward": 48,
-                "heads": 4,
-                "layers": 1,
-                "dropout": 0.1,
+                **(
+                    {"language_model": {"name": str(tiny_language_model())}}
+                    if hasattr(base.system, "language_model")
+                    else transformer
+                ),
                 **({"memory_size": 24, "top_k": 5} if hasattr(base.system, "memory_size") else {}),
             },
             "training": {"epochs": 2, "batch_size": 4, "threads": 1, "device": "cpu", **training},

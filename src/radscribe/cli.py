@@ -158,10 +158,11 @@ def evaluate(
     split: str = "test",
     predictions: Path | None = None,
     references: Path | None = None,
-    protocol: Literal["r2gen", "clean_full", "raw"] | None = None,
-    cleaning: Literal["iu_xray", "mimic_cxr", "none"] = "iu_xray",
+    protocol: Literal["r2gen", "r2gengpt", "clean_full", "raw"] | None = None,
+    cleaning: Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"] = "iu_xray",
     section: str = "findings",
     vocabulary: Path | None = None,
+    tokenizer: str | None = None,
     maximum_length: int = 60,
     resamples: int = 1000,
     meteor: bool = True,
@@ -184,10 +185,12 @@ def evaluate(
         predictions: drafts of any system, JSON Lines with id and text.
         references: what they are scored against, with the same ids.
         protocol: text rules; a run's own unless given, and needed with --predictions.
-        cleaning: text cleaning for --predictions: iu_xray, mimic_cxr or none.
+        cleaning: text cleaning for --predictions: iu_xray, mimic_cxr, mimic_cxr_r2gengpt or none.
         section: report section that the baselines copy, for --predictions with --store.
         vocabulary: vocabulary.json of a run, for --predictions under the protocol r2gen.
-        maximum_length: of references under the protocol r2gen, for --predictions.
+        tokenizer: language model, by folder or hub name, whose tokens references are cut at, for
+            --predictions under the protocol r2gengpt.
+        maximum_length: of references under the protocols r2gen and r2gengpt, for --predictions.
         resamples: bootstrap resamples behind the intervals.
         meteor: also run METEOR, which starts Java for some ten seconds.
         draft_labels: observations in the drafts of --predictions, instead of RadScribe's own labels: a CSV of
@@ -226,8 +229,16 @@ def evaluate(
         from radscribe.text.vocabulary import Vocabulary
 
         if references is None or predictions is None or protocol is None:
-            raise RadScribeError("--predictions needs --references and --protocol (r2gen, clean_full or raw)")
+            raise RadScribeError(
+                "--predictions needs --references and --protocol (r2gen, r2gengpt, clean_full or raw)"
+            )
         texts, words = read_texts(references), Vocabulary.load(vocabulary) if vocabulary else None
+        cutter = None
+        if tokenizer is not None:
+            from radscribe.text.language_model_files import LanguageModelFiles
+            from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
+
+            cutter = LanguageModelTokenizer(LanguageModelFiles.find(tokenizer, tokenizer_only=True))
         beside = {}
         if store is not None:
             from radscribe.studies.store import PreparedStore
@@ -238,7 +249,7 @@ def evaluate(
                 section=section, cleaning=cleaning, protocol=protocol, maximum_length=maximum_length
             )
             prepared = PreparedStore(store)
-            beside = baselines(prepared, [prepared.study(study) for study in texts], data, words)
+            beside = baselines(prepared, [prepared.study(study) for study in texts], data, words, cutter)
         labels = None
         if draft_labels is not None and reference_labels is not None:
             from radscribe.evaluation.clinical import read_label_files
@@ -250,7 +261,8 @@ def evaluate(
             protocol=protocol,
             cleaning=cleaning,
             vocabulary=words,
-            maximum_length=maximum_length if protocol == "r2gen" else None,
+            maximum_length=maximum_length if protocol in ("r2gen", "r2gengpt") else None,
+            tokenizer=cutter,
             baselines=beside,
             resamples=resamples,
             meteor=meteor,
@@ -361,6 +373,41 @@ def explain(
         explanations, out, config=trained.config, words=words, layer=layer, heads=heads
     )
     print(f"look at it: {written.resolve().as_uri()}")
+
+
+def embeddings(
+    runs: list[str],
+    *,
+    store: Path | None = None,
+    split: str = "test",
+    out: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Measure how near visual embeddings lie to the words of the language model, and draw histograms.
+
+    Args:
+        runs: run directories of systems with a frozen language model, or NAME=RUN.
+        store: where the studies are; each run's own unless given.
+        split: train, val, test or all.
+        out: write the histograms there: a .png, .pdf or .svg file.
+        json: print JSON.
+    """
+    from radscribe.explain.embedding_distances import draw_distances, embedding_distances
+    from radscribe.studies.store import PreparedStore
+    from radscribe.training.trained_system import load
+
+    found = {}
+    for argument in runs:
+        name, equals, run = argument.partition("=")
+        trained = load(run if equals else name)
+        studies = PreparedStore(store or trained.config.store).studies(split)
+        found[name] = embedding_distances(trained, studies)
+        if not json:
+            print(f"{name}: {found[name]}")
+    if json:
+        print(dumps({name: each.to_json() for name, each in found.items()}, indent=2))
+    if out:
+        draw_distances(found, out)
 
 
 def systems(*, json: bool = False) -> None:
@@ -518,7 +565,8 @@ def train(
     """Train a recipe, choose the weights on validation, and score the test split once.
 
     Every field of the recipe can be overridden, as in --training.epochs 10 or --system.top_k 64;
-    'radscribe train RECIPE --help' lists them, 'radscribe recipes' lists the recipes.
+    'radscribe train RECIPE --help' lists them, 'radscribe recipes' lists the recipes. 'radscribe train
+    view-classifier' trains what tells frontal from lateral views instead, with options of its own.
 
     Args:
         recipe: name of a recipe.
@@ -530,13 +578,136 @@ def train(
     """
 
 
+def train_view_classifier(
+    *,
+    store: Path,
+    out: Path,
+    epochs: int = 5,
+    batch: int = 32,
+    learning_rate: float = 1e-3,
+    architecture: str = "resnet18",
+    weights: str = "none",
+    seed: int = 0,
+    threads: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    progress: bool = True,
+) -> None:
+    """Train a classifier of frontal and lateral views, for views whose projection is unknown.
+
+    Learns the views of the train split whose projection is known, and prints how many of the val split's it
+    recognises; the test split is left alone.
+
+    Args:
+        store: a prepared store.
+        out: the directory to write, for --data.view_classifier of a recipe.
+        epochs: passes over the views.
+        batch: views per step.
+        learning_rate: the first; it falls to 0.
+        architecture: a convolutional network of timm.
+        weights: those it starts from: none, the tag of published weights, or a file.
+        seed: of all that is random.
+        threads: CPU threads; 0 takes all.
+        device: where to run.
+        progress: show a progress bar.
+    """
+    from radscribe.studies.store import PreparedStore
+    from radscribe.training.view_classifier import summary
+    from radscribe.training.view_classifier import train_view_classifier as train_classifier
+    from radscribe.vision.backbones import BackboneConfig
+
+    facts = train_classifier(
+        PreparedStore(store),
+        out,
+        backbone=BackboneConfig(architecture=architecture, weights=weights),
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        threads=threads,
+        device=device,
+        progress=progress,
+    )
+    print(summary(facts))
+    print(f"view classifier: {out}; {NOTICE}")
+
+
+def pretrain_lm(
+    store: Path,
+    *,
+    out: Path,
+    size: str = "1m",
+    text: list[str] | None = None,
+    section: str = "findings",
+    cleaning: str = "iu_xray",
+    vocabulary_size: int | None = None,
+    epochs: int = 8,
+    batch: int = 8,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    threads: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    progress: bool = True,
+    resume: bool = False,
+) -> None:
+    """Pretrain a small language model on the reports of a store, for systems with a frozen language model.
+
+    Learns the train split and keeps the weights with the best loss on validation; the test split is left
+    alone. Writes a model and a tokenizer in the format of transformers.
+
+    Args:
+        store: a prepared store.
+        out: the folder to write.
+        size: 1m, 8m or 30m: about so many million parameters.
+        text: text files to learn from too, a blank line between texts, as in --text A.txt B.txt.
+        section: of the reports.
+        cleaning: text cleaning of reports and text files, that of the systems to come: iu_xray, mimic_cxr,
+            mimic_cxr_r2gengpt or none.
+        vocabulary_size: most entries of the tokenizer; by size unless given.
+        epochs: most passes over the texts; it stops earlier when validation gets no better.
+        batch: texts per step.
+        learning_rate: the highest; by size unless given.
+        seed: of all that is random.
+        threads: CPU threads; 0 takes all.
+        device: where to run.
+        progress: show a progress bar.
+        resume: go on with the training in --out, exactly as if it had not been interrupted.
+    """
+    from radscribe.studies.store import PreparedStore
+    from radscribe.training.pretrain_language_model import Pretraining, pretrain_language_model, summary
+
+    settings = Pretraining(
+        size=size,
+        section=section,
+        cleaning=cleaning,
+        vocabulary_size=vocabulary_size,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    facts = pretrain_language_model(
+        PreparedStore(store),
+        out,
+        settings,
+        text=text or (),
+        threads=threads,
+        device=device,
+        resume=resume,
+        progress=progress,
+    )
+    print(summary(facts))
+    print(f"language model: {out}; {NOTICE}")
+
+
 COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "prepare": prepare,
     "train": train,
+    "pretrain-lm": pretrain_lm,
     "generate": generate,
     "evaluate": evaluate,
     "label": label,
     "page": page,
+    "embeddings": embeddings,
     "explain": explain,
     "recipes": recipes,
     "systems": systems,
@@ -544,6 +715,9 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "interop": {"check": interop_check, "import": interop_import},
 }
 
+
+#: What `train` trains besides recipes, under the name that stands in a recipe's place.
+TRAINED_BESIDES: dict[str, Callable[..., None]] = {"view-classifier": train_view_classifier}
 
 #: Options whose name may be left out when they stand first.
 FIRST_OPTIONS = {"evaluate": "--run", "recipes": "--name"}
@@ -555,7 +729,7 @@ def main(arguments: list[str] | None = None) -> None:
     if len(arguments) > 1 and arguments[0] in FIRST_OPTIONS and not arguments[1].startswith("-"):
         arguments = [arguments[0], FIRST_OPTIONS[arguments[0]], *arguments[1:]]
     try:
-        if arguments[:1] == ["train"] and arguments[1:] and not arguments[1].startswith("-"):
+        if _names_a_recipe(arguments):
             _train(arguments[1:])
         else:
             command, values = _parse(arguments)
@@ -567,6 +741,13 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stderr.close()
+
+
+def _names_a_recipe(arguments: list[str]) -> bool:
+    """Whether the arguments are `train RECIPE ...`, whose options depend on the recipe."""
+    if arguments[:1] != ["train"] or not arguments[1:]:
+        return False
+    return not arguments[1].startswith("-") and arguments[1] not in TRAINED_BESIDES
 
 
 def _underscored(argument: str) -> str:
@@ -609,6 +790,11 @@ def _command_parser(command: Callable[..., None]) -> ArgumentParser:
 
 def _parse(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
     """The command function that the arguments name, and what to call it with."""
+    if arguments[:1] == ["train"] and arguments[1:2] and arguments[1] in TRAINED_BESIDES:
+        beside = TRAINED_BESIDES[arguments[1]]
+        parser = _command_parser(beside)
+        parser.prog = f"{parser.prog} train {arguments[1]}"
+        return beside, parser.parse_args(arguments[2:]).as_dict()
     parser = _parser("From chest X-ray studies to draft radiology reports.")
     parser.add_argument("--version", action="version", version=f"radscribe {__version__}")
     commands = parser.add_subcommands(required=True)

@@ -8,14 +8,16 @@ no open hypothesis can still win. Two named scorings:
 - `full`: slots of ended hypotheses are filled with the next best open ones. That changes the result under a
   length penalty only: without one, what fills the slot can never overtake what ended there.
 
-Both accept a length penalty, a minimum length and no-repeat n-grams. Token 0 begins, ends and pads.
+Both accept a length penalty, a minimum length, no-repeat n-grams and a repetition penalty. Token 0 begins,
+ends and pads. `decode` gives the result, `decode_steps` also what leads after every token, for those who show
+a draft while it is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -34,6 +36,9 @@ class DecodingConfig:
         maximum_length: most tokens of a draft; one that fills it has no end token.
         minimum_length: fewest tokens of a draft, its end not counted.
         no_repeat_ngram: no n-gram of this many tokens occurs twice; 0 allows all.
+        repetition_penalty: the log-probability of each token that the draft has already is multiplied by it,
+            so that above 1 repetitions are penalised; 1 leaves them. It decides which hypotheses win, as
+            `transformers` lets it in beam search, and is not in the reported log-probabilities.
         length_penalty: hypotheses compete by log-probability / length ** length_penalty, the end counted.
         temperature: logits are divided by it (method `sample`).
         top_k: sample among the k most probable tokens; 0 for all.
@@ -47,6 +52,7 @@ class DecodingConfig:
     maximum_length: int = 60
     minimum_length: int = 0
     no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
     length_penalty: float = 0.0
     temperature: float = 1.0
     top_k: int = 0
@@ -64,6 +70,8 @@ class DecodingConfig:
                 raise ValueError(f"decoding.{name} must be at least {least}, not {getattr(self, name)}")
         if self.minimum_length > self.maximum_length:
             raise ValueError("decoding.minimum_length must not exceed decoding.maximum_length")
+        if self.repetition_penalty <= 0:
+            raise ValueError("decoding.repetition_penalty must be above 0")
         if self.temperature <= 0 or not 0 < self.top_p <= 1:
             raise ValueError("decoding.temperature must be above 0 and decoding.top_p in (0, 1]")
 
@@ -76,7 +84,7 @@ class DecoderState(Protocol):
 
 
 #: `step(tokens [studies, beams], state) -> log-probabilities [studies, beams, logits]`
-Step = Callable[[Tensor, DecoderState], Tensor]
+Step = Callable[[Tensor, Any], Tensor]
 
 
 @dataclass(slots=True)
@@ -95,6 +103,10 @@ class Decoded:
     logprob: Tensor
 
 
+#: Gives the leading hypotheses at one moment of a search.
+Leading = Callable[[], Decoded]
+
+
 def decode(
     step: Step, state: DecoderState, studies: int, config: DecodingConfig, device: torch.device
 ) -> Decoded:
@@ -107,9 +119,31 @@ def decode(
         config: how.
         device: where the search keeps its tensors.
     """
-    if config.method == "sample":
-        return _sample(step, state, studies, config, device)
-    return _beam_search(step, state, studies, config, device)
+    leading = None
+    for leading in decode_steps(step, state, studies, config, device):  # noqa: B007 (the last one counts)
+        pass
+    assert leading is not None
+    return leading()
+
+
+def decode_steps(
+    step: Step, state: DecoderState, studies: int, config: DecodingConfig, device: torch.device
+) -> Iterator[Leading]:
+    """Decode as `decode` does, token by token.
+
+    After each token comes a function that gives the leading hypothesis of every study, to be called, if at
+    all, before the next one is asked for. The last gives the result. A beam search may change its mind: what
+    leads need not begin with what led before.
+
+    Args:
+        step: see `decode`, as for all arguments.
+        state: likewise.
+        studies: likewise.
+        config: likewise.
+        device: likewise.
+    """
+    search = _sample if config.method == "sample" else _beam_search
+    return search(step, state, studies, config, device)
 
 
 def beams_of(config: DecodingConfig) -> int:
@@ -117,8 +151,8 @@ def beams_of(config: DecodingConfig) -> int:
     return config.beams if config.method == "beam" else 1
 
 
-def _forbid(logprobs: Tensor, tokens: Tensor, length: int, config: DecodingConfig) -> Tensor:
-    """Put -inf on what minimum length and no-repeat n-grams rule out.
+def _restrain(logprobs: Tensor, tokens: Tensor, length: int, config: DecodingConfig) -> Tensor:
+    """Penalise repeated tokens, and put -inf on what minimum length and no-repeat n-grams rule out.
 
     Args:
         logprobs: `[studies, beams, logits]`.
@@ -126,6 +160,10 @@ def _forbid(logprobs: Tensor, tokens: Tensor, length: int, config: DecodingConfi
         length: tokens so far.
         config: how drafts are decoded.
     """
+    if config.repetition_penalty != 1 and length:
+        seen = tokens[..., :length]
+        # Log-probabilities are never positive, so a penalty above 1 lowers all of them.
+        logprobs = logprobs.scatter(-1, seen, logprobs.gather(-1, seen) * config.repetition_penalty)
     if length < config.minimum_length:
         logprobs = logprobs.clone()
         logprobs[..., END] = -torch.inf
@@ -142,7 +180,7 @@ def _forbid(logprobs: Tensor, tokens: Tensor, length: int, config: DecodingConfi
 
 def _beam_search(
     step: Step, state: DecoderState, studies: int, config: DecodingConfig, device: torch.device
-) -> Decoded:
+) -> Iterator[Leading]:
     beams = beams_of(config)
     longest = config.maximum_length
     refill = config.scoring == "full"
@@ -169,10 +207,18 @@ def _beam_search(
         best_tokens = torch.where(better[:, None], candidate_tokens[rows, which], best_tokens)
         best_token_logprobs = torch.where(better[:, None], logprobs[rows, which], best_token_logprobs)
 
+    def leading() -> Decoded:
+        """The best of ended and open hypotheses."""
+        open_score, which = (total / (length + 1) ** config.length_penalty).max(dim=1)
+        rows = torch.arange(studies, device=device)
+        ahead = (open_score > best_score)[:, None]
+        logprobs = torch.where(ahead, token_logprobs[rows, which], best_token_logprobs)
+        return Decoded(torch.where(ahead, tokens[rows, which], best_tokens), logprobs, logprobs.sum(dim=1))
+
     check_every = 1 if device.type == "cpu" else 8  # elsewhere looking at a result waits for the device
     for length in range(longest):
         raw = step(last, state).float()
-        allowed = _forbid(raw, tokens, length, config)
+        allowed = _restrain(raw, tokens, length, config)
         logits = raw.size(-1)
         candidates = (total.unsqueeze(-1) + allowed).flatten(1)
         # Each beam ends in at most one way, so twice the beams always hold enough open hypotheses.
@@ -201,8 +247,9 @@ def _beam_search(
         elif length % check_every == 0 and bool((best_score >= _reachable(total, length + 1, config)).all()):
             break
         else:
+            yield leading
             state.reorder(parents)
-    return Decoded(best_tokens, best_token_logprobs, best_token_logprobs.sum(dim=1))
+    yield lambda: Decoded(best_tokens, best_token_logprobs, best_token_logprobs.sum(dim=1))
 
 
 def _reachable(total: Tensor, length: int, config: DecodingConfig) -> Tensor:
@@ -217,7 +264,7 @@ def _reachable(total: Tensor, length: int, config: DecodingConfig) -> Tensor:
 
 def _sample(
     step: Step, state: DecoderState, studies: int, config: DecodingConfig, device: torch.device
-) -> Decoded:
+) -> Iterator[Leading]:
     generator = torch.Generator(device).manual_seed(config.seed)
     longest = config.maximum_length
     tokens = torch.zeros(studies, 1, longest, dtype=torch.long, device=device)
@@ -226,16 +273,16 @@ def _sample(
     open_ = torch.ones(studies, dtype=torch.bool, device=device)
     for length in range(longest):
         raw = step(last, state).float()
-        logprobs = _forbid(raw, tokens, length, config)[:, 0] / config.temperature
+        logprobs = _restrain(raw, tokens, length, config)[:, 0] / config.temperature
         probabilities = _restrict(logprobs.softmax(-1), config.top_k, config.top_p)
         chosen = torch.multinomial(probabilities, 1, generator=generator)
         token_logprobs[:, length] = raw[:, 0].gather(1, chosen)[:, 0].where(open_, 0.0)
         last = chosen.where(open_.unsqueeze(1), END)
         tokens[:, :, length] = last
         open_ = open_ & (last[:, 0] != END)
+        yield lambda: Decoded(tokens[:, 0].clone(), token_logprobs.clone(), token_logprobs.sum(dim=1))
         if length % 8 == 0 and not bool(open_.any()):
             break
-    return Decoded(tokens[:, 0], token_logprobs, token_logprobs.sum(dim=1))
 
 
 def _restrict(probabilities: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -77,9 +77,9 @@ def nearest_neighbour_reports(
     """
     reports, train_thumbnails = [], []
     for study in train_studies:
-        thumbnail = _study_thumbnail(study) if study.sections.get(section) else None
+        thumbnail = _study_thumbnail(study) if study.report(section) else None
         if thumbnail is not None:
-            reports.append(study.sections[section])
+            reports.append(study.report(section))
             train_thumbnails.append(thumbnail)
     if not reports:
         raise RadScribeError(f"no training study has both a readable view and a section '{section}'")

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
@@ -41,6 +41,9 @@ from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
+
 SYSTEM = "system"
 #: The text metrics. The clinical scores are those of `radscribe.evaluation.clinical.CLINICAL_BLOCKS`.
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
@@ -59,7 +62,7 @@ class Provenance:
         protocol: name of the text rules.
         cleaning: name of the cleaning rules.
         vocabulary_entries: size of the vocabulary that references passed through, if any.
-        maximum_length: ids at which references were cut, begin and end included, if at all.
+        maximum_length: ids at which references were cut, if at all; of a vocabulary begin and end included.
         studies: how many were scored.
         references_sha256: of ids and references as scored.
         truncation_rate: share of references that lost words to the cut.
@@ -70,6 +73,7 @@ class Provenance:
             metrics that an older RadScribe wrote.
         reference_labels_sha256: of ids and labels of the references.
         further: what further families of scores were computed against, by family.
+        tokenizer: name of the language model whose tokens references were cut at, if any.
     """
 
     protocol: str
@@ -85,11 +89,14 @@ class Provenance:
     labels: str | None = None
     reference_labels_sha256: str | None = None
     further: Mapping[str, str] = field(default_factory=dict)
+    tokenizer: str | None = None
 
     def __str__(self) -> str:
         parts = [f"protocol {self.protocol}", f"cleaning {self.cleaning}"]
         if self.vocabulary_entries is not None:
             parts.append(f"vocabulary of {self.vocabulary_entries} entries")
+        if self.tokenizer is not None:
+            parts.append(f"tokens of {self.tokenizer}")
         if self.maximum_length is not None:
             parts.append(
                 f"references cut at {self.maximum_length} ids ({self.truncation_rate:.1%} lost words)"
@@ -238,6 +245,7 @@ def evaluate_texts(
     cleaning: str,
     vocabulary: Vocabulary | None = None,
     maximum_length: int | None = None,
+    tokenizer: LanguageModelTokenizer | None = None,
     baselines: Mapping[str, Mapping[str, str]] | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -253,10 +261,11 @@ def evaluate_texts(
     Args:
         hypotheses: draft by study id.
         references: report section as written, by study id; exactly the ids of `hypotheses`.
-        protocol: `r2gen`, `clean_full` or `raw`.
+        protocol: `r2gen`, `r2gengpt`, `clean_full` or `raw`.
         cleaning: name of the cleaning rules in `radscribe.text.cleaning.CLEANERS`.
         vocabulary: of the training reports; needed by `r2gen`.
-        maximum_length: ids including begin and end; needed by `r2gen`.
+        maximum_length: ids including begin and end, needed by `r2gen`; tokens, needed by `r2gengpt`.
+        tokenizer: of a language model; needed by `r2gengpt`.
         baselines: further drafts by name, scored alike and compared with the system.
         resamples: of the bootstrap.
         seed: of the bootstrap.
@@ -278,7 +287,13 @@ def evaluate_texts(
     ids = sorted(references)
     written = [references[study] for study in ids]
     scored = [
-        rules.reference(text, cleaning=cleaning, vocabulary=vocabulary, maximum_length=maximum_length)
+        rules.reference(
+            text,
+            cleaning=cleaning,
+            vocabulary=vocabulary,
+            maximum_length=maximum_length,
+            tokenizer=tokenizer,
+        )
         for text in written
     ]
     drafts = {
@@ -319,16 +334,19 @@ def evaluate_texts(
         protocol=protocol,
         cleaning=cleaning,
         vocabulary_entries=len(vocabulary) if vocabulary and rules.through_vocabulary else None,
-        maximum_length=maximum_length if rules.through_vocabulary else None,
+        maximum_length=maximum_length if rules.cuts else None,
         studies=len(ids),
         references_sha256=_hash(ids, scored),
-        truncation_rate=rules.truncation_rate(written, cleaning=cleaning, maximum_length=maximum_length),
+        truncation_rate=rules.truncation_rate(
+            written, cleaning=cleaning, maximum_length=maximum_length, tokenizer=tokenizer
+        ),
         resamples=resamples,
         seed=seed,
         radscribe_version=version,
         labels=labels.source if labels else f"{_RULES} {version}",
         reference_labels_sha256=_hash(ids, [[each[name] for name in OBSERVATIONS] for each in stated]),
         further={name: each.rules for name, each in (further or {}).items()},
+        tokenizer=tokenizer.name if tokenizer and rules.through_tokenizer else None,
     )
     by_observation = {
         name: each.by_observation for name, each in (further or {}).items() if each.by_observation

@@ -314,7 +314,7 @@ def _words(explanation: Explanation) -> str:
 
 
 def _reference(explanation: Explanation, section: str) -> str:
-    report = explanation.study.sections.get(section, "")
+    report = explanation.study.report(section)
     if not report.strip():
         return ""
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in split_sentences(report))

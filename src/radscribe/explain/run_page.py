@@ -188,8 +188,9 @@ def _rank_studies(
     provenance, section = metrics.provenance, config.data.section
     rules = get_protocol(provenance.protocol)
     vocabulary = Vocabulary.load(run.vocabulary) if rules.through_vocabulary else None
+    tokenizer = run.load_tokenizer() if rules.through_tokenizer else None
     ids = sorted(drafts)
-    written = [studies[each].sections.get(section, "") for each in ids]
+    written = [studies[each].report(section) for each in ids]
     statistics = text_statistics(
         [rules.hypothesis(drafts[each], cleaning=provenance.cleaning) for each in ids],
         [
@@ -198,6 +199,7 @@ def _rank_studies(
                 cleaning=provenance.cleaning,
                 vocabulary=vocabulary,
                 maximum_length=provenance.maximum_length,
+                tokenizer=tokenizer,
             )
             for text in written
         ],

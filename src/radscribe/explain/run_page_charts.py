@@ -223,7 +223,8 @@ def thin(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[list[Point],
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     """Two to seven round numbers, the first at or below `low` and the last at or above `high`."""
-    span = high - low if high > low else max(abs(high), 1.0)
+    # Scores of drafts that share nothing with their references are not quite 0.
+    span = high - low if high - low > 1e-9 else max(abs(high), 1.0)
     magnitude = 10 ** math.floor(math.log10(span / 5))
     step = next(factor * magnitude for factor in (1, 2, 5, 10) if span / (factor * magnitude) <= 5)
     if whole:

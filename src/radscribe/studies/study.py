@@ -71,3 +71,7 @@ class Study:
     split: Split | None = None
     sections: Mapping[str, str] = field(default_factory=dict)
     observations: Mapping[str, ObservationState] = field(default_factory=dict)
+
+    def report(self, section: str) -> str:
+        """The text of a section, or of several, as in `findings + impression`; empty where none is there."""
+        return " ".join(self.sections[name] for name in section.split(" + ") if self.sections.get(name))

@@ -17,7 +17,6 @@ class activation maps, as in the released code; the paper does not say.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -25,7 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from radscribe.decoding.search import DecodingConfig
+from radscribe.decoding.search import Decoded
+from radscribe.layers.contrastive import ImageTextMatching, mean_token
 from radscribe.layers.transformer import UnbiasedLayerNorm
 from radscribe.observations import OBSERVATIONS
 from radscribe.systems.encoder_decoder import EncoderDecoderSystem, cross_entropy, input_mask
@@ -36,8 +36,6 @@ from radscribe.vision.backbones import Backbone, VisualTokens
 
 #: A map whose largest value is below this is divided by this instead.
 _FLOOR = 1e-12
-#: CLIP's temperature at the start of training.
-_CLIP_TEMPERATURE = 0.07
 
 
 @dataclass(kw_only=True)
@@ -255,10 +253,7 @@ class CAMANet(EncoderDecoderSystem):
         network = CAMANetTransformer(config, backbone.channels, vocabulary.logits)
         super().__init__(backbone, network, vocabulary, maximum_length)
         self.config = config
-        # As a logarithm, so that the temperature stays positive.
-        self.clip_scale = (
-            nn.Parameter(torch.tensor(-math.log(_CLIP_TEMPERATURE))) if config.clip_weight else None
-        )
+        self.matching = ImageTextMatching() if config.clip_weight else None
 
     def forward(self, batch: Batch) -> Losses:
         """The losses of Eq. 17-19, and image-text matching where `clip_weight` asks for it."""
@@ -287,16 +282,16 @@ class CAMANet(EncoderDecoderSystem):
             similarity, selected = network.select_words(beside, tokens, mask)
             tdm = network.textual_discriminative_map(attention[-1], similarity, selected, visual.mask)
             terms["consistency"] = network.consistency(tdm, vdm, visual.mask, batch.labels)
-        if self.clip_scale is not None:
-            terms["image_text_matching"] = image_text_matching(
-                mean_token(encoded, visual.mask), mean_token(decoded, mask), self.clip_scale.exp()
+        if self.matching:
+            terms["image_text_matching"] = self.matching(
+                mean_token(encoded, visual.mask), mean_token(decoded, mask)
             )
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         return Losses(total, terms)
 
-    def draft(self, visual: VisualTokens, decoding: DecodingConfig) -> Draft:
+    def draft(self, visual: VisualTokens, decoded: Decoded) -> Draft:
         """See `EncoderDecoderSystem.draft`; with the classifier's probabilities."""
-        draft = super().draft(visual, decoding)
+        draft = super().draft(visual, decoded)
         if self.network.classifier:
             draft.probabilities = self.network.classifier.probabilities(self.network.classifier(visual))
         return draft
@@ -318,21 +313,3 @@ class CAMANet(EncoderDecoderSystem):
         # What the decoder reads at one position it wrote at the one before.
         evidence.important = F.pad(selected[:, 1:], (0, 1))
         return evidence
-
-
-def mean_token(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Mean `[studies, width]` of `tokens` `[studies, length, width]` where `mask` is True."""
-    return (tokens * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-
-
-def image_text_matching(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's symmetric cross-entropy between the studies of a batch (section IV-G).
-
-    Args:
-        images: `[studies, width]`.
-        texts: `[studies, width]`.
-        scale: scalar, 1 / temperature.
-    """
-    similarity = scale * F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
-    own = torch.arange(len(images), device=images.device)
-    return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from radscribe.decoding.search import Decoded, DecoderState, DecodingConfig, beams_of, decode
+from radscribe.decoding.search import (
+    Decoded,
+    DecoderState,
+    DecodingConfig,
+    Leading,
+    beams_of,
+    decode,
+    decode_steps,
+)
 from radscribe.layers.transformer import Decoder, Encoder, Norm, SinusoidalPositions
 from radscribe.systems.system import Batch, Draft, Evidence, Losses, System
 from radscribe.text.vocabulary import Vocabulary
@@ -111,6 +120,11 @@ class TransformerNetwork(nn.Module):
         state = self.start(visual, beams_of(decoding), decoding.maximum_length)
         return decode(self.step, state, visual.tokens.size(0), decoding, visual.tokens.device)
 
+    def stream(self, visual: VisualTokens, decoding: DecodingConfig) -> Iterator[Leading]:
+        """The same, token by token; see `decode_steps`."""
+        state = self.start(visual, beams_of(decoding), decoding.maximum_length)
+        return decode_steps(self.step, state, visual.tokens.size(0), decoding, visual.tokens.device)
+
     def embed(self, tokens: Tensor) -> Tensor:
         """Embedded tokens `[..., width]`, scaled, without positions."""
         return self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
@@ -186,11 +200,18 @@ class EncoderDecoderSystem(System):
     @torch.inference_mode()
     def generate(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Draft:
         """See `System.generate`."""
-        return self.draft(self.backbone(views, view_mask), decoding)
+        visual = self.backbone(views, view_mask)
+        return self.draft(visual, self.network.generate(visual, decoding))
 
-    def draft(self, visual: VisualTokens, decoding: DecodingConfig) -> Draft:
-        """Draft a report from the visual tokens of each study."""
-        decoded = self.network.generate(visual, decoding)
+    @torch.inference_mode()
+    def stream(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Iterator[Draft]:
+        """See `System.stream`."""
+        visual = self.backbone(views, view_mask)
+        for leading in self.network.stream(visual, decoding):
+            yield self.draft(visual, leading())
+
+    def draft(self, visual: VisualTokens, decoded: Decoded) -> Draft:
+        """The drafts that were decoded from the visual tokens of each study."""
         texts = [self.vocabulary.decode(row) for row in decoded.tokens.tolist()]
         return Draft(texts, decoded.tokens, decoded.token_logprobs, decoded.logprob)
 

@@ -41,7 +41,16 @@ class SystemEntry:
         return getattr(import_module(self.module), f"{self.class_name}Config")(**fields)
 
     def build(self, config: Any, vocabulary: Any, maximum_length: int) -> System:
-        """The system itself, with the weights that its configuration asks for."""
+        """The system itself, with the weights that its configuration asks for.
+
+        Args:
+            config: made by `config`.
+            vocabulary: of the training reports; systems with a language model take its cleaning rules alone.
+            maximum_length: training reports are cut to this many tokens.
+
+        Raises:
+            RadScribeError: weights or a language model are not there, or do not fit.
+        """
         return getattr(import_module(self.module), self.class_name)(config, vocabulary, maximum_length)
 
 
@@ -77,6 +86,27 @@ SYSTEMS: dict[str, SystemEntry] = {
             docs="systems/camanet.md",
             module="radscribe.systems.camanet",
             class_name="CAMANet",
+        ),
+        SystemEntry(
+            name="r2gen-gpt",
+            title="R2GenGPT: Radiology Report Generation with Frozen LLMs",
+            published="Wang, Liu, Wang, Zhou. Meta-Radiology 2023",
+            summary="A linear layer maps visual tokens into the prompt of a frozen language model.",
+            variants=("delta", "deep"),
+            docs="systems/r2gen-gpt.md",
+            module="radscribe.systems.r2gen_gpt",
+            class_name="R2GenGPT",
+        ),
+        SystemEntry(
+            name="bidirectional",
+            title="Bidirectional Learning for the Visual Representation in Radiology Report Generation "
+            "with Frozen LLMs",
+            published="Anonymous, under review",
+            summary="What a frozen language model reads of an image, it must also generate from the report.",
+            variants=("v2t", "v2t-clip", "v2t-t2v"),
+            docs="systems/bidirectional.md",
+            module="radscribe.systems.bidirectional",
+            class_name="Bidirectional",
         ),
     ]
 }

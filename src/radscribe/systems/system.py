@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from radscribe.decoding.search import DecodingConfig
+
+if TYPE_CHECKING:
+    from radscribe.layers.frozen_language_model import FrozenLanguageModel
 
 
 @dataclass(slots=True)
@@ -18,9 +23,12 @@ class Batch:
         study_ids: one per study.
         views: uint8 grey `[studies, views, height, width]`; absent views are 0.
         view_mask: bool `[studies, views]`, True for views that are there.
-        tokens: reports as the system's tokens, padded with 0, `[studies, length]`.
+        tokens: reports as the system's tokens, 0 in front and behind, padded with 0, `[studies, length]`. A
+            system with a vocabulary has its ids; one with a language model that model's ids plus 1.
         labels: 1 (present), 0 (absent) or NaN (ignored) for each of `OBSERVATIONS`, in their order,
             `[studies, observations]`.
+        projections: of each view, as its index in `PROJECTIONS`, int64 `[studies, views]`; absent views are
+            unknown.
     """
 
     study_ids: list[str]
@@ -28,6 +36,7 @@ class Batch:
     view_mask: Tensor
     tokens: Tensor
     labels: Tensor
+    projections: Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -103,9 +112,24 @@ class System(nn.Module):
 
     Attributes:
         backbone: called with views and their mask, gives visual tokens.
+        language_model: of a system that writes with a frozen one; its weights are no part of a run.
     """
 
     backbone: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.language_model: FrozenLanguageModel | None = None
+
+    def own_state_dict(self) -> dict[str, Tensor]:
+        """The weights that a run keeps: all but those of the frozen language model, by name."""
+        state, prefix = self.state_dict(), "language_model."
+        trained = self.language_model.trainable_names() if self.language_model else set()
+        return {
+            name: tensor
+            for name, tensor in state.items()
+            if not name.startswith(prefix) or name.removeprefix(prefix) in trained
+        }
 
     @abstractmethod
     def encode_report(self, report: str) -> list[int]:
@@ -127,6 +151,18 @@ class System(nn.Module):
             views: uint8 grey `[studies, views, height, width]`.
             view_mask: bool `[studies, views]`, True for views that are there.
             decoding: how to decode.
+        """
+
+    @abstractmethod
+    def stream(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Iterator[Draft]:
+        """Draft as `generate` does, and show the drafts after every token; the last are those of `generate`.
+
+        A beam search may change its mind: a draft need not begin with the one before.
+
+        Args:
+            views: see `generate`, as for all arguments.
+            view_mask: likewise.
+            decoding: likewise.
         """
 
     @abstractmethod

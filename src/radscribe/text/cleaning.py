@@ -13,16 +13,23 @@ UNKNOWN_TOKEN = "<unk>"
 
 # `:-\[` is a range, as in the original: it deletes `: ; < = > ? @ [` and keeps hyphens.
 _PUNCTUATION = re.compile(r"""["/\\'.,?;*!%^&_+():-\[\]{}]""")
+# R2GenGPT's class for MIMIC-CXR lacks the range, so that `: < = > @` stay.
+_PUNCTUATION_OF_R2GENGPT = re.compile(r"""["/\\'.,?;*!%^&_+()\[\]{}]""")
 
 
-def _clean_sentences(text: str) -> str:
-    """The steps that IU X-Ray and MIMIC-CXR share: drop list numbers, then clean each sentence."""
+def _without_numbers(text: str) -> str:
+    """The numbers of a list go."""
     text = text.replace("1. ", "")
     for before in (". ", " "):
         for number in "2345":
             text = text.replace(f"{before}{number}. ", ". ")
+    return text
+
+
+def _clean_sentences(text: str, punctuation: re.Pattern[str] = _PUNCTUATION) -> str:
+    """The last steps of all: lower case, punctuation goes, each sentence is closed by ` .`."""
     sentences = text.strip().lower().split(". ")
-    return " . ".join(_PUNCTUATION.sub("", sentence).strip() for sentence in sentences) + " ."
+    return " . ".join(punctuation.sub("", sentence).strip() for sentence in sentences) + " ."
 
 
 def clean_iu_xray(text: str) -> str:
@@ -36,7 +43,7 @@ def clean_iu_xray(text: str) -> str:
     """
     for _ in range(3):
         text = text.replace("..", ".")
-    return _clean_sentences(text)
+    return _clean_sentences(_without_numbers(text))
 
 
 def clean_mimic_cxr(text: str) -> str:
@@ -48,11 +55,28 @@ def clean_mimic_cxr(text: str) -> str:
     Returns:
         The cleaned text, in the form of `clean_iu_xray`.
     """
+    return _clean_sentences(_without_runs(text))
+
+
+def clean_mimic_cxr_as_r2gengpt(text: str) -> str:
+    """Clean a report as R2GenGPT and its successors do: colons stand apart, and `: < = > @` stay.
+
+    Args:
+        text: a report section as written.
+
+    Returns:
+        The cleaned text, otherwise in the form of `clean_iu_xray`.
+    """
+    return _clean_sentences(_without_runs(text).replace(":", " :"), _PUNCTUATION_OF_R2GENGPT)
+
+
+def _without_runs(text: str) -> str:
+    """Line breaks, runs and list numbers of MIMIC-CXR go."""
     text = text.replace("\n", " ")
     for run, times in (("__", 7), ("  ", 6), ("..", 8)):
         for _ in range(times):
             text = text.replace(run, run[0])
-    return _clean_sentences(text)
+    return _without_numbers(text)
 
 
 def leave_as_written(text: str) -> str:
@@ -64,17 +88,23 @@ def leave_as_written(text: str) -> str:
 CLEANERS: dict[str, Callable[[str], str]] = {
     "iu_xray": clean_iu_xray,
     "mimic_cxr": clean_mimic_cxr,
+    "mimic_cxr_r2gengpt": clean_mimic_cxr_as_r2gengpt,
     "none": leave_as_written,
 }
 
 
-def is_cleaned(text: str) -> bool:
+def is_cleaned(text: str, cleaning: str = "iu_xray") -> bool:
     """Whether a text has the form that cleaning gives already, such as a draft written in a vocabulary.
 
     Cleaning such a text again would do harm: it turns `<unk>` into the word `unk`, and gives a draft that
     stopped in mid-sentence a full stop that its system never wrote.
+
+    Args:
+        text: what may be cleaned.
+        cleaning: name of the rules in `CLEANERS`.
     """
+    punctuation = _PUNCTUATION_OF_R2GENGPT if cleaning == "mimic_cxr_r2gengpt" else _PUNCTUATION
     return all(
-        token in (".", UNKNOWN_TOKEN) or (token == token.lower() and not _PUNCTUATION.search(token))
+        token in (".", UNKNOWN_TOKEN) or (token == token.lower() and not punctuation.search(token))
         for token in text.split()
     )

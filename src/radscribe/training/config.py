@@ -22,7 +22,7 @@ from radscribe.errors import RadScribeError
 from radscribe.systems.registry import get_system
 from radscribe.vision.transforms import TransformConfig
 
-ProtocolName = Literal["r2gen", "clean_full", "raw"]
+ProtocolName = Literal["r2gen", "r2gengpt", "clean_full", "raw"]
 
 
 @dataclass(kw_only=True)
@@ -46,33 +46,48 @@ class DataConfig:
     """What is learnt from a prepared store.
 
     Attributes:
-        section: the report section to draft.
-        cleaning: text rules of the benchmark: `iu_xray`, `mimic_cxr` or `none`.
+        section: the report section to draft; several, joined by ` + `, are drafted as one text.
+        cleaning: text rules of the benchmark: `iu_xray`, `mimic_cxr`, `mimic_cxr_r2gengpt` or `none`.
         minimum_count: rarer words become `<unk>`.
-        maximum_length: training reports are cut to this many tokens, begin and end counted.
+        maximum_length: training reports are cut to this many tokens, begin and end counted; the begin is not
+            counted by systems with a language model, where it is the prompt's.
         views: most views per study; further ones are left out.
         protocol: the protocol under which validation and test are scored.
         labels: of observations, for systems that learn them.
+        view_classifier: what `radscribe train view-classifier` wrote; it predicts the projection of
+            training views where it is unknown, for systems that learn from it. Empty leaves them unknown.
         transform: image geometry.
     """
 
     section: str = "findings"
-    cleaning: Literal["iu_xray", "mimic_cxr", "none"] = "iu_xray"
+    cleaning: Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"] = "iu_xray"
     minimum_count: int = 3
     maximum_length: int = 60
     views: int = 2
     protocol: ProtocolName = "r2gen"
     labels: LabelConfig = field(default_factory=LabelConfig)
+    view_classifier: str = ""
     transform: TransformConfig = field(default_factory=TransformConfig)
 
 
-Selection = Literal["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "BLEU-4 + 0.5 BLEU-1"]
+Selection = Literal[
+    "BLEU-1",
+    "BLEU-2",
+    "BLEU-3",
+    "BLEU-4",
+    "ROUGE-L",
+    "CIDEr",
+    "BLEU-4 + 0.5 BLEU-1",
+    "0.5 BLEU-4 + 0.5 CIDEr",
+]
 
 
 def selection_score(selection: Selection, scores: Mapping[str, float]) -> float:
     """The score that weights are chosen by, from validation scores by name."""
     if selection == "BLEU-4 + 0.5 BLEU-1":
         return scores["BLEU-4"] + 0.5 * scores["BLEU-1"]
+    if selection == "0.5 BLEU-4 + 0.5 CIDEr":
+        return 0.5 * scores["BLEU-4"] + 0.5 * scores["CIDEr"]
     return scores[selection]
 
 
@@ -85,14 +100,18 @@ class TrainingConfig:
         epochs: over the train split.
         batch_size: studies per step.
         accumulate: batches whose gradients are summed before the optimiser steps.
+        optimizer: `adam`, or `adamw`, whose weight decay is apart from the gradients.
         backbone_learning_rate: of the visual extractor.
         learning_rate: of everything else.
         betas: of Adam.
         epsilon: of Adam.
         amsgrad: the AMSGrad variant of Adam.
-        weight_decay: L2 penalty, as Adam adds it.
+        weight_decay: L2 penalty, as the optimiser adds it.
+        schedule: how learning rates fall: by `step`s (`decay`, `decay_every`), or along half a `cosine` over
+            all epochs, from themselves to `floor` times themselves.
         decay: learning rates are multiplied by this every `decay_every` epochs.
         decay_every: epochs between decays.
+        floor: see `schedule`.
         warm_up_epochs: over these learning rates rise from `warm_up_from` times themselves.
         warm_up_from: see `warm_up_epochs`.
         clip_value: gradients are clamped to this absolute value; 0 leaves them.
@@ -111,14 +130,17 @@ class TrainingConfig:
     epochs: int = 100
     batch_size: int = 16
     accumulate: int = 1
+    optimizer: Literal["adam", "adamw"] = "adam"
     backbone_learning_rate: float = 5e-5
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-9
     amsgrad: bool = True
     weight_decay: float = 5e-5
+    schedule: Literal["step", "cosine"] = "step"
     decay: float = 0.8
     decay_every: int = 1
+    floor: float = 0.0
     warm_up_epochs: int = 0
     warm_up_from: float = 0.1
     clip_value: float = 0.0

@@ -17,16 +17,17 @@ from torch.utils.data import DataLoader, Dataset
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.studies.images import read_view
-from radscribe.studies.study import Study
+from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.system import Batch, System
 from radscribe.training.config import DataConfig
 from radscribe.training.labels import labels_of
+from radscribe.training.view_classifier import ViewClassifier, with_predicted_projections
 from radscribe.vision.transforms import evaluation_mask, evaluation_view, stack_views, training_view
 
 
 def report_of(study: Study, section: str) -> str:
     """The section of a study that is drafted, empty where it has none."""
-    return study.sections.get(section, "")
+    return study.report(section)
 
 
 def studies_with_report(studies: Sequence[Study], section: str, split: str) -> list[Study]:
@@ -80,18 +81,25 @@ def training_views(study: Study, config: DataConfig, random: np.random.Generator
     ]
 
 
-#: A study on its way into a batch: id, views, tokens, observation labels.
-Item = tuple[str, list[Tensor], list[int], np.ndarray]
+def projections_of(study: Study, config: DataConfig) -> list[int]:
+    """The projection of each view that a system sees, as its index in `PROJECTIONS`."""
+    return [PROJECTIONS.index(view.projection) for view in study.views[: config.views]]
+
+
+#: A study on its way into a batch: id, views, tokens, observation labels, projections.
+Item = tuple[str, list[Tensor], list[int], np.ndarray, list[int]]
 
 
 def collate(items: list[Item]) -> Batch:
     """Put studies side by side, padded."""
-    study_ids, views, tokens, labels = zip(*items, strict=True)
+    study_ids, views, tokens, labels, projections = zip(*items, strict=True)
     stacked, mask = stack_views(list(views))
     padded = torch.zeros(len(items), max(map(len, tokens)), dtype=torch.long)
     for row, ids in enumerate(tokens):
         padded[row, : len(ids)] = torch.tensor(ids)
-    return Batch(list(study_ids), stacked, mask, padded, torch.from_numpy(np.stack(labels)))
+    projected = torch.full(mask.shape, PROJECTIONS.index("unknown"))
+    projected[mask] = torch.tensor([number for numbers in projections for number in numbers])
+    return Batch(list(study_ids), stacked, mask, padded, torch.from_numpy(np.stack(labels)), projected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +113,24 @@ class TrainingSet(Dataset):
     seed: int
 
     @classmethod
-    def of(cls, studies: Sequence[Study], system: System, config: DataConfig, seed: int) -> TrainingSet:
-        """Encode and label the reports of `studies` once."""
+    def of(
+        cls, studies: Sequence[Study], system: System, config: DataConfig, seed: int, device: str = "auto"
+    ) -> TrainingSet:
+        """Encode and label the reports of `studies` once, and predict unknown projections where asked to.
+
+        Args:
+            studies: with reports.
+            system: whose tokens they become.
+            config: section, labels, views and view classifier.
+            seed: of order and crops.
+            device: where the view classifier runs: `auto`, `cpu` or `cuda`.
+
+        Raises:
+            RadScribeError: labels are missing, there is no such view classifier, or a view cannot be read.
+        """
+        if config.view_classifier:
+            classifier = ViewClassifier.load(config.view_classifier, device)
+            studies = with_predicted_projections(studies, classifier, config.views)
         tokens = [system.encode_report(report_of(study, config.section)) for study in studies]
         return cls(studies, tokens, labels_of(studies, config), config, seed)
 
@@ -117,7 +141,8 @@ class TrainingSet(Dataset):
         epoch, number = key
         random = np.random.default_rng([self.seed, epoch, number])
         study = self.studies[number]
-        return study.id, training_views(study, self.config, random), self.tokens[number], self.labels[number]
+        views, projections = training_views(study, self.config, random), projections_of(study, self.config)
+        return study.id, views, self.tokens[number], self.labels[number], projections
 
 
 class TrainingBatches:
@@ -171,7 +196,8 @@ class _EvaluationSet(Dataset):
     def __getitem__(self, number: int) -> Item:
         study = self.studies[number]
         unlabelled = np.full(len(OBSERVATIONS), np.nan, dtype=np.float32)
-        return study.id, evaluation_views(study, self.config), [0], unlabelled
+        views, projections = evaluation_views(study, self.config), projections_of(study, self.config)
+        return study.id, views, [0], unlabelled, projections
 
 
 def evaluation_batches(

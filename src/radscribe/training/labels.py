@@ -40,7 +40,7 @@ def labels_of(studies: Sequence[Study], config: DataConfig) -> np.ndarray:
 def _states(studies: Sequence[Study], config: DataConfig) -> list[Mapping[str, ObservationState]]:
     source = config.labels.source
     if source == "report":
-        return [label_report(study.sections.get(config.section, "")).states for study in studies]
+        return [label_report(study.report(config.section)).states for study in studies]
     found: Mapping[str, Mapping[str, ObservationState]]
     if source == "store":
         found = {study.id: study.observations for study in studies if study.observations}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +20,7 @@ from radscribe.systems.system import Batch, System
 from radscribe.training.config import RunConfig, TrainingConfig, selection_score
 from radscribe.training.data import TrainingBatches
 from radscribe.training.optimizer import create_optimizer
+from radscribe.training.run_directory import load_strictly
 
 
 class TrainingModule(LightningModule):
@@ -52,8 +56,11 @@ class TrainingModule(LightningModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the tensors of a batch."""
-        tensors = (batch.views, batch.view_mask, batch.tokens, batch.labels)
-        return Batch(batch.study_ids, *(tensor.to(device, non_blocking=True) for tensor in tensors))
+        fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+        for name, value in fields.items():
+            if isinstance(value, Tensor):
+                fields[name] = value.to(device, non_blocking=True)
+        return Batch(**fields)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of seed and batch, so that a resumed run draws the same."""
@@ -109,6 +116,19 @@ class TrainingModule(LightningModule):
         self.log("val/distinct", float(len(set(self._drafts.values()))))
         self.log("val/seconds", time.monotonic() - self._validation_began)
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """What a checkpoint keeps of the system: a frozen language model is no part of it."""
+        return {f"system.{name}": tensor for name, tensor in self.system.own_state_dict().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Every weight that `state_dict` gives, and no other.
+
+        Raises:
+            RadScribeError: names what is missing, unexpected, or of another shape.
+        """
+        weights = {name.removeprefix("system."): tensor for name, tensor in state_dict.items()}
+        load_strictly(self.system, weights, "the checkpoint")
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning keeps the position within an epoch only; ours counts over epochs."""
         checkpoint["batches"] = self.batches.state_dict()
@@ -119,8 +139,12 @@ class TrainingModule(LightningModule):
 
 
 def rate_factor(training: TrainingConfig, epoch: int) -> float:
-    """What the learning rates are multiplied by in an epoch, from 0 on: warm-up, and decay by steps."""
-    decayed = training.decay ** (epoch // training.decay_every)
+    """What the learning rates are multiplied by in an epoch, from 0 on: warm-up, and decay."""
+    if training.schedule == "cosine":
+        risen = (1 + math.cos(math.pi * epoch / training.epochs)) / 2
+        decayed = training.floor + (1 - training.floor) * risen
+    else:
+        decayed = training.decay ** (epoch // training.decay_every)
     if epoch >= training.warm_up_epochs:
         return decayed
     done = epoch / training.warm_up_epochs

@@ -9,7 +9,7 @@ from radscribe.training.config import TrainingConfig
 
 
 def create_optimizer(system: System, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam with the visual extractor and the rest at their own learning rates; frozen parameters left out."""
+    """The visual extractor and the rest at their own learning rates; frozen parameters are left out."""
     backbone = [parameter for parameter in system.backbone_parameters() if parameter.requires_grad]
     ours = {id(parameter) for parameter in backbone}
     rest = [
@@ -21,7 +21,8 @@ def create_optimizer(system: System, config: TrainingConfig) -> torch.optim.Opti
         {"params": backbone, "lr": config.backbone_learning_rate, "name": "backbone"},
         {"params": rest, "lr": config.learning_rate, "name": "rest"},
     ]
-    return torch.optim.Adam(
+    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return optimizer(
         [group for group in groups if group["params"]],
         betas=config.betas,
         eps=config.epsilon,

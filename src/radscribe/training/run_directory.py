@@ -2,7 +2,8 @@
 
 config.yaml           the complete configuration, preprocessing included
 vocabulary.json       the words, with the rules that made them
-weights.safetensors   the best weights by validation
+weights.safetensors   the best weights by validation, but for those of a frozen language model
+language_model.json   which language model that is: name, revision and hash of its content
 run.json              where it came from: store, its hash, versions, best score, sizes
 training_log.jsonl    one line per logged step and per validation
 metrics.json          the test split's scores with the baselines'
@@ -18,6 +19,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from radscribe.errors import RadScribeError
 from radscribe.studies.store import MANIFEST, PreparedStore, write_whole
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import System
+from radscribe.text.language_model_files import LanguageModelFiles
+from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.config import RunConfig, load_config, save_config
 
@@ -45,6 +49,7 @@ class RunDirectory:
         self.config = self.path / "config.yaml"
         self.vocabulary = self.path / "vocabulary.json"
         self.weights = self.path / "weights.safetensors"
+        self.language_model = self.path / "language_model.json"
         self.facts = self.path / "run.json"
         self.log = self.path / "training_log.jsonl"
         self.metrics = self.path / "metrics.json"
@@ -63,6 +68,51 @@ class RunDirectory:
         save_config(config, self.config)
         vocabulary.save(self.vocabulary)
         self.update_facts(**facts)
+
+    def record_language_model(self, system: System) -> None:
+        """Keep which language model a system writes with, if it has one."""
+        if system.language_model:
+            record = asdict(system.language_model.files.record())
+            write_whole(self.language_model, json.dumps(record, indent=2) + "\n")
+
+    def load_tokenizer(self) -> LanguageModelTokenizer:
+        """The tokenizer of the run's language model.
+
+        Raises:
+            RadScribeError: its system has none, or it is not there.
+        """
+        config = self.load_config()
+        if not hasattr(config.system, "language_model"):
+            raise RadScribeError(f"the run '{self.path}' has no language model, and so no tokenizer")
+        model = config.system.language_model
+        return LanguageModelTokenizer(
+            LanguageModelFiles.find(model.name, model.revision, tokenizer_only=True)
+        )
+
+    def check_language_model(self, system: System) -> None:
+        """Check that a system writes with the language model that the run was begun with.
+
+        Raises:
+            RadScribeError: its content is another, or the run does not say what it was.
+        """
+        if system.language_model is None:
+            return
+        now = system.language_model.files.record()
+        try:
+            before = json.loads(self.language_model.read_text(encoding="utf-8"))
+            name, expected = before["name"], before["sha256"]
+        except (OSError, ValueError, KeyError) as error:
+            raise RadScribeError(
+                f"'{self.language_model}' does not say which language model the run needs "
+                f"({type(error).__name__})",
+                "Take it from where the run was trained",
+            ) from error
+        if now.sha256 != expected:
+            raise RadScribeError(
+                f"the language model '{now.name}' is not the one that the run '{self.path}' was trained with "
+                f"('{name}'): its content has sha256 {now.sha256}, not {expected}",
+                f"Put the right one there, or name its place in {self.config} (system.language_model.name)",
+            )
 
     def read_facts(self) -> dict[str, Any]:
         """What `run.json` says, empty before the run began."""
@@ -112,7 +162,8 @@ class RunDirectory:
         """Build the system and load its weights strictly.
 
         Raises:
-            RadScribeError: a part is missing, or the weights do not fit the configuration.
+            RadScribeError: a part is missing, the weights do not fit the configuration, or the language model
+                is another than in training.
         """
         config = self.load_config()
         vocabulary = Vocabulary.load(self.vocabulary)
@@ -120,9 +171,10 @@ class RunDirectory:
             raise RadScribeError(
                 f"'{self.path}' has no weights.safetensors", "Its training has not reached a validation yet"
             )
-        # The backbone's weights are the run's own: nothing is downloaded.
-        config.system.backbone.weights = "none"
+        # All weights but the language model's are the run's own: nothing is downloaded.
+        _start_from_nothing(config.system)
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
+        self.check_language_model(system)
         try:
             load_strictly(system, load_file(self.weights), f"'{self.weights}'")
         except (SafetensorError, OSError) as error:
@@ -132,10 +184,25 @@ class RunDirectory:
         return system.eval()
 
 
+def _start_from_nothing(config: Any) -> None:
+    """Set every `weights` of a system's configuration to `none`."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name == "weights":
+            config.weights = "none"
+        elif is_dataclass(value):
+            _start_from_nothing(value)
+
+
+def own_weights(module: nn.Module) -> dict[str, Tensor]:
+    """The weights that are kept of a module: of a system without those of its frozen language model."""
+    return module.own_state_dict() if isinstance(module, System) else module.state_dict()
+
+
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write a module's weights as safetensors, whole or not at all."""
+    """Write a module's weights as safetensors, whole or not at all; see `own_weights`."""
     with whole_or_not_at_all(path) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, partial)
+        save_file({name: tensor.contiguous() for name, tensor in own_weights(module).items()}, partial)
 
 
 @contextmanager
@@ -157,12 +224,12 @@ def whole_or_not_at_all(path: Path) -> Iterator[Path]:
 
 
 def load_strictly(module: nn.Module, weights: dict[str, Tensor], what: str) -> None:
-    """Load `weights`, every one and no other.
+    """Load `weights`, every one of `own_weights` and no other.
 
     Raises:
         RadScribeError: names what is missing, unexpected, or of another shape.
     """
-    own = module.state_dict()
+    own = own_weights(module)
     problems = [f"missing {name}" for name in sorted(own.keys() - weights.keys())]
     problems += [f"unexpected {name}" for name in sorted(weights.keys() - own.keys())]
     problems += [
@@ -173,4 +240,5 @@ def load_strictly(module: nn.Module, weights: dict[str, Tensor], what: str) -> N
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise RadScribeError(f"{what} does not fit the configuration: {'; '.join(problems[:5])}{more}")
-    module.load_state_dict(weights)
+    # Names and shapes were checked; what is not the module's own stays as it is.
+    module.load_state_dict(weights, strict=False)

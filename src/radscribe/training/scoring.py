@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -30,6 +30,9 @@ from radscribe.training.labels import labels_of
 from radscribe.training.localisation import localise
 from radscribe.training.run_directory import RunDirectory
 from radscribe.training.trained_system import DraftReport, TrainedSystem, load
+
+if TYPE_CHECKING:
+    from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 
 
 def score_run(
@@ -77,6 +80,7 @@ def score_run(
     drafted = {draft.id: draft.text for draft in drafts}
     studies = [study for study in studies if study.id in drafted]
     vocabulary = Vocabulary.load(run.vocabulary)
+    tokenizer = trained.system.language_model.tokenizer if trained.system.language_model else None
     further, missing = _further_scores(trained, drafts, studies, data, progress)
     evaluation = evaluate_texts(
         drafted,
@@ -85,7 +89,8 @@ def score_run(
         cleaning=data.cleaning,
         vocabulary=vocabulary,
         maximum_length=data.maximum_length,
-        baselines=baselines(_training_store(run, store), studies, data, vocabulary),
+        tokenizer=tokenizer,
+        baselines=baselines(_training_store(run, store), studies, data, vocabulary, tokenizer),
         resamples=resamples,
         meteor=meteor,
         further=further,
@@ -136,7 +141,10 @@ def _classifier_scores(drafts: Sequence[DraftReport], studies: Sequence[Study], 
 
 
 def scored_references(
-    studies: Sequence[Study], data: DataConfig, vocabulary: Vocabulary | None
+    studies: Sequence[Study],
+    data: DataConfig,
+    vocabulary: Vocabulary | None,
+    tokenizer: LanguageModelTokenizer | None = None,
 ) -> dict[str, str]:
     """The references of `studies` as the protocol of `data` scores them, by study id."""
     protocol = get_protocol(data.protocol)
@@ -146,6 +154,7 @@ def scored_references(
             cleaning=data.cleaning,
             vocabulary=vocabulary,
             maximum_length=data.maximum_length,
+            tokenizer=tokenizer,
         )
         for study in studies
     }
@@ -164,7 +173,11 @@ def _training_store(run: RunDirectory, store: PreparedStore) -> PreparedStore:
 
 
 def baselines(
-    store: PreparedStore, studies: Sequence[Study], data: DataConfig, vocabulary: Vocabulary | None
+    store: PreparedStore,
+    studies: Sequence[Study],
+    data: DataConfig,
+    vocabulary: Vocabulary | None,
+    tokenizer: LanguageModelTokenizer | None = None,
 ) -> dict[str, dict[str, str]]:
     """What needs no model: the best constant report, and the report of the most similar image.
 
@@ -173,6 +186,7 @@ def baselines(
         studies: those to be scored.
         data: section, cleaning and protocol.
         vocabulary: of the training reports; needed by the protocol `r2gen`.
+        tokenizer: of a language model; needed by the protocol `r2gengpt`.
     """
     if not all(any(study.sections for study in store.studies(split)) for split in ("train", "val")):
         return {}
@@ -181,7 +195,7 @@ def baselines(
     validation = studies_with_report(store.studies("val"), data.section, "val")
     constant = best_constant_report(
         [protocol.hypothesis(report_of(study, data.section), cleaning=data.cleaning) for study in train],
-        list(scored_references(validation, data, vocabulary).values()),
+        list(scored_references(validation, data, vocabulary, tokenizer).values()),
     )
     return {
         "constant report": {study.id: constant.text for study in studies},

@@ -65,13 +65,18 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     else:
         reports = [report_of(study, config.data.section) for study in train_studies]
         vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
-        run.create(config, vocabulary, _facts(config, store))
     system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
+    if resume:
+        run.check_language_model(system)
+    else:
+        run.create(config, vocabulary, _facts(config, store))
+        run.record_language_model(system)
 
     training = config.training
-    training_set = TrainingSet.of(train_studies, system, config.data, training.seed)
+    training_set = TrainingSet.of(train_studies, system, config.data, training.seed, training.device)
     batches = TrainingBatches(training_set, training.batch_size, training.workers)
-    references = scored_references(validation_studies, config.data, vocabulary)
+    tokenizer = system.language_model.tokenizer if system.language_model else None
+    references = scored_references(validation_studies, config.data, vocabulary, tokenizer)
     module = TrainingModule(system, config, batches, references)
     log_every = min(50, len(batches))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises at every start

@@ -18,7 +18,7 @@ from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import Study, View
-from radscribe.systems.system import System
+from radscribe.systems.system import Draft, System
 from radscribe.training.config import RunConfig
 from radscribe.training.data import evaluation_masks, evaluation_views
 from radscribe.training.explanation import Explanation, explanation_of
@@ -118,6 +118,36 @@ class TrainedSystem:
             masks = evaluation_masks(drafted.study, self.config.data)
             yield explanation_of(drafted.study, drafted.report, pieces, drafted.views, masks, evidence)
 
+    def stream(self, study: Study | Path | str, **decoding: Any) -> Iterator[DraftReport]:
+        """Draft a report for one study and show it while it is written: after every token, the draft so far.
+
+        The last is what `generate` gives. A beam search may change its mind, so that a draft need not begin
+        with the one before; greedy decoding only adds.
+
+        Args:
+            study: a study, or an image file as a study of one view.
+            **decoding: see `generate`.
+
+        Raises:
+            RadScribeError: see `generate`.
+        """
+        changed = self._decoding(decoding)
+        ((its_study, its_views),) = self._read([_as_study(study)], None)
+        views, mask = stack_views([its_views])
+        for draft in self.system.stream(views.to(self.device), mask.to(self.device), changed):
+            yield _report(its_study, draft, 0)
+
+    def _decoding(self, fields: dict[str, Any]) -> DecodingConfig:
+        """The run's decoding with some fields changed."""
+        known = [field.name for field in dataclasses.fields(DecodingConfig)]
+        unknown = sorted(fields.keys() - set(known))
+        if unknown:
+            raise RadScribeError(f"no decoding field '{unknown[0]}'", f"Fields: {', '.join(known)}")
+        try:
+            return dataclasses.replace(self.config.decoding, **fields)
+        except ValueError as error:
+            raise RadScribeError(str(error)) from error
+
     def _draft(
         self,
         studies: Iterable[Study | Path | str],
@@ -125,28 +155,13 @@ class TrainedSystem:
         on_rejection: Callable[[Rejection], None] | None,
         decoding: dict[str, Any],
     ) -> Iterator[_Drafted]:
-        fields = [field.name for field in dataclasses.fields(DecodingConfig)]
-        unknown = sorted(decoding.keys() - set(fields))
-        if unknown:
-            raise RadScribeError(f"no decoding field '{unknown[0]}'", f"Fields: {', '.join(fields)}")
-        try:
-            changed = dataclasses.replace(self.config.decoding, **decoding)
-        except ValueError as error:
-            raise RadScribeError(str(error)) from error
+        changed = self._decoding(decoding)
         readable = self._read(map(_as_study, studies), on_rejection)
         while batch := list(islice(readable, batch_size)):
             views, mask = stack_views([views for _, views in batch])
             draft = self.system.generate(views.to(self.device), mask.to(self.device), changed)
-            lengths = [min(len(row), sum(token != 0 for token in row) + 1) for row in draft.tokens.tolist()]
             for row, (study, its_views) in enumerate(batch):
-                logprobs = draft.token_logprobs[row, : lengths[row]].tolist()
-                probabilities = None
-                if draft.probabilities is not None:
-                    probabilities = dict(zip(OBSERVATIONS, draft.probabilities[row].tolist(), strict=True))
-                report = DraftReport(
-                    study.id, draft.texts[row], draft.logprob[row].item(), tuple(logprobs), probabilities
-                )
-                yield _Drafted(study, its_views, draft.tokens[row], report)
+                yield _Drafted(study, its_views, draft.tokens[row], _report(study, draft, row))
 
     def _read(
         self, studies: Iterable[Study], on_rejection: Callable[[Rejection], None] | None
@@ -179,6 +194,16 @@ def load(run: Path | str, device: str = "auto") -> TrainedSystem:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return TrainedSystem(directory.load_system(), directory.load_config(), torch.device(device))
+
+
+def _report(study: Study, draft: Draft, row: int) -> DraftReport:
+    """The draft of one study among several."""
+    length = min(draft.tokens.size(1), int((draft.tokens[row] != 0).sum()) + 1)
+    probabilities = None
+    if draft.probabilities is not None:
+        probabilities = dict(zip(OBSERVATIONS, draft.probabilities[row].tolist(), strict=True))
+    logprobs = tuple(draft.token_logprobs[row, :length].tolist())
+    return DraftReport(study.id, draft.texts[row], draft.logprob[row].item(), logprobs, probabilities)
 
 
 def _as_study(study: Study | Path | str) -> Study:

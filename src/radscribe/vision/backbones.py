@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -77,8 +78,8 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
         except Exception as error:  # every hub client fails in its own way
             raise RadScribeError(
                 f"the weights '{weights}' of {name} could not be downloaded ({type(error).__name__})",
-                "Pass a local file with --system.backbone.weights PATH, or train from random weights with "
-                "--system.backbone.weights none",
+                "Pass a local file with --system.backbone.weights PATH (view classifier: --weights PATH), or "
+                "train from random weights with none instead of the path",
             ) from error
     if not Path(weights).is_file():
         raise RadScribeError(
@@ -88,34 +89,28 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": weights}, **headless)
 
 
-class Backbone(nn.Module):
-    """A timm model that takes 8-bit grey views and gives visual tokens.
+class ViewEncoder(nn.Module):
+    """Takes 8-bit grey views and gives visual tokens.
 
-    Attributes:
+    Args:
         channels: width of a visual token.
     """
 
-    def __init__(self, config: BackboneConfig):
+    def __init__(self, channels: int):
         super().__init__()
-        # Channels last is a quarter faster for convolutions, on the CPU too, and takes less memory.
-        model: Any = create_backbone(config).to(memory_format=torch.channels_last)
-        self.model = model
-        self.channels: int = model.num_features
+        self.channels = channels
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
 
+    def normalise(self, views: Tensor) -> Tensor:
+        """Normalised pixels `[views, 3, height, width]` of uint8 grey views `[views, height, width]`."""
+        return (views.unsqueeze(1).to(self.mean.dtype) / 255 - self.mean) / self.std
+
+    @abstractmethod
     def encode_views(self, views: Tensor) -> Tensor:
         """Visual tokens `[views, tokens, channels]` of uint8 grey views `[views, height, width]`."""
-        grey = views.unsqueeze(1).to(self.mean.dtype) / 255
-        normalised = ((grey - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features = self.model.forward_features(normalised)
-        if features.ndim == 4:
-            if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
-                return features.flatten(1, 2)
-            return features.flatten(2).transpose(1, 2)
-        return features[:, getattr(self.model, "num_prefix_tokens", 0) :]
 
     def forward(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
         """Encode all views of all studies in one call; absent views cost nothing.
@@ -130,3 +125,61 @@ class Backbone(nn.Module):
         tokens = tokens.index_put((view_mask,), encoded)
         mask = view_mask.unsqueeze(-1).expand(-1, -1, count)
         return VisualTokens(tokens.flatten(1, 2), mask.flatten(1, 2))
+
+
+class Backbone(ViewEncoder):
+    """A timm model as a view encoder."""
+
+    def __init__(self, config: BackboneConfig):
+        # Channels last is a quarter faster for convolutions, on the CPU too, and takes less memory.
+        model: Any = create_backbone(config).to(memory_format=torch.channels_last)
+        super().__init__(channels=model.num_features)
+        self.model = model
+
+    def encode_views(self, views: Tensor) -> Tensor:
+        """See `ViewEncoder.encode_views`."""
+        normalised = self.normalise(views).contiguous(memory_format=torch.channels_last)
+        features = self.model.forward_features(normalised)
+        if features.ndim == 4:
+            if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+                return features.flatten(1, 2)
+            return features.flatten(2).transpose(1, 2)
+        return features[:, getattr(self.model, "num_prefix_tokens", 0) :]
+
+
+class SplitProjection(nn.Module):
+    """timm's fused projection to queries, keys and values as three layers, for what speaks of one of them."""
+
+    def __init__(self, fused: nn.Linear):
+        super().__init__()
+        width = fused.out_features // 3
+        self.query, self.key, self.value = (
+            nn.Linear(fused.in_features, width, bias=fused.bias is not None) for _ in range(3)
+        )
+        with torch.no_grad():
+            for number, layer in enumerate((self.query, self.key, self.value)):
+                part = slice(number * width, (number + 1) * width)
+                layer.weight.copy_(fused.weight[part])
+                if fused.bias is not None:
+                    layer.bias.copy_(fused.bias[part])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the fused layer gives: queries, keys and values `[..., 3 * width]`."""
+        return torch.cat([self.query(x), self.key(x), self.value(x)], dim=-1)
+
+
+def split_attention_projections(backbone: Backbone) -> None:
+    """Give every attention of a Transformer backbone its query, key and value layers, in place.
+
+    Raises:
+        RadScribeError: the backbone has no attention with a fused projection.
+    """
+    modules: list[Any] = list(backbone.modules())
+    attentions = [module for module in modules if isinstance(getattr(module, "qkv", None), nn.Linear)]
+    if not attentions:
+        raise RadScribeError(
+            f"{type(backbone.model).__name__} has no query and value projections",
+            "Choose a Transformer for system.backbone.architecture, such as swin_base_patch4_window7_224",
+        )
+    for module in attentions:
+        module.qkv = SplitProjection(module.qkv)

@@ -1,0 +1,32 @@
+"""Image-text matching within a batch, as CLIP (Radford et al., ICML 2021) trains it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_TEMPERATURE = 0.07
+
+
+class ImageTextMatching(nn.Module):
+    """Symmetric cross-entropy between the studies of a batch, with a temperature that trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # As a logarithm, so that the temperature stays positive.
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(_TEMPERATURE)))
+
+    def forward(self, images: Tensor, texts: Tensor) -> Tensor:
+        """The loss of `images` and `texts`, both `[studies, width]`, which belong together row by row."""
+        images, texts = (F.normalize(each.float(), dim=-1) for each in (images, texts))
+        similarity = self.log_scale.exp() * images @ texts.T
+        own = torch.arange(len(images), device=images.device)
+        return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
+
+
+def mean_token(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Mean `[studies, width]` of `tokens` `[studies, length, width]` where `mask` is True."""
+    return (tokens * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)

@@ -1,0 +1,374 @@
+"""A frozen causal language model of `transformers`, between given embeddings and words.
+
+Its weights never change and its dropout is never on, in training either; gradients pass through it to what
+it is given. It reads a prompt, which is text around embeddings of another origin (visual tokens, or those of
+a text encoder), and then
+
+- scores a report, teacher-forced (`logits`, `loss`);
+- writes one, word by word, with its keys and values kept (`start`, `step`);
+- gives its hidden states in front of further embeddings (`preceding`), or its attention (`attention`).
+
+Tokens are those of `Batch` and `Draft`: the model's ids plus 1, so that 0 can begin, end and pad as
+everywhere in RadScribe, while an id 0 of the model stays a token. Where an embedding is absent, it is masked
+and the positions close up behind it, so that an absent view and no view are the same to the model. All
+prompts of a batch end side by side, and what a prompt lacks stands on its left or within.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from radscribe.errors import RadScribeError
+from radscribe.layers.low_rank import LowRankConfig, add_adapters, train_adapters
+from radscribe.layers.transformer import beam_rows
+from radscribe.text.language_model_files import LanguageModelFiles
+from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
+
+
+@dataclass(kw_only=True)
+class LanguageModelConfig:
+    """Which language model, and how it is held.
+
+    Attributes:
+        name: a folder in the `transformers` format, or a name on the Hugging Face hub.
+        revision: branch, tag or commit on the hub.
+        dtype: of its weights and its arithmetic.
+        quantisation: `int8` or `nf4` holds the weights in 8 or 4 bits, by `bitsandbytes`.
+        gradient_checkpointing: keep nothing of a layer in training but its input, and compute it again in the
+            backward pass: less memory, a third more time.
+        adapters: low-rank adapters in the language model, which then train; none at rank 0.
+    """
+
+    name: str = "meta-llama/Llama-2-7b-chat-hf"
+    revision: str = "main"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    quantisation: Literal["none", "int8", "nf4"] = "none"
+    gradient_checkpointing: bool = False
+    adapters: LowRankConfig = field(default_factory=LowRankConfig)
+
+
+class Embedded(NamedTuple):
+    """What stands for words in front of the model.
+
+    Attributes:
+        embeddings: `[studies, length, width]`.
+        mask: bool `[studies, length]`, True for what is there.
+    """
+
+    embeddings: Tensor
+    mask: Tensor
+
+
+class Prompt(NamedTuple):
+    """What the model is given before it writes.
+
+    Attributes:
+        before: ids `[length]` of the text in front, its begin included, the same for every study.
+        inside: embeddings of each study, in the midst of the text.
+        after: ids `[length]` of the text behind, at least one.
+    """
+
+    before: Tensor
+    inside: Embedded
+    after: Tensor
+
+
+@dataclass(slots=True)
+class LanguageModelState:
+    """Between two decoding steps.
+
+    Attributes:
+        cache: keys and values of every beam, of `transformers`.
+        mask: bool `[studies * beams, length so far]`, True for what is there.
+        first: log-probabilities `[studies, beams, tokens]` of the first word, until they were asked for.
+        beams: hypotheses per study.
+    """
+
+    cache: Any
+    mask: Tensor
+    first: Tensor | None
+    beams: int
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let beam `b` of study `s` continue beam `parents[s, b]`."""
+        if self.beams > 1:  # the mask is the same for all beams of a study
+            self.cache.reorder_cache(beam_rows(parents))
+
+
+class FrozenLanguageModel(nn.Module):
+    """See the module's text.
+
+    Args:
+        config: which model.
+
+    Attributes:
+        files: where it was loaded from.
+        tokenizer: its tokenizer.
+        width: of an embedding and of a hidden state.
+        tokens: how many there are: the model's ids, and 0.
+
+    Raises:
+        RadScribeError: it is not there, cannot be loaded, or needs a package that is not installed.
+    """
+
+    def __init__(self, config: LanguageModelConfig):
+        super().__init__()
+        self.files = LanguageModelFiles.find(config.name, config.revision)
+        self.tokenizer = LanguageModelTokenizer(self.files)
+        self.model = _load(self.files.folder, config)
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        if config.adapters.rank:
+            add_adapters(self.model, config.adapters)
+        if config.gradient_checkpointing:
+            _recompute_layers(self.model)
+        self.width: int = self.model.get_input_embeddings().embedding_dim
+        self.tokens: int = self.model.config.get_text_config().vocab_size + 1
+        self.train()
+
+    def train(self, mode: bool = True) -> FrozenLanguageModel:
+        """The model itself is always in evaluation mode; only the dropout of adapters is switched."""
+        super().train(mode)
+        self.model.eval()
+        train_adapters(self.model, mode)
+        return self
+
+    def trainable_names(self) -> set[str]:
+        """Names of the parameters that train, such as those of adapters; none of the model's own."""
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    # --- text -------------------------------------------------------------------------------------------
+
+    def encode(self, text: str, maximum_length: int) -> list[int]:
+        """Tokens of a report: 0, its words, 0, of which words and end are cut to `maximum_length`.
+
+        The begin is not counted, for in front of the model the prompt stands in its place.
+        """
+        words = [index + 1 for index in self.tokenizer.encode(text)]
+        return [0, *[*words, 0][:maximum_length]]
+
+    def ids(self, tokens: list[int]) -> list[int]:
+        """The model's ids of tokens up to the first 0."""
+        return [token - 1 for token in tokens[: tokens.index(0) if 0 in tokens else None]]
+
+    def prompt(self, before: str, inside: Embedded, after: str) -> Prompt:
+        """A prompt of two texts, tokenized apart, and the embeddings between them."""
+        device = inside.mask.device
+        ids = [self.tokenizer.begin + self.tokenizer.encode(before), self.tokenizer.encode(after)]
+        front, back = (torch.tensor(each, dtype=torch.long, device=device) for each in ids)
+        return Prompt(front, inside, back)
+
+    # --- teacher-forced ---------------------------------------------------------------------------------
+
+    def logits(self, prompt: Prompt, tokens: Tensor) -> Tensor:
+        """Logits `[studies, length, ids]` of what follows each token, by the model's own ids.
+
+        Args:
+            prompt: what is given.
+            tokens: int `[studies, length]`, the first one 0 (the begin, for which the prompt's end stands),
+                with 0 after the last word.
+        """
+        inputs = self._inputs(_joined(*self._prompt_parts(prompt), self.embed_words(tokens[:, 1:])))
+        return self.model(**inputs, use_cache=False, logits_to_keep=tokens.size(1)).logits
+
+    def loss(self, prompt: Prompt, tokens: Tensor) -> Tensor:
+        """Negative log-probability of reports, averaged over words and ends.
+
+        Args:
+            prompt: what is given, which is not part of the loss.
+            tokens: int `[studies, length]`: begin, words, end, padding, as in `Batch`.
+        """
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+        there = inputs != 0
+        there[:, 0] = True  # a word and the begin have a target: the next word, or the end
+        labels = self._to_ids(targets).masked_fill(~there, -100)
+        return F.cross_entropy(self.logits(prompt, inputs).float().flatten(0, 1), labels.flatten())
+
+    def token_logprobs(self, logits: Tensor) -> Tensor:
+        """Log-probabilities `[..., tokens]` by token from logits `[..., ids]` by id: 0 is the model's end."""
+        logprobs = logits.float().log_softmax(dim=-1)
+        end = logprobs[..., self.tokenizer.end].unsqueeze(-1)
+        # The end has one token only.
+        ends = torch.tensor([self.tokenizer.end], device=logits.device)
+        return torch.cat([end, logprobs.index_fill(-1, ends, -torch.inf)], dim=-1)
+
+    def preceding(self, prompt: Prompt, following: Embedded) -> Tensor:
+        """Hidden states `[studies, length, width]` from which each of `following` would be predicted.
+
+        The model is given `following` itself (teacher-forced): the state for one position has seen the prompt
+        and all positions before it. Where nothing is there the state means nothing.
+
+        Args:
+            prompt: what is given.
+            following: what stands behind it.
+        """
+        whole = _joined(*self._prompt_parts(prompt), following)
+        states = self.model.base_model(**self._inputs(whole), use_cache=False).last_hidden_state
+        # The last position that is there in front of each: behind an absent view, the end of the one before.
+        places = torch.arange(whole.mask.size(1), device=whole.mask.device)
+        last = torch.where(whole.mask, places, 0).cummax(dim=1).values
+        count = following.mask.size(1)
+        before = last[:, -count - 1 : -1].unsqueeze(-1).expand(-1, -1, states.size(-1))
+        return states.gather(1, before)
+
+    def attention(self, prompt: Prompt, tokens: Tensor) -> Tensor:
+        """Attention to the embeddings inside the prompt, by the step that writes what follows each token.
+
+        Args:
+            prompt: what is given.
+            tokens: int `[studies, length]`, see `logits`.
+
+        Returns:
+            Weights `[studies, layers, heads, length, embeddings]`; what is left to 1 went to text.
+        """
+        inputs = self._inputs(_joined(*self._prompt_parts(prompt), self.embed_words(tokens[:, 1:])))
+        with self._eager_attention():
+            weights = self.model.base_model(**inputs, use_cache=False, output_attentions=True).attentions
+        start, count = prompt.before.numel(), prompt.inside.mask.size(1)
+        steps = tokens.size(1)
+        return torch.stack([each[:, :, -steps:, start : start + count] for each in weights], dim=1)
+
+    # --- word by word -----------------------------------------------------------------------------------
+
+    def start(self, prompt: Prompt, beams: int) -> LanguageModelState:
+        """Read the prompt; the text in front of the embeddings once for all studies."""
+        from transformers import DynamicCache
+
+        studies = prompt.inside.mask.size(0)
+        cache = DynamicCache(config=self.model.config)
+        before, inside, after = self._prompt_parts(prompt)
+        if prompt.before.numel():
+            once = Embedded(before.embeddings[:1], before.mask[:1])
+            self.model.base_model(**self._inputs(once), cache=cache, use_cache=True)
+            cache.batch_repeat_interleave(studies)
+        inputs = self._inputs(_joined(before, inside, after), seen=prompt.before.numel())
+        logits = self.model(**inputs, cache=cache, use_cache=True, logits_to_keep=1).logits
+        cache.batch_repeat_interleave(beams)
+        first = self.token_logprobs(logits).expand(-1, beams, -1)
+        return LanguageModelState(cache, inputs["attention_mask"].repeat_interleave(beams, 0), first, beams)
+
+    def step(self, tokens: Tensor, state: LanguageModelState) -> Tensor:
+        """Log-probabilities `[studies, beams, tokens]` after one more token `[studies, beams]` of every beam.
+
+        The first call is for the first word, and its tokens are the begin.
+        """
+        if state.first is not None:
+            first, state.first = state.first, None
+            return first
+        word = self.model.get_input_embeddings()(self._to_ids(tokens.view(-1, 1)))
+        state.mask = F.pad(state.mask, (0, 1), value=True)
+        inputs = self._inputs(Embedded(word, state.mask), seen=state.mask.size(1) - 1)
+        logits = self.model(**inputs, cache=state.cache, use_cache=True, logits_to_keep=1).logits
+        return self.token_logprobs(logits).view(*tokens.shape, -1)
+
+    # --- embeddings -------------------------------------------------------------------------------------
+
+    def _to_ids(self, tokens: Tensor) -> Tensor:
+        return torch.where(tokens == 0, self.tokenizer.end, tokens - 1)
+
+    def embed_words(self, tokens: Tensor) -> Embedded:
+        """The model's own embeddings of tokens `[studies, length]`, masked where they are 0."""
+        return Embedded(self.model.get_input_embeddings()(self._to_ids(tokens)), tokens != 0)
+
+    def _prompt_parts(self, prompt: Prompt) -> Iterator[Embedded]:
+        """The three parts for every study; text is embedded once."""
+        studies = prompt.inside.mask.size(0)
+        for part in prompt:
+            if isinstance(part, Embedded):
+                yield part
+            else:
+                embedded = self.model.get_input_embeddings()(part).expand(studies, -1, -1)
+                yield Embedded(embedded, torch.ones_like(embedded[..., 0], dtype=torch.bool))
+
+    def _inputs(self, embedded: Embedded, seen: int = 0) -> dict[str, Tensor]:
+        """What the model takes.
+
+        Args:
+            embedded: of the whole sequence; the embeddings of what was `seen` may be missing.
+            seen: length that is in the cache already.
+        """
+        positions = (embedded.mask.cumsum(dim=1) - 1).clamp(min=0)
+        new = embedded.mask.size(1) - seen
+        return {
+            "inputs_embeds": embedded.embeddings[:, -new:],
+            "attention_mask": embedded.mask,
+            "position_ids": positions[:, seen:],
+        }
+
+    @contextmanager
+    def _eager_attention(self) -> Iterator[None]:
+        """Attention by the one implementation that gives its weights."""
+        usual = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(usual)
+
+
+def _joined(*parts: Embedded) -> Embedded:
+    """Side by side, in the number format of the first, which the model made itself."""
+    dtype = parts[0].embeddings.dtype
+    embeddings = torch.cat([part.embeddings.to(dtype) for part in parts], dim=1)
+    return Embedded(embeddings, torch.cat([part.mask for part in parts], dim=1))
+
+
+def _recompute_layers(model: nn.Module) -> None:
+    """Compute every layer again in the backward pass.
+
+    `transformers` does so in training mode only, in which a frozen model never is.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if not torch.is_grad_enabled():
+                return forward(*args, **kwargs)
+            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+        return run
+
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.forward = recomputed(layer.forward)
+
+
+def _load(folder: Path, config: LanguageModelConfig) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
+    if config.quantisation != "none":
+        options["quantization_config"] = _quantisation(config)
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, **options)
+    except Exception as error:  # every architecture fails in its own way
+        raise RadScribeError(
+            f"the language model '{config.name}' cannot be loaded ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]})",
+            "It must be a causal language model that transformers knows without code of its own",
+        ) from error
+
+
+def _quantisation(config: LanguageModelConfig) -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise RadScribeError(
+            f"system.language_model.quantisation {config.quantisation} needs bitsandbytes",
+            "pip install 'radscribe[quantisation]', or leave it at none",
+        )
+    from transformers import BitsAndBytesConfig
+
+    if config.quantisation == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, config.dtype)
+    )

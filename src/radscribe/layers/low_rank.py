@@ -1,0 +1,57 @@
+"""Low-rank adapters (LoRA, Hu et al., ICLR 2022) in a frozen network, by `peft`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(kw_only=True)
+class LowRankConfig:
+    """Adapters; the defaults are R2GenGPT's.
+
+    Attributes:
+        rank: of the update of each adapted matrix; 0 for no adapters.
+        alpha: the update is scaled by alpha / rank.
+        dropout: on what enters the adapters.
+    """
+
+    rank: int = 0
+    alpha: float = 16.0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.rank < 0 or not 0 <= self.dropout < 1:
+            raise ValueError("rank must be at least 0, dropout at least 0 and below 1")
+
+
+def add_adapters(network: nn.Module, config: LowRankConfig, targets: list[str] | None = None) -> None:
+    """Freeze `network` and put trainable adapters beside some of its linear layers, in place.
+
+    Args:
+        network: anything with linear layers.
+        config: with a rank above 0.
+        targets: last names of the layers to adapt; those that `peft` knows for a network of `transformers`
+            unless given.
+
+    Raises:
+        ValueError: no layer has such a name.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    settings: dict[str, Any] = {
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "target_modules": targets,
+    }
+    inject_adapter_in_model(LoraConfig(**settings), network)
+
+
+def train_adapters(network: nn.Module, mode: bool) -> None:
+    """Switch the dropout of the adapters, and nothing else, between training and evaluation."""
+    for name, module in network.named_modules():
+        if name.rpartition(".")[0].endswith("lora_dropout"):
+            module.train(mode)

@@ -1,0 +1,106 @@
+"""The text model of BLIP (Li et al., ICML 2022) as an encoder of reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from radscribe.errors import RadScribeError
+from radscribe.pretrained import load_pretrained
+
+_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+
+
+@dataclass(kw_only=True)
+class ReportEncoderConfig:
+    """Sizes of the encoder, those of BLIP base by default, and the weights that it starts from.
+
+    Attributes:
+        weights: a name on the Hugging Face hub or a folder in `transformers` format
+            (`BlipForConditionalGeneration`) of these sizes, or `none`.
+        words: entries of its vocabulary; 0 for those of the language model's tokenizer, which it then uses.
+        width: of its hidden states.
+        layers: how many.
+        heads: of its attention.
+        feed_forward: hidden width of the feed-forward layers.
+        positions: most tokens of a text.
+    """
+
+    weights: str = "Salesforce/blip-image-captioning-base"
+    words: int = 30524
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    feed_forward: int = 3072
+    positions: int = 512
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError("system.report_encoder.width must be divisible by system.report_encoder.heads")
+
+
+class ReportEncoder(nn.Module):
+    """Token ids of reports to features.
+
+    Args:
+        config: sizes and weights.
+        words: entries of the language model's tokenizer.
+
+    Attributes:
+        width: of a feature.
+        positions: most tokens of a text.
+    """
+
+    def __init__(self, config: ReportEncoderConfig, words: int):
+        from transformers import BlipForConditionalGeneration, BlipTextConfig
+        from transformers.models.blip.modeling_blip_text import BlipTextModel
+
+        super().__init__()
+        self.width, self.positions = config.width, config.positions
+        self._tokenizer: Any = None  # only training needs it
+        sizes = BlipTextConfig(
+            vocab_size=config.words or words,
+            hidden_size=config.width,
+            encoder_hidden_size=config.width,
+            intermediate_size=config.feed_forward,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            max_position_embeddings=config.positions,
+            bos_token_id=0,
+            sep_token_id=0,
+        )
+        if config.weights == "none":
+            self.model = BlipTextModel(sizes, add_pooling_layer=False)
+        else:
+            field = "system.report_encoder.weights"
+            self.model = load_pretrained(
+                BlipForConditionalGeneration, None, config.weights, field
+            ).text_decoder.bert
+            wanted, found = ([getattr(each, name) for name in _SIZES] for each in (sizes, self.model.config))
+            if wanted != found:
+                raise RadScribeError(
+                    f"the text model of '{config.weights}' has {dict(zip(_SIZES, found, strict=True))}",
+                    "Set the same sizes with --system.report_encoder.width and so on",
+                )
+        for layer in self.model.encoder.layer:
+            del layer.crossattention  # an encoder looks at nothing else
+
+    def tokenize(self, text: str, weights: str) -> list[int]:
+        """Ids of a text by the tokenizer that lies beside the weights, cut to `positions`."""
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            self._tokenizer = AutoTokenizer.from_pretrained(weights)
+        return self._tokenizer(text, truncation=True, max_length=self.positions)["input_ids"]
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Features `[texts, length, width]`.
+
+        Args:
+            ids: int `[texts, length]`; what exceeds `positions` must have been cut.
+            mask: bool `[texts, length]`, True for tokens that are there.
+        """
+        outputs = self.model(input_ids=ids, attention_mask=mask.long(), is_decoder=False)
+        return outputs.last_hidden_state

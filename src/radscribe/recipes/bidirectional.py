@@ -1,0 +1,105 @@
+"""Recipes of bidirectional learning, with the paper's section 4.1; where it is silent, R2GenGPT's values."""
+
+from __future__ import annotations
+
+from radscribe.layers.frozen_language_model import LanguageModelConfig
+from radscribe.layers.report_encoder import ReportEncoderConfig
+from radscribe.recipes import r2gen_gpt
+from radscribe.recipes.registry import recipe
+from radscribe.systems.bidirectional import BidirectionalConfig
+from radscribe.training.config import RunConfig
+from radscribe.vision.backbones import BackboneConfig
+from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig
+
+DOCS = "systems/bidirectional.md"
+
+
+def _with_bidirectional(config: RunConfig) -> RunConfig:
+    config.system_name = "bidirectional"
+    config.system = BidirectionalConfig(language_model=config.system.language_model)
+    config.training.batch_size, config.training.accumulate = 4, 1
+    config.training.select_by = "BLEU-4"
+    return config
+
+
+@recipe("bidirectional/iu-xray", DOCS)
+def iu_xray() -> RunConfig:
+    """V2T+T2V+Rec on IU X-Ray: MAE-Large, BLIP's text encoder, frozen Llama-2-7B, two views."""
+    config = _with_bidirectional(r2gen_gpt.iu_xray())
+    config.training.epochs = 2
+    return config
+
+
+@recipe("bidirectional/mimic-cxr", DOCS)
+def mimic_cxr() -> RunConfig:
+    """V2T+T2V+Rec on MIMIC-CXR: MAE-Large, BLIP's text encoder, frozen Llama-2-7B, one view."""
+    config = _with_bidirectional(r2gen_gpt.mimic_cxr())
+    config.training.epochs = 5
+    return config
+
+
+@recipe("bidirectional/phantom", DOCS)
+def phantom() -> RunConfig:
+    """V2T+T2V+Rec on the phantom, with a small language model of your own and random weights elsewhere."""
+    config = r2gen_gpt.phantom()
+    config.system_name = "bidirectional"
+    config.system = BidirectionalConfig(
+        vision=MaskedAutoencoderConfig(
+            weights="none",
+            image_size=config.data.transform.crop,
+            patch_size=16,
+            width=96,
+            layers=4,
+            heads=4,
+            feed_forward=192,
+            decoder_width=64,
+            decoder_layers=2,
+            decoder_heads=4,
+            decoder_feed_forward=128,
+        ),
+        language_model=LanguageModelConfig(name=""),
+        report_encoder=ReportEncoderConfig(
+            weights="none", words=0, width=96, layers=2, heads=4, feed_forward=192, positions=160
+        ),
+    )
+    return config
+
+
+def _register_ablations() -> None:
+    """The paper's Table 3 on every dataset, and its Table 4: T2V on R2GenGPT's visual extractor."""
+    for base in (iu_xray, mimic_cxr, phantom):
+        name = base().recipe
+
+        @recipe(f"{name}/v2t", DOCS)
+        def v2t(base=base) -> RunConfig:
+            """V2T: vision to text alone."""
+            config = base()
+            config.system.text_to_vision = config.system.reconstruction = False
+            return config
+
+        @recipe(f"{name}/v2t-clip", DOCS)
+        def v2t_clip(v2t=v2t) -> RunConfig:
+            """V2T+CLIP: image and report matched within the batch in the place of text to vision."""
+            config = v2t()
+            config.system.clip_weight = 1.0
+            return config
+
+        @recipe(f"{name}/v2t-t2v", DOCS)
+        def v2t_t2v(base=base) -> RunConfig:
+            """V2T+T2V: both directions, no reconstruction."""
+            config = base()
+            config.system.reconstruction = False
+            return config
+
+
+_register_ablations()
+
+
+@recipe("bidirectional/iu-xray/r2gen-gpt", DOCS)
+def iu_xray_on_r2gen_gpt() -> RunConfig:
+    """T2V on the visual extractor of R2GenGPT (Table 4), which cannot reconstruct."""
+    config = iu_xray()
+    config.system.reconstruction = False
+    config.system.vision_kind = "backbone"
+    config.system.backbone = BackboneConfig(architecture="swin_base_patch4_window7_224", weights="ms_in1k")
+    return config

@@ -1,0 +1,109 @@
+"""What systems with a frozen language model share: visual embeddings in a prompt, and a report behind it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from radscribe.decoding.search import Decoded, DecodingConfig, Leading, beams_of, decode_steps
+from radscribe.layers.frozen_language_model import (
+    Embedded,
+    FrozenLanguageModel,
+    LanguageModelConfig,
+    Prompt,
+)
+from radscribe.systems.system import Draft, Evidence, System
+from radscribe.text.cleaning import CLEANERS
+from radscribe.text.prompts import REPORT_PROMPT
+from radscribe.text.vocabulary import Vocabulary
+
+
+class LanguageModelSystem(System):
+    """A system that puts what it sees into the prompt of a frozen language model.
+
+    Args:
+        config: of the language model.
+        vocabulary: of the training reports. Reports are cleaned by its rules; its words are not used, for the
+            language model brings its own.
+        maximum_length: training reports are cut to this many of the language model's tokens, the end counted.
+
+    Attributes:
+        language_model: writes the reports.
+        report_prompt: texts before and after the visual embeddings.
+    """
+
+    language_model: FrozenLanguageModel
+    report_prompt: tuple[str, str] = REPORT_PROMPT
+
+    def __init__(self, config: LanguageModelConfig, vocabulary: Vocabulary, maximum_length: int):
+        super().__init__()
+        self.language_model = FrozenLanguageModel(config)
+        self.cleaning = vocabulary.cleaning
+        self.maximum_length = maximum_length
+
+    @abstractmethod
+    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
+        """What the language model is given of each study's views, `[studies, tokens, width]` with its mask.
+
+        Args:
+            views: uint8 grey `[studies, views, height, width]`.
+            view_mask: bool `[studies, views]`, True for views that are there.
+        """
+
+    @abstractmethod
+    def on_views(self, attention: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Lay attention to the visual embeddings `[studies, ..., tokens]` on the views.
+
+        Returns:
+            The same `[studies, ..., views * tokens per view]`, and the mask of tokens as in `Evidence`.
+        """
+
+    def encode_report(self, report: str) -> list[int]:
+        """See `System.encode_report`."""
+        cleaned = " ".join(CLEANERS[self.cleaning](report).split())
+        return self.language_model.encode(cleaned, self.maximum_length)
+
+    def prompt(self, visual: Embedded) -> Prompt:
+        """The prompt with what is seen of each study."""
+        before, after = self.report_prompt
+        return self.language_model.prompt(before, visual, after)
+
+    @torch.inference_mode()
+    def generate(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Draft:
+        """See `System.generate`."""
+        *_, last = self._decode(views, view_mask, decoding)
+        return self._draft(last())
+
+    @torch.inference_mode()
+    def stream(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Iterator[Draft]:
+        """See `System.stream`."""
+        for leading in self._decode(views, view_mask, decoding):
+            yield self._draft(leading())
+
+    @torch.inference_mode()
+    def explain(self, views: Tensor, view_mask: Tensor, tokens: Tensor) -> Evidence:
+        """See `System.explain`; of the attention to the visual embeddings, as shares that sum to 1."""
+        prompt = self.prompt(self.visual_embeddings(views, view_mask))
+        inputs = torch.nn.functional.pad(tokens[:, :-1], (1, 0))
+        attention = self.language_model.attention(prompt, inputs).float()
+        attention = attention / attention.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+        attention, mask = self.on_views(attention, view_mask)
+        return Evidence(mask, attention, maps={})
+
+    def pieces(self, tokens: list[int]) -> list[str]:
+        """See `System.pieces`."""
+        return self.language_model.tokenizer.pieces(self.language_model.ids(tokens))
+
+    def _decode(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Iterator[Leading]:
+        prompt = self.prompt(self.visual_embeddings(views, view_mask))
+        model = self.language_model
+        state = model.start(prompt, beams_of(decoding))
+        return decode_steps(model.step, state, views.size(0), decoding, prompt.inside.embeddings.device)
+
+    def _draft(self, decoded: Decoded) -> Draft:
+        model = self.language_model
+        texts = [model.tokenizer.decode(model.ids(row)) for row in decoded.tokens.tolist()]
+        return Draft(texts, decoded.tokens, decoded.token_logprobs, decoded.logprob)

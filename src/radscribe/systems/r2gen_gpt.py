@@ -1,0 +1,114 @@
+"""R2GenGPT: radiology report generation with frozen LLMs.
+
+Wang, Liu, Wang, Zhou. Meta-Radiology 1(3), 2023. https://github.com/wang-zhanyu/R2GenGPT
+
+Visual tokens of a Swin Transformer are mapped into the word embedding space of a frozen language model by one
+linear layer, stand there between `<Img>` and `</Img>` of a prompt, and the language model writes the report.
+The paper's three alignments differ in what else trains: nothing (shallow), low-rank adapters in the visual
+extractor (delta), or all of it (deep).
+
+As in the released code, a layer normalisation follows the linear layer, and the tokens of several views are
+averaged; `views="concatenate"` puts them behind each other instead.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
+from radscribe.layers.low_rank import LowRankConfig, add_adapters, train_adapters
+from radscribe.systems.language_model_system import LanguageModelSystem
+from radscribe.systems.system import Batch, Losses
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.vision.backbones import Backbone, BackboneConfig, split_attention_projections
+
+
+def _swin() -> BackboneConfig:
+    return BackboneConfig(architecture="swin_base_patch4_window7_224", weights="ms_in1k")
+
+
+@dataclass(kw_only=True)
+class R2GenGPTConfig:
+    """Parts and switches of R2GenGPT; the defaults are the paper's.
+
+    Attributes:
+        backbone: the visual extractor.
+        language_model: the frozen language model.
+        alignment: `shallow` leaves the visual extractor as it is, `delta` trains adapters in it, `deep`
+            trains all of it.
+        adapters: those of `delta`, on the query and value projections of its attention.
+        views: `average` the tokens of several views (released code), or `concatenate` them.
+    """
+
+    backbone: BackboneConfig = field(default_factory=_swin)
+    language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
+    alignment: Literal["shallow", "delta", "deep"] = "shallow"
+    adapters: LowRankConfig = field(default_factory=lambda: LowRankConfig(rank=16))
+    views: Literal["average", "concatenate"] = "average"
+
+    def __post_init__(self) -> None:
+        if self.alignment == "delta" and not self.adapters.rank:
+            raise ValueError("system.alignment delta needs system.adapters.rank above 0")
+
+
+class R2GenGPT(LanguageModelSystem):
+    """The system `r2gen-gpt`: visual extractor, linear mapper, frozen language model."""
+
+    def __init__(self, config: R2GenGPTConfig, vocabulary: Vocabulary, maximum_length: int):
+        super().__init__(config.language_model, vocabulary, maximum_length)
+        self.config = config
+        self.backbone = Backbone(config.backbone)
+        if config.alignment == "delta":
+            split_attention_projections(self.backbone)
+            add_adapters(self.backbone, config.adapters, ["query", "value"])
+        elif config.alignment == "shallow":
+            self.backbone.requires_grad_(False)
+        self.visual_projection = nn.Linear(self.backbone.channels, self.language_model.width)
+        self.visual_norm = nn.LayerNorm(self.language_model.width)
+        self.train()
+
+    def train(self, mode: bool = True) -> R2GenGPT:
+        """A frozen visual extractor is always in evaluation mode; of an adapted one the adapters train."""
+        super().train(mode)
+        if self.config.alignment != "deep":
+            self.backbone.eval()
+            train_adapters(self.backbone, mode)
+        return self
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """See `System.backbone_parameters`."""
+        return list(self.backbone.parameters())
+
+    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
+        """See `LanguageModelSystem.visual_embeddings`."""
+        with torch.no_grad() if self.config.alignment == "shallow" else nullcontext():
+            tokens, mask = self.backbone(views, view_mask)
+        if self.config.views == "average":
+            # Absent views are 0.
+            count = view_mask.sum(dim=1).view(-1, 1, 1)
+            tokens = tokens.unflatten(1, (view_mask.size(1), -1)).sum(dim=1) / count
+            mask = torch.ones_like(tokens[..., 0], dtype=torch.bool)
+        return Embedded(self.visual_norm(self.visual_projection(tokens)), mask)
+
+    def on_views(self, attention: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """See `LanguageModelSystem.on_views`; attention to an averaged token is shared out to its views."""
+        number = view_mask.size(1)
+        if self.config.views == "concatenate":
+            per_view = attention.size(-1) // number
+        else:
+            per_view = attention.size(-1)
+            share = view_mask / view_mask.sum(dim=1, keepdim=True)
+            share = share.view(-1, *(1 for _ in attention.shape[1:-1]), number, 1)
+            attention = (attention.unsqueeze(-2) * share).flatten(-2)
+        return attention, view_mask.unsqueeze(-1).expand(-1, -1, per_view).flatten(1)
+
+    def forward(self, batch: Batch) -> Losses:
+        """Cross-entropy of the reports, averaged over words."""
+        prompt = self.prompt(self.visual_embeddings(batch.views, batch.view_mask))
+        loss = self.language_model.loss(prompt, batch.tokens)
+        return Losses(total=loss, terms={"cross_entropy": loss})

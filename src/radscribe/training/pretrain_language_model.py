@@ -1,0 +1,530 @@
+"""`radscribe pretrain-lm`: a tokenizer and a small Llama from the reports of a prepared store.
+
+It is what the systems with a frozen language model use where none can be downloaded: it writes reports and
+nothing else, but it trains in minutes on a CPU. What it leaves:
+
+model.safetensors, config.json, generation_config.json   the model with the best validation loss
+tokenizer.json, tokenizer_config.json                    its tokenizer
+pretraining.json                                         where it came from, how it was trained, perplexities
+MODEL_CARD.md                                            what it is, and what it must not be used for
+checkpoint.pt                                            only until it is finished: the state, for --resume
+
+A frozen model can only follow an image if it looks at what stands where the image goes, and one that has
+seen reports alone never learnt to look there. So most reports are learnt after R2GenGPT's prompt, with cues
+between `<Img>` and `</Img>`: some of the report's own tokens, in random order. No image is seen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from radscribe import NOTICE, __version__
+from radscribe.errors import RadScribeError, unknown_name
+from radscribe.studies.store import PreparedStore, write_whole
+from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
+from radscribe.text.prompts import REPORT_PROMPT
+from radscribe.training.language_model_documents import (
+    IGNORED,
+    Encoder,
+    Row,
+    Texts,
+    batches_by_length,
+    draw_cues,
+    epoch_rows,
+)
+from radscribe.training.run_directory import whole_or_not_at_all
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+FACTS = "pretraining.json"
+CHECKPOINT = "checkpoint.pt"
+MODEL_CARD = "MODEL_CARD.md"
+
+#: Tokens that the model can look back on. Training rows are half as long: visual tokens take the rest.
+POSITIONS = 1024
+_WINDOW = POSITIONS // 2
+#: Stop after so many epochs without a better validation loss.
+_PATIENCE = 3
+#: Rows that are measured side by side.
+_MEASURED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The size of a model.
+
+    Attributes:
+        layers, width, feed_forward, heads: of the Llama.
+        vocabulary_size: most entries of its tokenizer.
+        learning_rate: the highest of its training.
+    """
+
+    layers: int
+    width: int
+    feed_forward: int
+    heads: int
+    vocabulary_size: int
+    learning_rate: float
+
+
+PRESETS = {
+    "1m": Preset(4, 128, 352, 4, vocabulary_size=1024, learning_rate=3e-3),
+    "8m": Preset(6, 320, 864, 5, vocabulary_size=2048, learning_rate=1e-3),
+    "30m": Preset(8, 512, 1536, 8, vocabulary_size=4096, learning_rate=6e-4),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """What decides the weights, next to the texts.
+
+    Attributes:
+        size: name of a preset.
+        section: of the reports.
+        cleaning: name of the cleaning rules.
+        vocabulary_size: most entries of the tokenizer; the preset's unless given.
+        epochs: most passes over the texts.
+        batch: texts per step.
+        learning_rate: the highest; the preset's unless given.
+        seed: of weights, order, forms and cues.
+    """
+
+    size: str = "1m"
+    section: str = "findings"
+    cleaning: str = "iu_xray"
+    vocabulary_size: int | None = None
+    epochs: int = 8
+    batch: int = 8
+    learning_rate: float | None = None
+    seed: int = 0
+
+    def preset(self) -> Preset:
+        """The preset by its name.
+
+        Raises:
+            RadScribeError: there is none of that name, or a number is out of its range.
+        """
+        if self.size not in PRESETS:
+            raise unknown_name("size", self.size, PRESETS)
+        if self.vocabulary_size is not None and self.vocabulary_size < SMALLEST_VOCABULARY:
+            raise RadScribeError(
+                f"a vocabulary of {self.vocabulary_size} entries is too small",
+                f"Bytes and special tokens alone are {SMALLEST_VOCABULARY}",
+            )
+        if self.epochs < 1 or self.batch < 1:
+            raise RadScribeError("--epochs and --batch must be at least 1")
+        return PRESETS[self.size]
+
+
+def build_language_model(preset: Preset, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A Llama with random weights, whose input and output embeddings are one."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=preset.width,
+            intermediate_size=preset.feed_forward,
+            num_hidden_layers=preset.layers,
+            num_attention_heads=preset.heads,
+            max_position_embeddings=POSITIONS,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def pretrain_language_model(
+    store: PreparedStore,
+    out: Path | str,
+    settings: Pretraining,
+    *,
+    text: Iterable[Path | str] = (),
+    threads: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train a tokenizer and a language model, and keep the weights with the best validation loss.
+
+    Args:
+        store: whose train split is learnt, and whose val split is measured on; its test split is left alone.
+        out: the folder to write.
+        settings: sizes, text rules and training.
+        text: text files to learn from too.
+        threads: CPU threads; 0 takes all.
+        device: `auto`, `cpu` or `cuda`.
+        resume: go on after the last whole epoch, exactly as if there had been no interruption.
+        progress: show a progress bar.
+
+    Returns:
+        The facts that `pretraining.json` holds.
+
+    Raises:
+        RadScribeError: there is something in `out` already or nothing to resume, texts are missing, settings
+            are out of range or not those that the training was begun with, or the loss is not finite.
+    """
+    out = Path(out)
+    preset = settings.preset()
+    texts = Texts.read(store, settings.section, settings.cleaning, map(Path, text))
+    facts = _facts(store, texts, settings)
+    if resume:
+        facts = _resumed(out, facts)
+        if facts["finished"]:
+            return facts
+        from transformers import PreTrainedTokenizerFast
+
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
+    else:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RadScribeError(
+                f"there is something in '{out}' already", "Go on with it by --resume, or choose another --out"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        tokenizer = train_tokenizer(
+            _tokenizer_texts(texts), settings.vocabulary_size or preset.vocabulary_size
+        )
+        tokenizer.save_pretrained(out)
+        _write_facts(out, facts)
+
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(settings.seed)
+    with torch.device(device):
+        model = build_language_model(preset, tokenizer)
+    trainer = _Trainer(model, tokenizer, texts, settings, preset)
+    trainer.train(out / CHECKPOINT, progress)
+
+    model.load_state_dict(trainer.best["model"])
+    _save_model(model, out)
+    facts |= trainer.outcome() | {"finished": True}
+    _write_card(out, facts)
+    _write_facts(out, facts)
+    (out / CHECKPOINT).unlink()
+    return facts
+
+
+class _Trainer:
+    """A model on its way, and the texts that it learns from and is measured on."""
+
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        tokenizer: PreTrainedTokenizerFast,
+        texts: Texts,
+        settings: Pretraining,
+        preset: Preset,
+    ):
+        self.model = model
+        self.settings = settings
+        self.learning_rate = settings.learning_rate or preset.learning_rate
+        self.texts = texts
+        self.encoder = Encoder(tokenizer, _WINDOW)
+        self.reports = self.encoder.encode(texts.reports)
+        self.paragraphs = self.encoder.encode(texts.paragraphs)
+        self.validation = self.encoder.encode(texts.validation)
+        self.forms = _validation_forms(self.encoder, self.validation, settings.seed)
+        matrices = [each for each in model.parameters() if each.ndim > 1]
+        vectors = [each for each in model.parameters() if each.ndim == 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+            lr=self.learning_rate,
+            betas=(0.9, 0.95),
+        )
+        self.epoch = 0
+        self.steps = 0
+        self.best: dict[str, Any] = {"loss": math.inf}
+        self.history: list[dict[str, float]] = []
+
+    def train(self, checkpoint: Path, progress: bool) -> None:
+        """All epochs that are left, each followed by a checkpoint."""
+        if checkpoint.is_file():
+            self._load(checkpoint)
+        epochs = self.settings.epochs
+        while self.epoch < epochs and self.epoch - self.best.get("epoch", 0) < _PATIENCE:
+            learnt = self._train_epoch(progress)
+            losses = {form: self._measure(rows) for form, rows in self.forms.items()}
+            loss = sum(losses.values()) / len(losses)
+            if not math.isfinite(loss):
+                raise RadScribeError(
+                    f"the validation loss is {loss} after epoch {self.epoch}",
+                    "Begin anew with a lower --learning_rate",
+                )
+            self.history.append({"training loss": learnt} | losses)
+            if loss < self.best["loss"]:
+                model = {name: value.cpu().clone() for name, value in self.model.state_dict().items()}
+                self.best = {"loss": loss, "epoch": self.epoch, "losses": losses, "model": model}
+            self._save(checkpoint)
+
+    def _train_epoch(self, progress: bool) -> float:
+        """One epoch; the mean of its losses. All that is random in it follows from seed and epoch."""
+        random = np.random.default_rng([self.settings.seed, self.epoch])
+        rows = epoch_rows(self.encoder, self.reports, self.paragraphs, random)
+        batches = batches_by_length(rows, self.settings.batch, random)
+        bar = tqdm(batches, desc=f"epoch {self.epoch + 1}", disable=not progress, leave=False)
+        if self.history:
+            bar.set_postfix(perplexity=f"{math.exp(self.history[-1]['bare']):.3f}")
+        self.model.train()
+        total = 0.0
+        for number, batch in enumerate(bar):
+            done = (self.epoch + number / len(batches)) / self.settings.epochs
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate * _schedule(done)
+            nats, tokens = self._loss(batch)
+            loss = nats / tokens
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            total += loss.item()
+        self.steps += len(batches)
+        self.epoch += 1
+        return total / len(batches)
+
+    def _loss(self, rows: Sequence[Row]) -> tuple[Tensor, int]:
+        """Minus the log-probability, in nats, of the tokens that are not given; and their number."""
+        ids, labels = self.encoder.batch(rows)
+        predicted, labels = self.model(input_ids=ids.to(self.model.device)).logits[:, :-1], labels[:, 1:]
+        nats = F.cross_entropy(
+            predicted.flatten(0, 1).float(),
+            labels.flatten().to(predicted.device),
+            ignore_index=IGNORED,
+            reduction="sum",
+        )
+        return nats, int((labels != IGNORED).sum())
+
+    @torch.inference_mode()
+    def _measure(self, rows: Sequence[Row]) -> float:
+        """Mean loss in nats per token."""
+        self.model.eval()
+        rows = sorted(rows, key=lambda row: len(row.ids))
+        batches = [self._loss(rows[start : start + _MEASURED]) for start in range(0, len(rows), _MEASURED)]
+        return sum(float(nats) for nats, _ in batches) / sum(tokens for _, tokens in batches)
+
+    def _save(self, checkpoint: Path) -> None:
+        state = {
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "best": self.best,
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with whole_or_not_at_all(checkpoint) as partial:
+            torch.save(state, partial)
+
+    def _load(self, checkpoint: Path) -> None:
+        state = torch.load(checkpoint, map_location=self.model.device, weights_only=True)
+        self.epoch, self.steps = state["epoch"], state["steps"]
+        self.best, self.history = state["best"], state["history"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def outcome(self) -> dict[str, Any]:
+        """Facts of a training that is over."""
+        tokens = sum(len(ids) + 1 for ids in self.validation)
+        return {
+            "parameters": self.model.num_parameters(),
+            "vocabulary": self.model.config.vocab_size,
+            "tokens": {
+                "train": sum(len(ids) + 1 for ids in (*self.reports, *self.paragraphs)),
+                "validation": tokens,
+            },
+            "steps": self.steps,
+            "epochs": self.epoch,
+            "best_epoch": self.best["epoch"],
+            "validation": {
+                form: _perplexities(loss * tokens, tokens, self.texts.validation)
+                for form, loss in (
+                    self.best["losses"]
+                    | {"unigram": _unigram_loss(self.reports, self.validation, self.encoder)}
+                ).items()
+            },
+            "history": self.history,
+        }
+
+
+def _schedule(done: float) -> float:
+    """Share of the highest learning rate by the share of training that is done: a rise, then a cosine."""
+    return min(1.0, 0.01 + done / 0.05) * (0.55 + 0.45 * math.cos(math.pi * done))
+
+
+def _tokenizer_texts(texts: Texts) -> list[str]:
+    """What the tokenizer learns from: all that the model trains on, the prompt among it."""
+    return [*texts.reports, *texts.paragraphs, *REPORT_PROMPT * len(texts.reports)]
+
+
+def _validation_forms(encoder: Encoder, reports: Sequence[list[int]], seed: int) -> dict[str, list[Row]]:
+    """The reports as they are measured: bare, after the prompt, and after it with half of their tokens."""
+    random = np.random.default_rng(seed)
+    return {
+        "bare": [row for ids in reports for row in encoder.bare(ids)],
+        "prompted": [row for ids in reports for row in encoder.prompted(ids, [])],
+        "cued": [row for ids in reports for row in encoder.prompted(ids, draw_cues(ids, 0.5, random))],
+    }
+
+
+def _unigram_loss(train: Sequence[list[int]], validation: Sequence[list[int]], encoder: Encoder) -> float:
+    """Nats per token of a model that knows how often each token stands in reports, and nothing else."""
+    counts = Counter(token for ids in train for token in (*ids, encoder.end))
+    seen = [token for ids in validation for token in (*ids, encoder.end)]
+    total = counts.total() + len(encoder.tokenizer)
+    return -sum(math.log((counts[token] + 1) / total) for token in seen) / len(seen)
+
+
+def _perplexities(nats: float, tokens: int, texts: Sequence[str]) -> dict[str, float]:
+    """Perplexities of texts whose tokens, each end among them, have minus log-probability `nats` together.
+
+    Tokens are those of one tokenizer; words and bytes are the same for all.
+    """
+    units = {
+        "perplexity": tokens,
+        "word_perplexity": sum(len(text.split()) for text in texts),
+        "byte_perplexity": sum(len(text.encode("utf-8", "surrogatepass")) for text in texts),
+    }
+    return {"loss": nats / tokens} | {name: math.exp(nats / number) for name, number in units.items()}
+
+
+def _save_model(model: LlamaForCausalLM, out: Path) -> None:
+    """Write a model without the bar that `transformers` draws for it."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    model.save_pretrained(out)
+    if shown:
+        logging.enable_progress_bar()
+
+
+def _facts(store: PreparedStore, texts: Texts, settings: Pretraining) -> dict[str, Any]:
+    import transformers
+
+    learnt = {*texts.reports, *texts.paragraphs}
+    return {
+        "radscribe": __version__,
+        "settings": asdict(settings),
+        "store": str(store.path),
+        "store_source": store.manifest["source"],
+        "store_content_hash": store.manifest["content_hash"],
+        "text_files": texts.files,
+        "texts": {
+            "train_reports": len(texts.reports),
+            "train_reports_distinct": len(set(texts.reports)),
+            "paragraphs": len(texts.paragraphs),
+            "validation_reports": len(texts.validation),
+            "validation_reports_seen_in_training": sum(text in learnt for text in texts.validation),
+        },
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": False,
+    }
+
+
+def _write_facts(out: Path, facts: Mapping[str, Any]) -> None:
+    write_whole(out / FACTS, json.dumps(facts, indent=2) + "\n")
+
+
+def _resumed(out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of the training in `out`, if it is this one.
+
+    Raises:
+        RadScribeError: there is none, or it was begun with other settings or texts.
+    """
+    if not (out / FACTS).is_file():
+        raise RadScribeError(
+            f"there is no training to resume in '{out}'",
+            "Leave out --resume to begin it, with an empty --out",
+        )
+    before = json.loads((out / FACTS).read_text(encoding="utf-8"))
+    hashes = [[file["sha256"] for file in each["text_files"]] for each in (before, facts)]
+    different = [
+        f"{name} was {was}, is {facts['settings'][name]}"
+        for name, was in before["settings"].items()
+        if facts["settings"][name] != was
+    ]
+    if before["store_content_hash"] != facts["store_content_hash"]:
+        different.append(f"the store was {before['store']} with another content")
+    if hashes[0] != hashes[1]:
+        different.append("the text files are not the same")
+    if different:
+        raise RadScribeError(
+            f"the training in '{out}' was begun otherwise: {'; '.join(different)}",
+            "Resume it with what it was begun with, or begin anew with another --out",
+        )
+    return before
+
+
+def summary(facts: Mapping[str, Any]) -> str:
+    """What `radscribe pretrain-lm` prints of a training that is over."""
+    texts, measured = facts["texts"], facts["validation"]
+    units = ("perplexity", "word_perplexity", "byte_perplexity")
+    lines = [
+        f"model        {facts['settings']['size']}: {facts['parameters']:,} parameters, "
+        f"{facts['vocabulary']:,} tokens in its vocabulary",
+        f"trained on   {texts['train_reports']:,} reports ({texts['train_reports_distinct']:,} distinct) and "
+        f"{texts['paragraphs']:,} paragraphs, {facts['tokens']['train']:,} tokens, {facts['steps']:,} steps",
+        f"chosen       after epoch {facts['best_epoch']} of {facts['epochs']}, on "
+        f"{texts['validation_reports']:,} reports ({texts['validation_reports_seen_in_training']:,} of them "
+        "also in training)",
+        f"perplexity   {'':12}{'per token':>12}{'per word':>12}{'per byte':>12}",
+    ]
+    for form, values in measured.items():
+        lines.append(f"             {form:12}" + "".join(f"{values[unit]:>12.3f}" for unit in units))
+    return "\n".join(lines)
+
+
+def _write_card(out: Path, facts: Mapping[str, Any]) -> None:
+    """Write what the model is, what it was made from, and what it must not be used for."""
+    settings, texts, measured = facts["settings"], facts["texts"], facts["validation"]
+    rows = "\n".join(
+        f"| {form} | " + " | ".join(f"{value:.3f}" for value in values.values()) + " |"
+        for form, values in measured.items()
+    )
+    (out / MODEL_CARD).write_text(
+        f"""# Language model of reports, {settings["size"]}
+
+A Llama with {facts["parameters"]:,} parameters and a byte-level tokenizer of {facts["vocabulary"]:,} entries,
+pretrained to stand, frozen, in a system that drafts reports of chest X-rays.
+
+**Intended use:** {NOTICE}. What it writes by itself describes no patient. It repeats what it was trained on:
+where those texts may not be passed on, neither may it.
+
+- Trained on {texts["train_reports"]:,} reports of the train split of `{facts["store_source"]}` (content hash
+  {facts["store_content_hash"][:12]}, section {settings["section"]}, cleaning {settings["cleaning"]}), and on
+  {texts["paragraphs"]:,} paragraphs of {len(facts["text_files"])} text files.
+- Weights chosen by the loss on {texts["validation_reports"]:,} validation reports, of which
+  {texts["validation_reports_seen_in_training"]:,} stand word for word among the training texts.
+- RadScribe {facts["radscribe"]}, torch {facts["torch"]}, transformers {facts["transformers"]}.
+
+| validation reports | {" | ".join(name.replace("_", " ") for name in measured["bare"])} |
+|---|{"---|" * len(measured["bare"])}
+{rows}
+
+The loss is in nats per token. `bare`: a report after `<s>` alone. `prompted`: after the prompt, with nothing
+where the image goes. `cued`: with half of the report's tokens there, in random order. `unigram`: of a model
+that knows only how often each token occurs. Perplexities per token compare models with the same tokenizer
+only.
+""",
+        encoding="utf-8",
+    )

@@ -1,0 +1,117 @@
+"""The masked autoencoder MAE (He et al., CVPR 2022) as a backbone that can draw what it saw.
+
+The encoder sees every patch: nothing is masked. The decoder makes pixels of patch features, wherever these
+come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from radscribe.errors import RadScribeError
+from radscribe.pretrained import load_pretrained
+from radscribe.vision.backbones import ViewEncoder
+
+
+@dataclass(kw_only=True)
+class MaskedAutoencoderConfig:
+    """Sizes of the autoencoder, those of MAE-Large by default, and the weights that it starts from.
+
+    Attributes:
+        weights: a name on the Hugging Face hub or a folder in `transformers` format (`ViTMAEForPreTraining`)
+            of these sizes, or `none`.
+        image_size: side of a view in pixels.
+        patch_size: side of a patch.
+        width: of the encoder; layers, heads and feed_forward are the encoder's too.
+        layers: see `width`.
+        heads: see `width`.
+        feed_forward: see `width`.
+        decoder_width: of the decoder.
+        decoder_layers: of the decoder.
+        decoder_heads: of the decoder.
+        decoder_feed_forward: of the decoder.
+    """
+
+    weights: str = "facebook/vit-mae-large"
+    image_size: int = 224
+    patch_size: int = 16
+    width: int = 1024
+    layers: int = 24
+    heads: int = 16
+    feed_forward: int = 4096
+    decoder_width: int = 512
+    decoder_layers: int = 8
+    decoder_heads: int = 16
+    decoder_feed_forward: int = 2048
+
+    def __post_init__(self) -> None:
+        for name in ("width", "decoder_width"):
+            heads = getattr(self, name.replace("width", "heads"))
+            if getattr(self, name) % heads:
+                raise ValueError(f"system.vision.{name} must be divisible by its heads, {heads}")
+        if self.image_size % self.patch_size:
+            raise ValueError("system.vision.image_size must be divisible by system.vision.patch_size")
+
+
+class MaskedAutoencoder(ViewEncoder):
+    """Views to visual tokens, one a patch, and features of patches back to pixels.
+
+    Args:
+        config: sizes and weights.
+        decoder: have the decoder; without it `reconstruct` is not there.
+    """
+
+    def __init__(self, config: MaskedAutoencoderConfig, *, decoder: bool):
+        from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+        super().__init__(channels=config.width)
+        sizes = ViTMAEConfig(
+            image_size=config.image_size,
+            patch_size=config.patch_size,
+            hidden_size=config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=config.feed_forward,
+            decoder_hidden_size=config.decoder_width,
+            decoder_num_hidden_layers=config.decoder_layers,
+            decoder_num_attention_heads=config.decoder_heads,
+            decoder_intermediate_size=config.decoder_feed_forward,
+            mask_ratio=0.0,
+        )
+        self.image_size = config.image_size
+        model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, "system.vision.weights")
+        self.patches = (config.image_size // config.patch_size) ** 2
+        self._unpatchify = model.unpatchify
+        self.encoder = model.vit
+        self.decoder = model.decoder if decoder else None
+        if self.decoder is not None:
+            self.decoder.mask_token.requires_grad_(False)  # nothing is masked
+
+    def encode_views(self, views: Tensor) -> Tensor:
+        """See `ViewEncoder.encode_views`.
+
+        Raises:
+            RadScribeError: views of another size than the autoencoder's.
+        """
+        if views.size(-1) != self.image_size:
+            raise RadScribeError(
+                f"the masked autoencoder takes views of {self.image_size} pixels, not {views.size(-1)}",
+                "Set data.transform.crop and system.vision.image_size to the same number",
+            )
+        # The order of the patches is drawn by sorting noise; this noise leaves them where they are.
+        order = torch.arange(self.patches, dtype=torch.float32, device=views.device)
+        encoded = self.encoder(self.normalise(views), noise=order.expand(len(views), -1))
+        return encoded.last_hidden_state[:, 1:]
+
+    def reconstruct(self, features: Tensor) -> Tensor:
+        """Normalised pixels `[views, 3, image_size, image_size]` from features `[views, patches, width]`.
+
+        The decoder also wants a token that stands for the view: it gets the mean of the patches.
+        """
+        assert self.decoder is not None
+        tokens = torch.cat([features.mean(dim=1, keepdim=True), features], dim=1)
+        order = torch.arange(self.patches, device=features.device).expand(len(features), -1)
+        return self._unpatchify(self.decoder(tokens, order).logits)

@@ -1,0 +1,402 @@
+"""The small language model: what it leaves, that it learns and resumes, and what stops it."""
+
+import json
+import math
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from tiny import tiny_store
+
+from radscribe import cli
+from radscribe.errors import RadScribeError
+from radscribe.studies.store import PreparedStore
+from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
+from radscribe.text.prompts import REPORT_PROMPT
+from radscribe.training import pretrain_language_model as module
+from radscribe.training.language_model_documents import (
+    IGNORED,
+    Encoder,
+    Texts,
+    batches_by_length,
+    draw_cues,
+    epoch_rows,
+)
+from radscribe.training.pretrain_language_model import (
+    PRESETS,
+    Preset,
+    Pretraining,
+    build_language_model,
+    pretrain_language_model,
+)
+
+FILES = {
+    "MODEL_CARD.md",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "pretraining.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+TINY = Preset(2, 32, 64, 4, vocabulary_size=400, learning_rate=1e-2)
+SETTINGS = Pretraining(size="tiny", epochs=2, batch=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_preset():
+    PRESETS["tiny"] = TINY
+    yield
+    del PRESETS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return PreparedStore(tiny_store(tmp_path_factory.mktemp("stores") / "phantom"))
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("texts") / "notes.txt"
+    path.write_text("The ribs\nare intact.\n\nThe spine is straight.\n \n\nThe ribs are intact.\n")
+    return path
+
+
+def pretrain(store, out, settings=SETTINGS, **options):
+    return pretrain_language_model(store, out, settings, threads=1, device="cpu", progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def model_folder(store, text_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("models") / "tiny"
+    pretrain(store, out, Pretraining(size="tiny", epochs=6, batch=4), text=[text_file])
+    return out
+
+
+@pytest.fixture(scope="module")
+def facts(model_folder):
+    return json.loads((model_folder / "pretraining.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def tokenizer(store):
+    return train_tokenizer(Texts.read(store, "findings", "iu_xray", []).reports, 400)
+
+
+# --- the tokenizer -----------------------------------------------------------------------------------------
+
+
+@given(st.text())
+@example("Human: <Img></Img> Generate a report. \nAssistant:")
+@example("</s><unk> <s>\r\n\t 漢字 \u0000")
+def test_any_text_comes_back_exactly(tokenizer, text):
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert tokenizer.decode(ids) == text
+    assert tokenizer(text).input_ids == [tokenizer.bos_token_id, *ids]
+
+
+def test_the_same_texts_give_the_same_tokenizer():
+    texts = ["no pleural effusion .", "no pneumothorax .", "the heart is normal ."] * 3
+    first, second = (train_tokenizer(texts, 300).backend_tokenizer.to_str() for _ in range(2))
+    assert first == second
+
+
+def test_frequent_words_become_one_token_and_special_ones_stand_first(tokenizer):
+    assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3]) == ["<pad>", "<s>", "</s>", "<unk>"]
+    assert SMALLEST_VOCABULARY < len(tokenizer) <= 400
+    assert len(tokenizer("no pleural effusion", add_special_tokens=False).input_ids) == 3
+
+
+# --- texts and batches -------------------------------------------------------------------------------------
+
+
+def test_only_train_is_learnt_and_test_is_never_asked_for(store, monkeypatch):
+    asked = []
+    studies = PreparedStore.studies
+    monkeypatch.setattr(
+        PreparedStore, "studies", lambda self, split: asked.append(split) or studies(self, split)
+    )
+    texts = Texts.read(store, "findings", "none", [])
+    assert asked == ["train", "val"]
+    reports = {split: [study.sections["findings"] for study in studies(store, split)] for split in asked}
+    assert texts.reports == reports["train"]
+    assert texts.validation == reports["val"]
+    assert texts.paragraphs == []
+
+
+def test_a_blank_line_ends_a_paragraph_and_repetitions_are_left_out(store, text_file):
+    texts = Texts.read(store, "findings", "mimic_cxr", [text_file])
+    assert texts.paragraphs == ["the ribs are intact .", "the spine is straight ."]
+    assert [(file["paragraphs"], file["repeated"]) for file in texts.files] == [(2, 1)]
+
+
+def test_every_text_is_predicted_once_and_nothing_else_is(tokenizer):
+    """Whatever the window cuts: the labels of all rows, one after the other, are the texts and their ends."""
+    encoder = Encoder(tokenizer, window=200)
+    for length in (0, 1, 10, 198, 199, 200, 397, 398, 399, 700):
+        ids = [10 + number % 250 for number in range(length)]
+        for rows in (encoder.bare(ids), encoder.prompted(ids, ids[:5])):
+            assert all(len(row.ids) <= 200 and row.given for row in rows)
+            _, labels = encoder.batch(rows)
+            assert labels[labels != IGNORED].tolist() == [*ids, encoder.end]
+
+
+def test_the_prompt_is_tokenized_as_by_the_systems(tokenizer):
+    """Halves and report apart: a system has visual tokens between the halves."""
+    encoder = Encoder(tokenizer, window=512)
+    before, after = (tokenizer(half, add_special_tokens=False).input_ids for half in REPORT_PROMPT)
+    (row,) = encoder.prompted([300, 301], [7])
+    assert row.ids == [encoder.begin, *before, 7, *after, 300, 301, encoder.end]
+    assert row.given == len(row.ids) - 3
+
+
+def test_an_epoch_has_every_text_once_in_both_forms(tokenizer):
+    encoder = Encoder(tokenizer, window=512)
+    reports = [[20 + number] * 8 for number in range(100)]
+    rows = epoch_rows(encoder, reports, [[5, 6, 7]], np.random.default_rng(0))
+    learnt = [
+        row.ids[row.given] for batch in batches_by_length(rows, 16, np.random.default_rng(0)) for row in batch
+    ]
+    assert sorted(learnt) == [5, *range(20, 120)]
+    bare = sum(row.given == 1 for row in rows)
+    assert 10 < bare < 60
+    assert rows != epoch_rows(encoder, reports, [[5, 6, 7]], np.random.default_rng(1))
+
+
+def test_cues_are_some_of_the_tokens_in_another_order():
+    ids = list(range(50))
+    cues = draw_cues(ids, 0.5, np.random.default_rng(0))
+    assert len(cues) == len(set(cues)) == 25
+    assert set(cues) < set(ids)
+    assert cues != sorted(cues)
+    assert draw_cues(ids, 0.0, np.random.default_rng(0)) == []
+    assert len(draw_cues(ids * 10, 1.0, np.random.default_rng(0))) == 100
+
+
+# --- the model ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "millions"), [("1m", 1), ("8m", 8), ("30m", 30)])
+def test_presets_have_the_size_that_they_are_named_after(tokenizer, size, millions):
+    preset = PRESETS[size]
+    with torch.device("meta"):
+        model = build_language_model(preset, tokenizer)
+    embeddings = preset.width * (preset.vocabulary_size - len(tokenizer))
+    assert model.num_parameters() + embeddings == pytest.approx(millions * 1e6, rel=0.1)
+    assert model.config.max_position_embeddings >= 512
+
+
+def test_what_it_leaves_is_loaded_by_the_auto_classes_and_writes(model_folder):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert {path.name for path in model_folder.iterdir()} == FILES
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    assert model.config.vocab_size == len(tokenizer)
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    text = "Human: <Img></Img> Überblick?\nAssistant:"
+    assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+    written = model.generate(**tokenizer("", return_tensors="pt"), max_new_tokens=20, do_sample=False)
+    assert tokenizer.decode(written[0], skip_special_tokens=True).strip()
+
+
+def test_the_reported_perplexity_is_that_of_the_saved_model(model_folder, facts, store):
+    """Computed once more by the plain call of `transformers`, one report at a time."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
+    texts = Texts.read(store, "findings", "iu_xray", []).validation
+    nats = tokens = 0
+    for text in texts:
+        ids = torch.tensor([[*tokenizer(text).input_ids, tokenizer.eos_token_id]])
+        with torch.no_grad():
+            nats += float(model(ids, labels=ids).loss) * (ids.size(1) - 1)
+        tokens += ids.size(1) - 1
+    measured = facts["validation"]["bare"]
+    assert facts["tokens"]["validation"] == tokens
+    assert measured["loss"] == pytest.approx(nats / tokens, rel=1e-4)
+    words, size = sum(len(text.split()) for text in texts), sum(map(len, texts))
+    assert measured["perplexity"] == pytest.approx(math.exp(nats / tokens), rel=1e-3)
+    assert measured["word_perplexity"] == pytest.approx(math.exp(nats / words), rel=1e-3)
+    assert measured["byte_perplexity"] == pytest.approx(math.exp(nats / size), rel=1e-3)
+
+
+def test_it_learns_more_than_how_often_each_token_occurs(facts):
+    losses = [epoch["bare"] for epoch in facts["history"]]
+    assert losses[-1] < losses[0]
+    assert facts["validation"]["bare"]["loss"] == pytest.approx(losses[facts["best_epoch"] - 1])
+    for form in ("bare", "prompted", "cued"):
+        assert facts["validation"][form]["perplexity"] < facts["validation"]["unigram"]["perplexity"] / 2
+
+
+def test_the_facts_say_where_it_came_from(facts, store, text_file, model_folder):
+    assert facts["finished"] is True
+    assert facts["store_content_hash"] == store.manifest["content_hash"]
+    assert facts["text_files"][0]["file"] == str(text_file)
+    assert facts["texts"]["train_reports"] == len(store.studies("train"))
+    assert facts["texts"]["paragraphs"] == 2
+    assert facts["steps"] > facts["epochs"] >= facts["best_epoch"] >= 1
+    card = (model_folder / "MODEL_CARD.md").read_text()
+    assert "not for clinical diagnosis" in card
+    assert f"{facts['parameters']:,} parameters" in card
+
+
+# --- interruption ------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from radscribe.studies.store import PreparedStore
+from radscribe.training import pretrain_language_model as module
+
+module.PRESETS["tiny"] = module.Preset(2, 32, 64, 4, vocabulary_size=400, learning_rate=1e-2)
+loss, calls = module._Trainer._loss, []
+def killing_loss(self, rows):
+    calls.append(rows)
+    if len(calls) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(self, rows)
+module._Trainer._loss = killing_loss
+module.pretrain_language_model(
+    PreparedStore(sys.argv[1]), sys.argv[2], module.Pretraining(size="tiny", epochs=3, batch=4),
+    threads=1, device="cpu", progress=False,
+)
+"""
+
+
+def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path, monkeypatch):
+    """Stopped in the first epoch, before any checkpoint, and killed in the second one."""
+    settings = Pretraining(size="tiny", epochs=3, batch=4)
+    pretrain(store, tmp_path / "whole", settings)
+    arguments = [str(store.path), str(tmp_path / "killed"), "16"]
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    assert (tmp_path / "killed" / "checkpoint.pt").is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Trainer, "_loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(store, tmp_path / "interrupted", settings)
+    assert not (tmp_path / "interrupted" / "checkpoint.pt").exists()
+    for name in ("killed", "interrupted"):
+        pretrain(store, tmp_path / name, settings, resume=True)
+        assert {path.name for path in (tmp_path / name).iterdir()} == FILES
+        assert_equal_models(tmp_path / "whole", tmp_path / name)
+
+
+def interrupted(self, rows):
+    raise KeyboardInterrupt
+
+
+def assert_equal_models(first, second):
+    """Every weight, and every fact but the time."""
+    whole, other = (load_file(each / "model.safetensors") for each in (first, second))
+    assert [name for name in whole if not torch.equal(whole[name], other[name])] == []
+    facts = [json.loads((each / "pretraining.json").read_text()) for each in (first, second)]
+    for each in facts:
+        del each["began"]
+    assert facts[0] == facts[1]
+
+
+def test_a_finished_training_is_left_as_it_is(store, model_folder, text_file, facts):
+    before = (model_folder / "model.safetensors").stat().st_mtime_ns
+    settings = Pretraining(**facts["settings"])
+    assert pretrain(store, model_folder, settings, text=[text_file], resume=True) == facts
+    assert (model_folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_it_stops_when_validation_gets_no_better(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(module._Trainer, "_measure", lambda self, rows: float(self.epoch))
+    result = pretrain(store, tmp_path / "model", Pretraining(size="tiny", epochs=20, batch=8))
+    assert (result["best_epoch"], result["epochs"]) == (1, 4)
+
+
+# --- refusals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": "7m"}, "unknown size '7m'.*Known: 1m, 30m, 8m"),
+        (
+            {"section": "comparison"},
+            "no study of the train split has a section 'comparison'.*findings.*--section",
+        ),
+        ({"cleaning": "iu"}, "unknown text cleaning 'iu'"),
+        ({"vocabulary_size": 100}, "vocabulary of 100 entries is too small.*260"),
+        ({"epochs": 0}, "at least 1"),
+        ({"learning_rate": 1e30}, "validation loss is nan after epoch 1.*lower --learning_rate"),
+    ],
+)
+def test_settings_out_of_range(store, tmp_path, settings, message):
+    with pytest.raises(RadScribeError, match=message):
+        pretrain(store, tmp_path / "model", Pretraining(**{"size": "tiny", "batch": 4} | settings))
+
+
+def test_no_reports(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    view = PreparedStore(tiny_store(tmp_path / "phantom", studies=1)).studies()[0].views[0].source()
+    from PIL import Image
+
+    from radscribe.studies.prepare import prepare
+
+    for number in range(10):
+        Image.fromarray(view.pixels).save(images / f"{number}.png")
+    prepare(images, tmp_path / "store", workers=1, progress=False)
+    with pytest.raises(RadScribeError, match="no study of the train split.*source that has reports"):
+        pretrain(PreparedStore(tmp_path / "store"), tmp_path / "model")
+
+
+def test_a_text_file_that_is_missing_or_empty(store, tmp_path):
+    with pytest.raises(RadScribeError, match="cannot read .*gone.txt"):
+        pretrain(store, tmp_path / "model", text=[tmp_path / "gone.txt"])
+    (tmp_path / "empty.txt").write_text(" \n\n ")
+    with pytest.raises(RadScribeError, match="no text in .*empty.txt"):
+        pretrain(store, tmp_path / "model", text=[tmp_path / "empty.txt"])
+    assert not (tmp_path / "model").exists()
+
+
+def test_out_that_is_there_already(store, model_folder):
+    with pytest.raises(RadScribeError, match="something in .* already.*--resume"):
+        pretrain(store, model_folder)
+
+
+def test_resuming_what_is_not_there_or_was_begun_otherwise(store, model_folder, text_file, tmp_path, facts):
+    with pytest.raises(RadScribeError, match="no training to resume"):
+        pretrain(store, tmp_path / "none", resume=True)
+    settings = Pretraining(**facts["settings"] | {"batch": 5, "seed": 1})
+    with pytest.raises(RadScribeError, match="begun otherwise: batch was 4, is 5; seed was 0, is 1"):
+        pretrain(store, model_folder, settings, text=[text_file], resume=True)
+    settings = Pretraining(**facts["settings"])
+    with pytest.raises(RadScribeError, match="the text files are not the same"):
+        pretrain(store, model_folder, settings, resume=True)
+    other = PreparedStore(tiny_store(tmp_path / "other", studies=30))
+    with pytest.raises(RadScribeError, match="another content"):
+        pretrain(other, model_folder, settings, text=[text_file], resume=True)
+
+
+# --- the command -------------------------------------------------------------------------------------------
+
+
+def test_the_command(store, text_file, tmp_path, capsys):
+    out = tmp_path / "model"
+    options = [str(store.path), "--out", str(out), "--size", "tiny", "--epochs", "1", "--threads", "1"]
+    options += ["--text", str(text_file), str(text_file), "--vocabulary-size", "300", "--no_progress"]
+    cli.main(["pretrain-lm", *options])
+    printed = capsys.readouterr().out
+    assert "300 tokens in its vocabulary" in printed
+    assert "2 paragraphs" in printed
+    assert "not for clinical diagnosis" in printed
+    cli.main(["pretrain-lm", *options, "--resume"])
+    assert capsys.readouterr().out == printed
+    shutil.rmtree(out)
+    with pytest.raises(SystemExit, match="^2$"):
+        cli.main(["pretrain-lm", *options, "--resume"])
+    assert "no training to resume" in capsys.readouterr().err

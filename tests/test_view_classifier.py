@@ -1,0 +1,379 @@
+"""The view classifier: that it tells frontal from lateral, what it leaves, where it is used, its faults."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import tiny_config, tiny_store
+
+from radscribe.cli import main
+from radscribe.errors import RadScribeError
+from radscribe.studies.images import read_view
+from radscribe.studies.store import MANIFEST, PIXELS, STUDIES, PreparedStore, content_hash
+from radscribe.studies.study import PROJECTIONS, Study
+from radscribe.systems.registry import get_system
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.config import override
+from radscribe.training.data import TrainingBatches, TrainingSet, evaluation_batches
+from radscribe.training.module import TrainingModule
+from radscribe.training.train import train
+from radscribe.training.view_classifier import (
+    CLASSES,
+    TRANSFORM,
+    ViewClassifier,
+    train_view_classifier,
+    with_predicted_projections,
+)
+from radscribe.vision.backbones import BackboneConfig
+from radscribe.vision.transforms import evaluation_view
+
+TINY = BackboneConfig(architecture="test_resnet", weights="none")
+UNKNOWN = PROJECTIONS.index("unknown")
+
+
+@pytest.fixture(scope="module")
+def store_path(tmp_path_factory):
+    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=50)
+
+
+@pytest.fixture(scope="module")
+def store(store_path):
+    return PreparedStore(store_path)
+
+
+def train_tiny(store, out, **options):
+    options = {"backbone": TINY, "epochs": 4, "batch": 8, "learning_rate": 3e-3, **options}
+    return train_view_classifier(store, out, threads=1, device="cpu", progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    """The directory of a view classifier."""
+    out = tmp_path_factory.mktemp("classifiers") / "views"
+    train_tiny(store, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def facts(trained):
+    return json.loads((trained / "view_classifier.json").read_text())["facts"]
+
+
+def store_with(store_path, out, projection: Callable[[str, str], str]) -> PreparedStore:
+    """A copy of a store in which `projection`, of a view's split and true projection, says what is known."""
+    shutil.copytree(store_path, out)
+    split_of = {study.id: study.split for study in PreparedStore(store_path).studies()}
+    records = [json.loads(line) for line in (out / STUDIES).read_text().splitlines()]
+    for record in records:
+        for view in record["views"]:
+            view["projection"] = projection(split_of[record["id"]], view["projection"])
+    (out / STUDIES).write_text("".join(json.dumps(record) + "\n" for record in records))
+    manifest = json.loads((out / MANIFEST).read_text())
+    manifest["content_hash"] = content_hash(out)
+    (out / MANIFEST).write_text(json.dumps(manifest))
+    return PreparedStore(out)
+
+
+def hidden(studies) -> list[Study]:
+    """The studies with all projections unknown."""
+    return [
+        replace(study, views=tuple(replace(view, projection="unknown") for view in study.views))
+        for study in studies
+    ]
+
+
+def projections_of(studies) -> list[str]:
+    return [view.projection for study in studies for view in study.views]
+
+
+# --- training ----------------------------------------------------------------------------------------------
+
+
+def test_it_learns_and_says_how_well(facts, store):
+    assert facts["validation"].keys() == {"all", *CLASSES}
+    assert min(facts["validation"].values()) > 0.95
+    assert facts["store_content_hash"] == store.manifest["content_hash"]
+    counted = projections_of(store.studies("train"))
+    assert facts["views"]["train"] == {name: counted.count(name) for name in PROJECTIONS}
+
+
+def test_the_directory_is_complete_and_says_what_it_is_for(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "weights.safetensors",
+        "view_classifier.json",
+        "MODEL_CARD.md",
+    }
+    card = (trained / "MODEL_CARD.md").read_text()
+    assert "research use, not for clinical diagnosis" in card
+    assert "of lateral" in card
+
+
+def test_the_same_seed_gives_the_same_weights(store, tmp_path):
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        train_tiny(store, tmp_path / name, epochs=1, seed=seed)
+    first, again, other = (
+        load_file(tmp_path / name / "weights.safetensors") for name in ("first", "again", "other")
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.fixture
+def rare(store_path, tmp_path):
+    """A store of whose lateral training views three are known to be."""
+    kept = iter(range(1000))
+    return store_with(
+        store_path,
+        tmp_path / "store",
+        lambda split, true: "unknown" if (split, true) == ("train", "lateral") and next(kept) > 2 else true,
+    )
+
+
+def test_a_rare_projection_is_learnt(rare, tmp_path):
+    facts = train_tiny(rare, tmp_path / "views", epochs=8)
+    assert facts["views"]["train"]["lateral"] == 3
+    assert facts["views"]["train"]["unknown"] > 10
+    assert facts["validation"]["lateral"] > 0.95
+    assert facts["validation"]["frontal"] > 0.95
+
+
+def test_a_rare_projection_counts_as_much(rare, tmp_path):
+    """Where views show nothing, neither is more probable, however many there were of each."""
+    (rare.path / PIXELS).write_bytes(bytes((rare.path / PIXELS).stat().st_size))
+    train_tiny(rare, tmp_path / "views", epochs=8)
+    black = torch.zeros(1, TRANSFORM.crop, TRANSFORM.crop, dtype=torch.uint8)
+    probabilities = ViewClassifier.load(tmp_path / "views", "cpu").predict(black)
+    assert probabilities[0].tolist() == pytest.approx([0.5, 0.5], abs=0.2)
+
+
+def test_the_test_split_is_never_asked_for(store, tmp_path, monkeypatch):
+    asked = []
+    studies = PreparedStore.studies
+    monkeypatch.setattr(
+        PreparedStore, "studies", lambda self, split="all": asked.append(split) or studies(self, split)
+    )
+    train_tiny(store, tmp_path / "views", epochs=1)
+    assert set(asked) == {"train", "val"}
+
+
+@pytest.mark.parametrize("only", [None, "frontal"])
+def test_what_cannot_be_measured_is_said(store_path, tmp_path, capsys, only):
+    blind = store_with(
+        store_path,
+        tmp_path / "store",
+        lambda split, true: "unknown" if split == "val" and true != only else true,
+    )
+    main(
+        f"train view-classifier --store {blind.path} --out {tmp_path / 'views'} --epochs 1 --threads 1 "
+        "--architecture test_resnet --device cpu --no_progress".split()
+    )
+    printed, card = capsys.readouterr().out, (tmp_path / "views/MODEL_CARD.md").read_text()
+    said = "no lateral view to measure on" if only else "the val split has no view whose projection is known"
+    assert said in printed
+    assert said in card
+
+
+# --- use ---------------------------------------------------------------------------------------------------
+
+
+def test_hidden_projections_are_found(trained, store):
+    """Those of the test split, which it has never seen."""
+    studies = store.studies("test")
+    found = with_predicted_projections(hidden(studies), ViewClassifier.load(trained, "cpu"), 2)
+    right = np.mean([a == b for a, b in zip(projections_of(found), projections_of(studies), strict=True)])
+    assert right > 0.95
+    assert [study.id for study in found] == [study.id for study in studies]
+
+
+def test_what_is_known_stays_and_further_views_stay_unknown(trained, store):
+    study = next(study for study in store.studies("train") if len(study.views) == 2)
+    frontal, lateral = study.views
+    wrong = replace(frontal, projection="lateral")
+    blank = replace(lateral, projection="unknown")
+    (found,) = with_predicted_projections(
+        [replace(study, views=(wrong, blank, blank))], ViewClassifier.load(trained, "cpu"), 2
+    )
+    assert projections_of([found]) == ["lateral", "lateral", "unknown"]
+
+
+def test_predictions_are_probabilities_whatever_stands_beside(trained, store):
+    classifier = ViewClassifier.load(trained, "cpu")
+    views = torch.stack(
+        [
+            evaluation_view(read_view(view, TRANSFORM.short_side).pixels, TRANSFORM)
+            for study in store.studies("val")
+            for view in study.views
+        ]
+    )
+    together = classifier.predict(views)
+    alone = torch.cat([classifier.predict(view.unsqueeze(0)) for view in views])
+    assert together.shape == (len(views), 2)
+    assert together.sum(dim=1) == pytest.approx(1, abs=1e-6)
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def system(store):
+    config = tiny_config(store.path)
+    vocabulary = Vocabulary.build(
+        [study.report("findings") for study in store.studies("train")], config.data.cleaning, 1
+    )
+    return get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
+
+
+@pytest.mark.parametrize("classified", [False, True], ids=["as-known", "classified"])
+def test_projections_reach_training_batches(store, system, trained, classified):
+    studies = {study.id: study for study in store.studies("train")}
+    data = tiny_config(store.path).data
+    known = list(studies.values())
+    if classified:
+        known, data.view_classifier = hidden(known), str(trained)
+    batches = TrainingBatches(TrainingSet.of(known, system, data, seed=0, device="cpu"), 4, workers=0)
+    seen = []
+    for batch in batches:
+        assert batch.projections.dtype == torch.int64
+        assert (batch.projections[~batch.view_mask] == UNKNOWN).all()
+        for study, row, mask in zip(batch.study_ids, batch.projections, batch.view_mask, strict=True):
+            seen.append([PROJECTIONS[number] for number in row[mask]] == projections_of([studies[study]]))
+    assert len(seen) == len(studies)
+    assert np.mean(seen) > 0.95 if classified else all(seen)
+
+
+def test_projections_reach_evaluation_batches_and_the_device(store, system):
+    config = tiny_config(store.path)
+    studies = hidden(store.studies("val")[:1]) + store.studies("val")[1:]
+    (batch,) = evaluation_batches(studies, config.data, batch_size=100, workers=0)
+    expected = [[PROJECTIONS.index(view.projection) for view in study.views] for study in studies]
+    assert [
+        row[mask].tolist() for row, mask in zip(batch.projections, batch.view_mask, strict=True)
+    ] == expected
+    assert (batch.projections[~batch.view_mask] == UNKNOWN).all()
+
+    batches = TrainingBatches(TrainingSet.of(studies, system, config.data, seed=0), 4, workers=0)
+    module = TrainingModule(system, config, batches, {})
+    moved = module.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved.study_ids == batch.study_ids
+    for name in ("views", "view_mask", "tokens", "labels", "projections"):
+        assert getattr(moved, name).device.type == "meta"
+    without = module.transfer_batch_to_device(replace(batch, projections=None), torch.device("meta"), 0)
+    assert without.projections is None
+
+
+def test_a_run_trains_with_it(store, trained, tmp_path):
+    config = override(tiny_config(store.path, epochs=1), {"data": {"view_classifier": str(trained)}})
+    assert train(config, tmp_path / "run", progress=False).read_facts()["finished"] is True
+
+
+# --- the command line --------------------------------------------------------------------------------------
+
+
+def test_the_command_trains_and_says_where_it_is(store, tmp_path, capsys):
+    arguments = ["train", "view-classifier", "--store", str(store.path), "--out", str(tmp_path / "views")]
+    arguments += ["--architecture", "test_resnet", "--epochs", "1", "--threads", "1", "--no-progress"]
+    main(arguments)
+    out = capsys.readouterr().out
+    assert "recognised" in out
+    assert "of lateral" in out
+    assert f"view classifier: {tmp_path / 'views'}; research use, not for clinical diagnosis" in out
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "already" in capsys.readouterr().err
+
+
+def test_help_names_it_and_its_options(capsys):
+    for arguments, named in (
+        (["train", "--help"], "train view-classifier"),
+        (["train", "view-classifier", "--help"], "--architecture"),
+    ):
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+        assert named in " ".join(capsys.readouterr().out.split())
+
+
+# --- faults ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", CLASSES)
+def test_a_projection_that_nobody_has(store_path, tmp_path, missing):
+    lacking = store_with(
+        store_path, tmp_path / "store", lambda split, true: "unknown" if true == missing else true
+    )
+    with pytest.raises(RadScribeError, match=f"no view that is known to be {missing}"):
+        train_tiny(lacking, tmp_path / "views")
+    assert not (tmp_path / "views").exists()
+
+
+def test_an_existing_directory(store, trained):
+    with pytest.raises(RadScribeError, match=r"something in .* already.*--out"):
+        train_tiny(store, trained)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "at least 1"),
+        ({"batch": 0}, "at least 1"),
+        ({"learning_rate": math.inf}, "the loss is .* at step .*lower --learning_rate"),
+        (
+            {"backbone": BackboneConfig(architecture="test_resnt", weights="none")},
+            "Did you mean 'test_resnet'",
+        ),
+        ({"backbone": BackboneConfig(architecture="test_vit", weights="none")}, "one size only.*resnet18"),
+    ],
+    ids=["epochs", "batch", "loss", "architecture", "size"],
+)
+def test_wrong_options(store, tmp_path, options, message):
+    with pytest.raises(RadScribeError, match=message):
+        train_tiny(store, tmp_path / "views", **options)
+    assert not (tmp_path / "views").exists()
+
+
+def test_no_classifier_there(store, system, tmp_path):
+    data = override(tiny_config(store.path), {"data": {"view_classifier": str(tmp_path)}}).data
+    with pytest.raises(RadScribeError, match=r"no view classifier in .*radscribe train view-classifier"):
+        TrainingSet.of(store.studies("train"), system, data, seed=0)
+
+
+def damage_weights(path):
+    whole = (path / "weights.safetensors").read_bytes()
+    (path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def drop_a_weight(path):
+    weights = load_file(path / "weights.safetensors")
+    del weights["head.bias"]
+    save_file(weights, path / "weights.safetensors")
+
+
+def change(**fields):
+    def apply(path):
+        description = json.loads((path / "view_classifier.json").read_text())
+        (path / "view_classifier.json").write_text(json.dumps(description | fields))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_weights, r"weights.safetensors' cannot be read"),
+        (lambda path: (path / "weights.safetensors").unlink(), r"weights.safetensors' cannot be read"),
+        (drop_a_weight, "missing head.bias"),
+        (lambda path: (path / "view_classifier.json").write_text("{"), "cannot read .*view_classifier.json"),
+        (change(transform={"crops": 3}), "cannot read .*view_classifier.json.*crops"),
+        (change(classes=["lateral", "frontal"]), "tells apart lateral, frontal, not frontal, lateral"),
+        (change(architecture="test_byobnet"), "does not fit"),
+    ],
+    ids=["cut", "no-weights", "weight", "json", "transform", "classes", "architecture"],
+)
+def test_a_damaged_classifier(trained, tmp_path, damage, message):
+    shutil.copytree(trained, tmp_path / "views")
+    damage(tmp_path / "views")
+    with pytest.raises(RadScribeError, match=message):
+        ViewClassifier.load(tmp_path / "views", "cpu")
