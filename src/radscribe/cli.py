@@ -280,7 +280,7 @@ def compare(
         store: the store to score on; the one that the first run was trained on unless given.
         split: train, val, test or all.
         protocol: text rules; the runs' own unless given.
-        scores: which scores, as in --scores '["BLEU-4", "micro F1 (14, as_present)"]'.
+        scores: which scores, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones unless given.
         resamples: bootstrap resamples behind the intervals.
         json: print JSON instead of a table.
     """
