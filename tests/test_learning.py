@@ -2,6 +2,7 @@
 
 import json
 import random
+from statistics import mean
 
 import pytest
 
@@ -38,6 +39,14 @@ def test_drafts_belong_to_their_studies(name, store, tmp_path):
     scores = json.loads(run.metrics.read_text())["scores"]
     for baseline in ("constant report", "nearest neighbour"):
         assert scores["system"]["CIDEr"]["value"] > scores[baseline]["CIDEr"]["value"]
+    for clinical in ("micro F1 (14, as_present)", "macro F1 (14, as_present)"):
+        assert scores["system"][clinical]["value"] > scores["constant report"][clinical]["value"]
+
+    terms = [line["terms"] for line in map(json.loads, run.log.read_text().splitlines()) if "terms" in line]
+    third = len(terms) // 3
+    for term in terms[0].keys() - {"consistency"}:  # which begins with maps that are empty, and so alike
+        first, last = (mean(each[term] for each in part) for part in (terms[:third], terms[-third:]))
+        assert last < first
 
     drafts = {
         line["id"]: line["text"] for line in map(json.loads, run.drafts("test").read_text().splitlines())
@@ -47,5 +56,10 @@ def test_drafts_belong_to_their_studies(name, store, tmp_path):
     own = [drafts[study.id] for study in studies]
     others = own.copy()
     random.Random(0).shuffle(others)
+    if name == "camanet":
+        # The activation maps point at the findings, and attention consistency draws the attention there.
+        for kind, margin in (("class activation map", 1.5), ("TDM", 1.2)):
+            found = scores["system"]
+            assert found[f"{kind} energy"]["value"] > margin * found[f"{kind} energy by chance"]["value"]
     of_own, of_others = (text_statistics(texts, references).scores()["CIDEr"] for texts in (own, others))
     assert of_own > 1.3 * of_others

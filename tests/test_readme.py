@@ -72,7 +72,7 @@ def write_studies(folder: Path) -> None:
         table.writerow(["image", "report", "study", "patient", "view"])
         for study in read_phantom(STUDIES):
             for view in study.views:
-                name = f"images/{study.id}-{view.projection}.png"
+                name = f"images/{study.id}-{'pa' if view.projection == 'frontal' else 'lateral'}.png"
                 Image.fromarray(view.source().pixels).save(folder / name)
                 table.writerow(
                     [name, study.sections["findings"], study.id, study.patient_id, view.projection]

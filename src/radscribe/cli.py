@@ -20,6 +20,7 @@ from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError
 
 if TYPE_CHECKING:
+    from radscribe.evaluation.evaluate import Evaluation
     from radscribe.studies.rejection import Rejection
     from radscribe.studies.study import Study
 
@@ -269,6 +270,48 @@ def evaluate(
             labels=labels,
         )
     print(dumps(evaluation.to_json(), indent=2) if json else evaluation)
+
+
+def compare(
+    groups: list[str],
+    *,
+    store: Path | None = None,
+    split: str = "test",
+    protocol: Literal["r2gen", "clean_full", "raw"] | None = None,
+    scores: list[str] | None = None,
+    resamples: int = 1000,
+    json: bool = False,
+) -> None:
+    """Score runs, or groups of runs with different seeds, and compare each with the first.
+
+    Prints the mean over a group's runs with a 95% interval, its lowest and highest run, the difference to the
+    first group and its p-value from the same resamples of studies.
+
+    Args:
+        groups: runs, or groups as NAME=RUN,RUN,RUN; the first is what the others are compared with.
+        store: the store to score on; the one that the first run was trained on unless given.
+        split: train, val, test or all.
+        protocol: text rules; the runs' own unless given.
+        scores: which scores, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones unless given.
+        resamples: bootstrap resamples behind the intervals.
+        json: print JSON instead of a table.
+    """
+    from radscribe.evaluation.comparison import compare_groups, parse_groups
+    from radscribe.studies.store import PreparedStore
+    from radscribe.training.run_directory import RunDirectory
+    from radscribe.training.scoring import score_run
+
+    evaluated: dict[str, list[Evaluation]] = {}
+    for name, runs in parse_groups(groups).items():
+        evaluated[name] = []
+        for run in map(RunDirectory, runs):
+            prepared = PreparedStore(store or run.load_config().store)
+            evaluation, _ = score_run(
+                run, prepared, split, protocol=protocol, meteor=False, resamples=resamples
+            )
+            evaluated[name].append(evaluation)
+    comparison = compare_groups(evaluated, scores or (), resamples=resamples)
+    print(dumps(comparison.to_json(), indent=2) if json else comparison)
 
 
 def label(file: str, *, json: bool = False) -> None:
@@ -705,6 +748,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "pretrain-lm": pretrain_lm,
     "generate": generate,
     "evaluate": evaluate,
+    "compare": compare,
     "label": label,
     "page": page,
     "embeddings": embeddings,

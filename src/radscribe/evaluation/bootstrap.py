@@ -123,9 +123,14 @@ def paired_test(
         other_scores = theirs.scores()
         for name, value in ours.scores().items():
             drawn = samples[index][name] - samples[len(first) + index][name]
-            # Equal systems differ by the rounding of their sums, which must not count as a direction.
-            drawn[np.abs(drawn) < _ROUNDING] = 0.0
-            fewer = min((drawn <= 0).sum(), (drawn >= 0).sum())
-            p = min(1.0, 2 * (fewer + 1) / (resamples + 1))
-            differences[name] = Difference(value - other_scores[name], *percentile_interval(drawn), float(p))
+            low, high = percentile_interval(drawn)
+            differences[name] = Difference(value - other_scores[name], low, high, two_sided_p(drawn))
     return differences
+
+
+def two_sided_p(differences: np.ndarray) -> float:
+    """Twice the smaller share of resampled differences `[resamples]` that are at most, or at least, zero."""
+    # Equal systems differ by the rounding of their sums, which must not count as a direction.
+    drawn = np.where(np.abs(differences) < _ROUNDING, 0.0, differences)
+    fewer = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return float(min(1.0, 2 * (fewer + 1) / (len(drawn) + 1)))

@@ -362,6 +362,17 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
     Raises:
         RadScribeError: the two were not scored on the same references under the same rules.
     """
+    check_comparable(first, second)
+    ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
+    return _paired_test(ours, theirs, first.provenance.resamples, first.provenance.seed)
+
+
+def check_comparable(first: Evaluation, second: Evaluation) -> None:
+    """Refuse two evaluations whose scores must not stand in one table.
+
+    Raises:
+        RadScribeError: the two were not scored on the same references under the same rules.
+    """
     ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
     rules = [
         (
@@ -379,7 +390,6 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
             "the two systems were not scored on the same references under the same rules",
             f"First: {first.provenance}. Second: {second.provenance}",
         )
-    return _paired_test(ours, theirs, first.provenance.resamples, first.provenance.seed)
 
 
 def read_texts(path: Path | str) -> dict[str, str]:

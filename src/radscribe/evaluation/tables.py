@@ -105,6 +105,36 @@ def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
     return _format_table(lines)
 
 
+def comparison_table(
+    runs: Mapping[str, int],
+    rows: Mapping[str, Mapping[str, tuple[Score, float, float]]],
+    differences: Differences,
+) -> str:
+    """A row for each score and a column for each group of runs; the first group is what others differ from.
+
+    Args:
+        runs: how many each group has.
+        rows: by score and group: the mean with its interval, the lowest and the highest run.
+        differences: by group and score.
+    """
+    lines = [["", *runs], ["runs", *map(str, runs.values())]]
+    for name, of_groups in rows.items():
+        cells = []
+        for group in runs:
+            if group not in of_groups:
+                cells.append(["-"])
+                continue
+            mean, lowest, highest = of_groups[group]
+            cell = [*_score_cell(mean), f"runs {lowest:.3f}-{highest:.3f}"]
+            difference = differences.get(group, {}).get(name)
+            if difference:
+                value, _, p = _difference_cell(difference)
+                cell.append(f"{value} {p}")
+            cells.append(cell)
+        lines += _stack([[name], *cells])
+    return _format_table(lines)
+
+
 def _score_lines(names: Sequence[str], scores: ScoresByRow, differences: Differences) -> Lines:
     """Rows that have these scores, with intervals, then differences with p."""
     lines: Lines = []
