@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from tiny import tiny_config, tiny_store
+from tiny_language_models import tiny_language_model
 
 import radscribe
 from radscribe.cli import COMMANDS, TRAINED_BESIDES, main
@@ -194,6 +195,24 @@ def test_evaluate_files(tmp_path, capsys):
     ]
     main(["evaluate", *files, "--protocol", "raw", "--json", "--no_meteor"])
     assert json.loads(capsys.readouterr().out)["scores"]["system"]["BLEU-4"]["value"] == pytest.approx(1)
+
+
+def test_evaluate_files_under_the_protocol_of_r2gengpt(store, tmp_path, capsys):
+    """References and those that the constant report learns from are cut at tokens of the language model."""
+    studies = PreparedStore(store).studies("test")
+    lines = [json.dumps({"id": study.id, "text": study.sections["findings"]}) for study in studies]
+    (tmp_path / "texts.jsonl").write_text("\n".join(lines))
+    files = [f"--{name}={tmp_path / 'texts.jsonl'}" for name in ("predictions", "references")]
+    rules = ["--protocol", "r2gengpt", "--maximum_length", "20", "--store", str(store)]
+    assert "needs the tokenizer of a language model" in fails(capsys, "evaluate", *files, *rules)
+    tokenizer = str(tiny_language_model())
+    main(["evaluate", *files, *rules, "--tokenizer", tokenizer, "--json", "--no_meteor"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["provenance"]["tokenizer"] == tokenizer
+    assert result["provenance"]["maximum_length"] == 20
+    assert result["provenance"]["truncation_rate"] == 1
+    assert result["scores"]["system"]["BLEU-4"]["value"] < 1
+    assert set(result["scores"]) == {"system", "constant report", "nearest neighbour"}
 
 
 def test_train_prints_its_configuration(capsys):

@@ -39,7 +39,7 @@ from radscribe.training.explanation import Explanation, merge_pieces
 from radscribe.training.run_directory import RunDirectory, save_weights
 from radscribe.training.trained_system import TrainedSystem, load
 
-WITH_LANGUAGE_MODEL = {"r2gen-gpt"}
+WITH_LANGUAGE_MODEL = {"r2gen-gpt", "bidirectional"}
 BANNER = "Research use, not for clinical diagnosis"
 
 #: A run of every system, and of the variants that have other evidence.
@@ -56,6 +56,7 @@ RUNS = {
     "camanet, base": ("camanet", {"attention_consistency": False, "vdm_assisted_encoder": False}),
     "r2gen-gpt": ("r2gen-gpt", {"views": "concatenate"}),
     "r2gen-gpt, averaged": ("r2gen-gpt", {"views": "average"}),
+    "bidirectional": ("bidirectional", {"vision": {"image_size": 56, "patch_size": 14}}),
 }
 #: Sizes of systems that have a Transformer of their own.
 TRANSFORMER = {"width": 32, "feed_forward": 48, "heads": 4, "layers": 2}

@@ -16,7 +16,7 @@ from radscribe.text.observation_labeller import label_report
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import VisualTokens
 
-WITH_LANGUAGE_MODEL = {"r2gen-gpt"}
+WITH_LANGUAGE_MODEL = {"r2gen-gpt", "bidirectional"}
 REPORTS = ["the heart is normal in size .", "there is a small left pleural effusion .", "no pneumothorax ."]
 
 
@@ -29,6 +29,7 @@ def tiny(name: str, **fields):
         fields = {"width": 32, "feed_forward": 48, "layers": 2, **fields}
     config = dataclasses.replace(config, **fields)
     config.backbone.architecture = "test_vit" if fields.get("alignment") == "delta" else "test_byobnet"
+    config.backbone.weights = "none"
     torch.manual_seed(0)
     vocabulary = Vocabulary.build(REPORTS, "none", 1)
     system = get_system(name).build(config, vocabulary, 40)
@@ -73,6 +74,9 @@ VARIANTS = [
     ("r2gen-gpt", {"alignment": "delta", "views": "concatenate"}),
     ("r2gen-gpt", {"alignment": "deep", "views": "concatenate"}),
     ("r2gen-gpt", {"alignment": "deep", "views": "average"}),
+    ("bidirectional", {"text_to_vision": True}),
+    ("bidirectional", {"text_to_vision": True, "reconstruction": False, "vision_kind": "backbone"}),
+    ("bidirectional", {"text_to_vision": False, "reconstruction": False, "clip_weight": 1.0}),
 ]
 
 
@@ -87,7 +91,9 @@ def system(request):
 
 
 def side_of(system) -> int:
-    """Of a view; a Transformer of timm takes its own size only."""
+    """Of a view; a Transformer takes its own size only."""
+    if hasattr(system.backbone, "image_size"):
+        return system.backbone.image_size
     return 160 if hasattr(system.backbone.model, "patch_embed") else 64
 
 

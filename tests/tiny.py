@@ -33,6 +33,9 @@ def tiny_config(store: Path, recipe: str = "r2gen-cmn/phantom", **training) -> R
                     else transformer
                 ),
                 **({"memory_size": 24, "top_k": 5} if hasattr(base.system, "memory_size") else {}),
+                **(
+                    {"vision": {"image_size": 56, "patch_size": 14}} if hasattr(base.system, "vision") else {}
+                ),
             },
             "training": {"epochs": 2, "batch_size": 4, "threads": 1, "device": "cpu", **training},
             "decoding": {"beams": 2, "maximum_length": 20},

@@ -35,8 +35,8 @@ def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> 
     strange = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
     if strange:
         raise RadScribeError(
-            f"the weights '{weights}' do not fit: {len(strange)} are missing, unexpected or of another shape, "
-            f"such as {sorted(map(str, strange))[0]}",
+            f"the weights '{weights}' do not fit: {len(strange)} are missing, unexpected or of another "
+            f"shape, such as {sorted(map(str, strange))[0]}",
             f"Give the sizes of {Path(weights) / 'config.json'}",
         )
     return model

@@ -133,7 +133,7 @@ def draw_distances(distances: Mapping[str, EmbeddingDistances], out: Path) -> No
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for name, each in distances.items():
-        axes.hist(each.nearest, bins=bins, density=True, histtype="step", linewidth=1.5, label=name)
+        axes.hist(each.nearest, bins=bins.tolist(), density=True, histtype="step", linewidth=1.5, label=name)
         axes.axvline(each.nearest.mean(), linestyle=":", linewidth=1, color=axes.patches[-1].get_edgecolor())
     axes.set_xlabel("distance of a visual embedding to the nearest word embedding (dotted: mean)")
     axes.set_ylabel("density")

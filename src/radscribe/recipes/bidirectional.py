@@ -43,6 +43,7 @@ def phantom() -> RunConfig:
     """V2T+T2V+Rec on the phantom, with a small language model of your own and random weights elsewhere."""
     config = r2gen_gpt.phantom()
     config.system_name = "bidirectional"
+    config.training.select_by = "BLEU-4"
     config.system = BidirectionalConfig(
         vision=MaskedAutoencoderConfig(
             weights="none",

@@ -106,6 +106,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
         warnings.filterwarnings("ignore", message=".*treespec.*")
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         trainer.fit(
             module,
             train_dataloaders=batches,
