@@ -123,6 +123,8 @@ def paired_test(
         other_scores = theirs.scores()
         for name, value in ours.scores().items():
             drawn = samples[index][name] - samples[len(first) + index][name]
+            # Equal systems differ by the rounding of their sums, which must not count as a direction.
+            drawn[np.abs(drawn) < _ROUNDING] = 0.0
             low, high = percentile_interval(drawn)
             differences[name] = Difference(value - other_scores[name], low, high, two_sided_p(drawn))
     return differences
