@@ -27,7 +27,7 @@ from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.memory import return_large_blocks
+from radscribe.training.memory import keep_large_blocks
 from radscribe.training.optimizer import create_optimizer
 
 #: Entries of the IU X-Ray vocabulary, which the papers' sizes go with.
@@ -66,7 +66,7 @@ def bench(
     Returns:
         Seconds, their ratio to the backbone's own pass, and peak memory in GB, ready for JSON.
     """
-    return_large_blocks()
+    keep_large_blocks()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -8,6 +8,7 @@ is computed for all of them before the loop; the released loop projects everythi
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from radscribe.layers.transformer import MultiHeadAttention, UnbiasedLayerNorm
@@ -56,11 +57,11 @@ class RelationalMemory(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         """The memory after each of `words` `[batch, length, width]`: `[batch, length, slots * width]`."""
         keys, values = self.attention.project_memory(words)
-        gates = self.word_gates(words)
         memory, states = self.initial(words.size(0)), []
-        for position in range(words.size(1)):
-            at = slice(position, position + 1)
-            memory = self._advance(memory, keys[:, :, at], values[:, :, at], gates[:, at])
+        # Split, not indexed in the loop, where each step's gradient would be as long as all words.
+        each = keys.split(1, dim=2), values.split(1, dim=2), self.word_gates(words).split(1, dim=1)
+        for word in zip(*each, strict=True):
+            memory = self._advance(memory, *word)
             states.append(memory.flatten(1))
         return torch.stack(states, dim=1)
 
@@ -84,4 +85,12 @@ class MemoryDrivenLayerNorm(UnbiasedLayerNorm):
         """Normalise `x` `[batch, length, width]` beside `memory` `[batch, length, memory_width]`."""
         if memory is None:
             raise ValueError("a memory-driven layer normalisation needs the memory")
-        return self.normalise(x, self.scale + self.scale_mlp(memory), self.shift + self.shift_mlp(memory))
+        scale = _beside(self.scale_mlp, memory, self.scale)
+        return self.normalise(x, scale, _beside(self.shift_mlp, memory, self.shift))
+
+
+def _beside(mlp: nn.Sequential, memory: Tensor, constant: Tensor) -> Tensor:
+    """The MLP's output plus a constant vector, which its last bias takes in."""
+    first, relu, last = mlp
+    assert isinstance(last, nn.Linear)
+    return F.linear(relu(first(memory)), last.weight, last.bias + constant)

@@ -17,6 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from radscribe.layers.dropout import Dropout
+
+#: Added to a variance so that one of 0 has a reciprocal.
+_TINY = 1e-12
+
 
 class UnbiasedLayerNorm(nn.Module):
     """Layer normalisation by the unbiased standard deviation, epsilon added outside the root.
@@ -36,9 +41,15 @@ class UnbiasedLayerNorm(nn.Module):
         return self.normalise(x, self.scale, self.shift)
 
     def normalise(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Normalise the last dimension of `x` with this scale and shift."""
-        std, mean = torch.std_mean(x, dim=-1, keepdim=True)
-        return scale * (x - mean) / (std + self.epsilon) + shift
+        """Normalise the last dimension of `x` with this scale and shift.
+
+        torch's kernel, several times faster than the formula, divides by the biased deviation; the quotient
+        puts the unbiased one and epsilon in its place. Gradients pass epsilon by, a millionth of them.
+        """
+        width = x.size(-1)
+        normalised, _, reciprocal = torch.native_layer_norm(x, (width,), None, None, _TINY)
+        unbiased = math.sqrt(width / (width - 1)) + self.epsilon * reciprocal.detach()
+        return torch.addcmul(shift, scale, normalised / unbiased)
 
 
 class SinusoidalPositions(nn.Module):
@@ -53,7 +64,7 @@ class SinusoidalPositions(nn.Module):
         code[:, 1::2] = torch.cos(position * frequency)
         self.code: Tensor
         self.register_buffer("code", code, persistent=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """Add positions `start, start + 1, ...` to `x` `[..., length, width]`."""
@@ -72,7 +83,7 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
         self.heads = heads
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -99,7 +110,7 @@ class MultiHeadAttention(nn.Module):
             keys,
             values,
             attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
+            dropout_p=self.dropout.p if self.training else 0.0,
         )
         return self.output(attended.transpose(-3, -2).flatten(-2))
 
@@ -114,7 +125,7 @@ class MultiHeadAttention(nn.Module):
         scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.size(-1))
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
-        weights = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
+        weights = self.dropout(scores.softmax(dim=-1))
         return self.output((weights @ values).transpose(-3, -2).flatten(-2)), weights
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
@@ -126,7 +137,7 @@ class FeedForward(nn.Sequential):
     """Two linear layers with ReLU and dropout between."""
 
     def __init__(self, width: int, hidden: int, dropout: float):
-        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+        super().__init__(nn.Linear(width, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, width))
 
 
 class EncoderLayer(nn.Module):
@@ -137,7 +148,7 @@ class EncoderLayer(nn.Module):
         self.attention = MultiHeadAttention(width, heads, dropout)
         self.feed_forward = FeedForward(width, hidden, dropout)
         self.norms = nn.ModuleList(UnbiasedLayerNorm(width) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Encode `x` `[batch, tokens, width]`; `mask` is `[batch, 1, 1, tokens]`."""
@@ -212,7 +223,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention = MultiHeadAttention(width, heads, dropout)
         self.feed_forward = FeedForward(width, hidden, dropout)
         self.norms = nn.ModuleList(norm() for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

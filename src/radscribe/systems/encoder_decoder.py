@@ -21,6 +21,7 @@ from radscribe.decoding.search import (
     decode,
     decode_steps,
 )
+from radscribe.layers.dropout import Dropout
 from radscribe.layers.transformer import Decoder, Encoder, Norm, SinusoidalPositions
 from radscribe.systems.system import Batch, Draft, Evidence, Losses, System
 from radscribe.text.vocabulary import Vocabulary
@@ -68,7 +69,7 @@ class TransformerNetwork(nn.Module):
         super().__init__()
         width = config.width
         self.visual_projection = nn.Sequential(
-            nn.Linear(channels, width), nn.ReLU(), nn.Dropout(config.visual_dropout)
+            nn.Linear(channels, width), nn.ReLU(), Dropout(config.visual_dropout)
         )
         self.embedding = nn.Embedding(logits, width)
         self.positions = SinusoidalPositions(width, config.dropout)

@@ -29,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from radscribe.layers.dropout import Dropout
 from radscribe.layers.transformer import DecoderCache
 from radscribe.systems.encoder_decoder import (
     EncoderDecoderSystem,
@@ -81,7 +82,7 @@ class CrossModalMemory(nn.Module):
         self.threads, self.top_k = config.threads, config.top_k
         self.matrix = nn.Parameter(torch.empty(config.memory_size, width))
         self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         initialise_matrices(self.query, self.key, self.value, self.output)
         nn.init.normal_(self.matrix, std=1 / width)
 

@@ -31,7 +31,7 @@ from radscribe.training.data import (
     report_of,
     studies_with_report,
 )
-from radscribe.training.memory import return_large_blocks
+from radscribe.training.memory import keep_large_blocks
 from radscribe.training.module import TrainingModule
 from radscribe.training.run_directory import RunDirectory, save_weights, whole_or_not_at_all
 from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
@@ -51,7 +51,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     """
     run = RunDirectory(out)
     _check_start(run, config, resume)
-    return_large_blocks()
+    keep_large_blocks()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     store = PreparedStore(config.store)
