@@ -63,6 +63,18 @@ def batch_of(system: Bidirectional) -> Batch:
     return batch
 
 
+def test_random_weights_tell_patches_apart_by_position():
+    """Without positions, patches that look alike would be one, and the decoder would draw one for all."""
+    torch.manual_seed(0)
+    autoencoder = MaskedAutoencoder(VISION, decoder=True)
+    grey = torch.full((1, SIDE, SIDE), 127, dtype=torch.uint8)
+    features = autoencoder.encode_views(grey)[0]
+    assert torch.pdist(features).min() > 1e-2
+    drawn = autoencoder.reconstruct(torch.ones(1, autoencoder.patches, VISION.width))
+    patches = drawn[0].unfold(1, 16, 16).unfold(2, 16, 16).permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
+    assert torch.pdist(patches).min() > 1e-2
+
+
 class TestAutoencoder:
     def test_it_sees_every_patch_in_its_place(self):
         """Without masking and shuffling the encoder is a plain Vision Transformer."""

@@ -11,7 +11,7 @@ from tiny import tiny_config, tiny_store
 from tiny_language_models import tiny_language_model
 
 import radscribe
-from radscribe.cli import COMMANDS, TRAINED_BESIDES, main
+from radscribe.cli import COMMANDS, COMMANDS_OF_TWO_WORDS, main
 from radscribe.recipes import RECIPES
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
@@ -46,7 +46,7 @@ def fails(capsys, *arguments) -> str:
     return error
 
 
-BESIDES = [["train", name] for name in TRAINED_BESIDES]
+BESIDES = [list(words) for words in COMMANDS_OF_TWO_WORDS]
 
 
 @pytest.mark.parametrize("command", [[], *FLAT, ["interop"], *BESIDES], ids=" ".join)
@@ -62,7 +62,7 @@ def test_every_option_has_help(capsys):
     """No option without a word on it: all come from the docstrings."""
     import inspect
 
-    for command in (*COMMANDS.values(), *TRAINED_BESIDES.values()):
+    for command in (*COMMANDS.values(), *COMMANDS_OF_TWO_WORDS.values()):
         for function in command.values() if isinstance(command, dict) else [command]:
             documented = inspect.getdoc(function) or ""
             for name in inspect.signature(function).parameters:

@@ -166,7 +166,7 @@ def with_first_option(words: list[str]) -> list[str]:
 def options() -> set[str]:
     """Every option of every command, and every field of every recipe."""
     found = {"--help", "--version"}
-    for command in [*cli.COMMANDS.values(), *cli.TRAINED_BESIDES.values()]:
+    for command in [*cli.COMMANDS.values(), *cli.COMMANDS_OF_TWO_WORDS.values()]:
         for each in [command] if callable(command) else command.values():
             found |= {name for action in cli._command_parser(each)._actions for name in action.option_strings}
     for recipe in RECIPES.values():

@@ -519,7 +519,8 @@ def bench(
     """Measure seconds and peak memory, as ratios within one run.
 
     decode and train measure a system against its own backbone, memory R2Gen's relational memory against the
-    released loop, score the metrics against pycocoevalcap.
+    released loop, score the metrics against pycocoevalcap. 'radscribe bench plan RECIPE' plans instead, with
+    options of its own: what a recipe with a frozen language model would take on a GPU that is not there.
 
     Args:
         task: decode (all tokens forced), train (forward, backward, optimiser step), memory or score.
@@ -557,6 +558,33 @@ def bench(
         paper_size=paper_size,
     )
     print(dumps(result, indent=2))
+
+
+def plan(
+    recipe: str,
+    *,
+    language_model: Path | None = None,
+    memory_gb: float = 80.0,
+    bandwidth_tb: float = 2.04,
+    teraflops: float = 312.0,
+) -> None:
+    """Plan memory and time of a recipe with a frozen language model on a GPU.
+
+    One training step of one study is run here, with the recipe's parts at their sizes, random weights, and
+    one and two layers of the language model; the rest is counted from it. No weights are downloaded; it takes
+    some minutes and gigabytes.
+
+    Args:
+        recipe: to plan for, such as bidirectional/iu-xray.
+        language_model: a folder whose config.json has the shapes; those of the recipe's model unless given.
+        memory_gb: of the GPU, in 10^9 bytes; an A100's unless given, as in the next two.
+        bandwidth_tb: of its memory, in 10^12 bytes a second.
+        teraflops: its 10^12 operations a second in the language model's format.
+    """
+    from radscribe.bench_plan import Accelerator, bench_plan
+
+    accelerator = Accelerator(memory_gb=memory_gb, bandwidth_tb=bandwidth_tb, teraflops=teraflops)
+    print(dumps(bench_plan(recipe, accelerator, language_model=language_model), indent=2))
 
 
 def interop_check(golden: Path) -> None:
@@ -760,8 +788,11 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
 }
 
 
-#: What `train` trains besides recipes, under the name that stands in a recipe's place.
-TRAINED_BESIDES: dict[str, Callable[..., None]] = {"view-classifier": train_view_classifier}
+#: What has options of its own behind a command and the word that follows it.
+COMMANDS_OF_TWO_WORDS: dict[tuple[str, ...], Callable[..., None]] = {
+    ("train", "view-classifier"): train_view_classifier,
+    ("bench", "plan"): plan,
+}
 
 #: Options whose name may be left out when they stand first.
 FIRST_OPTIONS = {"evaluate": "--run", "recipes": "--name"}
@@ -791,7 +822,7 @@ def _names_a_recipe(arguments: list[str]) -> bool:
     """Whether the arguments are `train RECIPE ...`, whose options depend on the recipe."""
     if arguments[:1] != ["train"] or not arguments[1:]:
         return False
-    return not arguments[1].startswith("-") and arguments[1] not in TRAINED_BESIDES
+    return not arguments[1].startswith("-") and tuple(arguments[:2]) not in COMMANDS_OF_TWO_WORDS
 
 
 def _underscored(argument: str) -> str:
@@ -834,11 +865,10 @@ def _command_parser(command: Callable[..., None]) -> ArgumentParser:
 
 def _parse(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
     """The command function that the arguments name, and what to call it with."""
-    if arguments[:1] == ["train"] and arguments[1:2] and arguments[1] in TRAINED_BESIDES:
-        beside = TRAINED_BESIDES[arguments[1]]
-        parser = _command_parser(beside)
-        parser.prog = f"{parser.prog} train {arguments[1]}"
-        return beside, parser.parse_args(arguments[2:]).as_dict()
+    if of_two_words := COMMANDS_OF_TWO_WORDS.get(tuple(arguments[:2])):
+        parser = _command_parser(of_two_words)
+        parser.prog = " ".join([parser.prog, *arguments[:2]])
+        return of_two_words, parser.parse_args(arguments[2:]).as_dict()
     parser = _parser("From chest X-ray studies to draft radiology reports.")
     parser.add_argument("--version", action="version", version=f"radscribe {__version__}")
     commands = parser.add_subcommands(required=True)

@@ -82,6 +82,11 @@ class Prompt(NamedTuple):
     inside: Embedded
     after: Tensor
 
+    @property
+    def length(self) -> int:
+        """Positions that it takes."""
+        return self.before.numel() + self.inside.mask.size(1) + self.after.numel()
+
 
 @dataclass(slots=True)
 class LanguageModelState:

@@ -84,6 +84,12 @@ class MaskedAutoencoder(ViewEncoder):
         self.image_size = config.image_size
         model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, "system.vision.weights")
         self.patches = (config.image_size // config.patch_size) ** 2
+        if config.weights == "none":
+            # transformers leaves all positions at zero: it takes the embeddings for initialised once their
+            # projection is, and zeroes the decoder's.
+            model.vit.embeddings.patch_embeddings.projection._is_hf_initialized = False
+            model.vit.embeddings.initialize_weights()
+            model.decoder.initialize_weights(self.patches)
         self._unpatchify = model.unpatchify
         self.encoder = model.vit
         self.decoder = model.decoder if decoder else None

@@ -1,0 +1,271 @@
+"""Memory and time of a recipe with a frozen language model, before anyone has the GPU that it wants.
+
+The system is built with its parts at their sizes and random weights, but with one and with two layers of the
+language model, and trained for one step on one study: what autograd keeps and what is multiplied is counted,
+not estimated, and both grow by the same amount with every further layer and study. The rest is arithmetic
+over the parameters, which is how frozen and trained ones are told apart.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from radscribe.decoding.search import beams_of
+from radscribe.errors import RadScribeError
+from radscribe.observations import OBSERVATIONS
+from radscribe.recipes import get_recipe
+from radscribe.systems.language_model_system import LanguageModelSystem
+from radscribe.systems.registry import get_system
+from radscribe.systems.system import Batch
+from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
+from radscribe.text.cleaning import UNKNOWN_TOKEN
+from radscribe.text.prompts import REPORT_PROMPT, VISION_PROMPT
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.config import RunConfig
+
+#: Shapes of the language model that the recipes name, which can be planned for without having it: those of
+#: its published config.json.
+_LLAMA_2_7B: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 32_000,
+    "hidden_size": 4096,
+    "intermediate_size": 11_008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 4096,
+}
+_KNOWN = {"meta-llama/Llama-2-7b-chat-hf": _LLAMA_2_7B, "meta-llama/Llama-2-7b-hf": _LLAMA_2_7B}
+#: A word that every tokenizer here knows as one token.
+_WORD = "a"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accelerator:
+    """What a plan is for; the defaults are an NVIDIA A100's data sheet.
+
+    Attributes:
+        memory_gb: in 10^9 bytes.
+        bandwidth_tb: of its memory, in 10^12 bytes a second.
+        teraflops: in the language model's format, 10^12 operations a second.
+    """
+
+    memory_gb: float = 80.0
+    bandwidth_tb: float = 2.04
+    teraflops: float = 312.0
+
+
+class _Counted(NamedTuple):
+    """One step of one study, with some layers of the language model."""
+
+    trained: dict[str, int]
+    trained_bytes: int
+    frozen: int
+    frozen_bytes: int
+    language_model_bytes: int
+    kept_bytes: int
+    operations: int
+    prompt: int
+
+    def further(self, other: _Counted, layers: int) -> _Counted:
+        """What it would be with `layers` more, if `other` has one more."""
+        numbers = {
+            name: mine + layers * (getattr(other, name) - mine)
+            for name, mine in self._asdict().items()
+            if isinstance(mine, int)
+        }
+        return self._replace(**numbers)
+
+
+def bench_plan(
+    recipe: str, accelerator: Accelerator, *, language_model: Path | None = None
+) -> dict[str, Any]:
+    """Plan training and drafting of a recipe.
+
+    Args:
+        recipe: name of one with a frozen language model.
+        accelerator: what it shall run on.
+        language_model: a folder whose config.json has the shapes; those of the recipe's model unless given.
+
+    Returns:
+        Parameters, GB (10^9 bytes) and bounds of time, ready for JSON.
+
+    Raises:
+        RadScribeError: the recipe has no language model, or the shapes of it are not known.
+    """
+    config = get_recipe(recipe).build()
+    if not hasattr(config.system, "language_model"):
+        raise RadScribeError(
+            f"the recipe '{recipe}' has no language model to plan for",
+            "Measure it: radscribe bench train, or plan one such as bidirectional/iu-xray",
+        )
+    name = config.system.language_model.name
+    shapes = _shapes(name, language_model)
+    layers, heads = shapes.num_hidden_layers, shapes.num_attention_heads
+    key_value_width = (
+        (getattr(shapes, "num_key_value_heads", None) or heads)
+        * (getattr(shapes, "head_dim", None) or shapes.hidden_size // heads)
+    )  # fmt: skip
+    one, two = (_count(config, shapes, number) for number in (1, 2))
+    whole = one.further(two, layers - 1)
+
+    training, decoding = config.training, config.decoding
+    trained = sum(whole.trained.values())
+    gb = {
+        "frozen_weights": whole.frozen_bytes / 1e9,
+        "trained_weights": whole.trained_bytes / 1e9,
+        "gradients": whole.trained_bytes / 1e9,
+        "optimiser": 2 * whole.trained_bytes / 1e9,
+        "activations": training.batch_size * whole.kept_bytes / 1e9,
+    }
+    rows = training.batch_size * beams_of(decoding)
+    bytes_per_token = (
+        2 * layers * key_value_width * getattr(torch, config.system.language_model.dtype).itemsize
+    )
+    cache = rows * (whole.prompt + decoding.maximum_length) * bytes_per_token
+    # Each step of drafting reads all weights of the language model, and what every row has cached so far.
+    seconds_per_token = (whole.language_model_bytes + cache / 2) / (accelerator.bandwidth_tb * 1e12)
+    operations = training.batch_size * whole.operations
+    return {
+        "recipe": recipe,
+        "language_model": config.system.language_model.name
+        if language_model is None
+        else str(language_model),
+        "layers": layers,
+        "batch": training.batch_size,
+        "views": config.data.views,
+        "report_tokens": config.data.maximum_length,
+        "prompt_tokens": whole.prompt,
+        "parameters": {"frozen": whole.frozen, "trained": trained, "trained_parts": whole.trained},
+        "training_gb": {**_rounded(gb), "all": _round(sum(gb.values()))},
+        "fits": sum(gb.values()) < accelerator.memory_gb,
+        "training_step": {
+            "tera_operations": _round(operations / 1e12),
+            "seconds_at_least": _round(operations / (accelerator.teraflops * 1e12)),
+        },
+        "drafting": {
+            "beams": beams_of(decoding),
+            "tokens": decoding.maximum_length,
+            "key_value_cache_gb": _round(cache / 1e9),
+            "language_model_gb": _round(whole.language_model_bytes / 1e9),
+            "tokens_per_second_at_most": _round(training.batch_size / seconds_per_token),
+            "seconds_per_batch_at_least": _round(decoding.maximum_length * seconds_per_token),
+        },
+        "accelerator": asdict(accelerator),
+    }
+
+
+def _shapes(name: str, folder: Path | None) -> Any:
+    from transformers import AutoConfig
+
+    if folder is None and name in _KNOWN:
+        return AutoConfig.for_model(**_KNOWN[name])
+    place = Path(folder or name)
+    if not (place / "config.json").is_file():
+        raise RadScribeError(
+            f"the shapes of the language model '{name}' are not known here",
+            "Pass a folder that holds its config.json with --language_model FOLDER; known without one: "
+            + ", ".join(_KNOWN),
+        )
+    return AutoConfig.from_pretrained(place)
+
+
+def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
+    """Build the system with some layers of the language model, and count one step of one study."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    system_config, data = config.system, config.data
+    with tempfile.TemporaryDirectory(prefix="radscribe-plan-") as folder:
+        cut = type(shapes).from_dict({**shapes.to_dict(), "num_hidden_layers": layers})
+        model = AutoModelForCausalLM.from_config(
+            cut, dtype=getattr(torch, system_config.language_model.dtype)
+        )
+        model.save_pretrained(folder)
+        del model
+        train_tokenizer([*REPORT_PROMPT, *VISION_PROMPT, _WORD], SMALLEST_VOCABULARY + 200).save_pretrained(
+            folder
+        )
+        system_config.language_model.name = folder
+        for part in ("backbone", "vision", "report_encoder"):
+            if hasattr(system_config, part):
+                getattr(system_config, part).weights = "none"
+        if hasattr(system_config, "report_encoder"):
+            system_config.report_encoder.words = 0  # its own tokenizer would have to be downloaded
+        vocabulary = Vocabulary((UNKNOWN_TOKEN,), cleaning=data.cleaning, minimum_count=1)
+        system = get_system(config.system_name).build(system_config, vocabulary, data.maximum_length).train()
+    assert isinstance(system, LanguageModelSystem)
+    batch = _study(config, system)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed"):
+        kept, loss = _kept(lambda: system(batch).total, system)
+        loss.backward()
+    trained: dict[str, int] = {}
+    for name, parameter in system.named_parameters():
+        if parameter.requires_grad:
+            part = name.partition(".")[0]
+            trained[part] = trained.get(part, 0) + parameter.numel()
+    frozen = [parameter for parameter in system.parameters() if not parameter.requires_grad]
+    with torch.no_grad():
+        prompt = system.prompt(system.visual_embeddings(batch.views, batch.view_mask))
+    return _Counted(
+        trained=trained,
+        trained_bytes=_bytes(parameter for parameter in system.parameters() if parameter.requires_grad),
+        frozen=sum(parameter.numel() for parameter in frozen),
+        frozen_bytes=_bytes(frozen),
+        language_model_bytes=_bytes(system.language_model.parameters()),
+        kept_bytes=kept,
+        operations=counter.get_total_flops(),
+        prompt=prompt.length,
+    )
+
+
+def _study(config: RunConfig, system: LanguageModelSystem) -> Batch:
+    """One study of random views with a report of full length."""
+    views, side = config.data.views, config.data.transform.crop
+    (word,) = system.language_model.tokenizer.encode(_WORD)
+    tokens = torch.full((1, config.data.maximum_length + 1), word + 1)
+    tokens[:, 0] = tokens[:, -1] = 0
+    return Batch(
+        ["study"],
+        torch.randint(0, 256, (1, views, side, side), dtype=torch.uint8),
+        torch.ones(1, views, dtype=torch.bool),
+        tokens,
+        torch.zeros(1, len(OBSERVATIONS)),
+    )
+
+
+def _kept(run: Callable[[], Tensor], model: nn.Module) -> tuple[int, Tensor]:
+    """Bytes that autograd keeps for the backward pass of `run`, weights apart, and what it returns."""
+    own = {each.untyped_storage().data_ptr() for each in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = run()
+    return sum(kept.values()), result
+
+
+def _bytes(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: _round(value) for name, value in values.items()}
