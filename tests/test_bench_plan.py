@@ -42,6 +42,7 @@ def test_parameters_are_the_systems_own(capsys):
     assert gb["optimiser"] == pytest.approx(2 * gb["gradients"], rel=0.01)
     assert gb["all"] == pytest.approx(sum(value for name, value in gb.items() if name != "all"), rel=0.01)
     assert plan["fits"] is False
+    assert plan["language_model"] == str(TINY)
 
 
 def test_bounds_follow_the_accelerator():

@@ -8,6 +8,7 @@ over the parameters, which is how frozen and trained ones are told apart.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -136,9 +137,7 @@ def bench_plan(
     operations = training.batch_size * whole.operations
     return {
         "recipe": recipe,
-        "language_model": config.system.language_model.name
-        if language_model is None
-        else str(language_model),
+        "language_model": str(language_model or name),
         "layers": layers,
         "batch": training.batch_size,
         "views": config.data.views,
@@ -183,7 +182,7 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    system_config, data = config.system, config.data
+    system_config, data = copy.deepcopy(config.system), config.data
     with tempfile.TemporaryDirectory(prefix="radscribe-plan-") as folder:
         cut = type(shapes).from_dict({**shapes.to_dict(), "num_hidden_layers": layers})
         model = AutoModelForCausalLM.from_config(
