@@ -536,8 +536,8 @@ def bench(
         pairs: drafts and references to score.
         resamples: bootstrap resamples to score.
     """
-    from radscribe.bench import bench as measure
-    from radscribe.bench import bench_memory, bench_scoring
+    from radscribe.bench.speed import bench as measure
+    from radscribe.bench.speed import bench_memory, bench_scoring
 
     if task == "memory":
         print(dumps(bench_memory(batch=batch, length=length, threads=threads, repeats=repeats), indent=2))
@@ -581,7 +581,7 @@ def plan(
         bandwidth_tb: of its memory, in 10^12 bytes a second.
         teraflops: its 10^12 operations a second in the language model's format.
     """
-    from radscribe.bench_plan import Accelerator, bench_plan
+    from radscribe.bench.plan import Accelerator, bench_plan
 
     accelerator = Accelerator(memory_gb=memory_gb, bandwidth_tb=bandwidth_tb, teraflops=teraflops)
     print(dumps(bench_plan(recipe, accelerator, language_model=language_model), indent=2))

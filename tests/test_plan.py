@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_language_models import tiny_language_model
 
-from radscribe.bench_plan import Accelerator, _count, _shapes, bench_plan
+from radscribe.bench.plan import Accelerator, _count, _shapes, bench_plan
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
 from radscribe.recipes import get_recipe
