@@ -636,8 +636,9 @@ def train(
     """Train a recipe, choose the weights on validation, and score the test split once.
 
     Every field of the recipe can be overridden, as in --training.epochs 10 or --system.top_k 64;
-    'radscribe train RECIPE --help' lists them, 'radscribe recipes' lists the recipes. 'radscribe train
-    view-classifier' trains what tells frontal from lateral views instead, with options of its own.
+    'radscribe train RECIPE --help' lists them, 'radscribe recipes' lists the recipes. With options of their
+    own, 'radscribe train view-classifier' trains what tells frontal from lateral views, and 'radscribe train
+    masked-autoencoder' a vision encoder to start from.
 
     Args:
         recipe: name of a recipe.
@@ -700,6 +701,67 @@ def train_view_classifier(
     )
     print(summary(facts))
     print(f"view classifier: {out}; {NOTICE}")
+
+
+def train_masked_autoencoder(
+    *,
+    store: Path,
+    out: Path,
+    recipe: str = "bidirectional/phantom",
+    epochs: int = 100,
+    batch: int = 64,
+    learning_rate: float = 1.5e-3,
+    weights: str = "none",
+    seed: int = 0,
+    threads: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    progress: bool = True,
+) -> None:
+    """Train a masked autoencoder on the images of a store, for a recipe of bidirectional learning.
+
+    Learns to draw what is left out of the train split's views, and prints how well it does on the val split;
+    the test split is left alone. Writes a model in the format of transformers.
+
+    Args:
+        store: a prepared store.
+        out: the folder to write, for --system.vision.weights of the recipe.
+        recipe: the one that it is for, which gives sizes and image geometry.
+        epochs: passes over the views.
+        batch: views per step.
+        learning_rate: the highest; it rises first and falls to 0.
+        weights: those it starts from: none, a name on the Hugging Face hub, or a folder.
+        seed: of all that is random.
+        threads: CPU threads; 0 takes all.
+        device: where to run.
+        progress: show a progress bar.
+    """
+    from dataclasses import replace
+
+    from radscribe.recipes import get_recipe
+    from radscribe.studies.store import PreparedStore
+    from radscribe.training.masked_autoencoder import summary
+    from radscribe.training.masked_autoencoder import train_masked_autoencoder as train_autoencoder
+
+    config = get_recipe(recipe).build()
+    if not hasattr(config.system, "vision"):
+        raise RadScribeError(
+            f"the recipe '{recipe}' has no masked autoencoder", "Pass one such as bidirectional/phantom"
+        )
+    facts = train_autoencoder(
+        PreparedStore(store),
+        out,
+        vision=replace(config.system.vision, weights=weights),
+        data=config.data,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        threads=threads,
+        device=device,
+        progress=progress,
+    )
+    print(summary(facts))
+    print(f"masked autoencoder: {out}; {NOTICE}")
 
 
 def pretrain_lm(
@@ -791,6 +853,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
 #: What has options of its own behind a command and the word that follows it.
 COMMANDS_OF_TWO_WORDS: dict[tuple[str, ...], Callable[..., None]] = {
     ("train", "view-classifier"): train_view_classifier,
+    ("train", "masked-autoencoder"): train_masked_autoencoder,
     ("bench", "plan"): plan,
 }
 

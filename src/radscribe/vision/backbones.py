@@ -89,6 +89,21 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
     return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": weights}, **headless)
 
 
+class Normalisation(nn.Module):
+    """Pixels as the backbones of ImageNet take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Normalised pixels `[views, 3, height, width]` of uint8 grey views `[views, height, width]`."""
+        return (views.unsqueeze(1).to(self.mean.dtype) / 255 - self.mean) / self.std
+
+
 class ViewEncoder(nn.Module):
     """Takes 8-bit grey views and gives visual tokens.
 
@@ -99,14 +114,7 @@ class ViewEncoder(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.channels = channels
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
-
-    def normalise(self, views: Tensor) -> Tensor:
-        """Normalised pixels `[views, 3, height, width]` of uint8 grey views `[views, height, width]`."""
-        return (views.unsqueeze(1).to(self.mean.dtype) / 255 - self.mean) / self.std
+        self.normalise = Normalisation()
 
     @abstractmethod
     def encode_views(self, views: Tensor) -> Tensor:

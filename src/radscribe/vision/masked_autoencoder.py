@@ -7,6 +7,7 @@ come from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,46 @@ class MaskedAutoencoderConfig:
         if self.image_size % self.patch_size:
             raise ValueError("system.vision.image_size must be divisible by system.vision.patch_size")
 
+    @property
+    def patches(self) -> int:
+        """Of a view."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+def create_autoencoder(config: MaskedAutoencoderConfig, *, mask_ratio: float) -> Any:
+    """The autoencoder as `transformers` has it, `ViTMAEForPreTraining`.
+
+    Args:
+        config: sizes and weights.
+        mask_ratio: share of the patches that the encoder does not see.
+
+    Raises:
+        RadScribeError: the weights are not there, could not be downloaded, or are of other sizes.
+    """
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    sizes = ViTMAEConfig(
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.feed_forward,
+        decoder_hidden_size=config.decoder_width,
+        decoder_num_hidden_layers=config.decoder_layers,
+        decoder_num_attention_heads=config.decoder_heads,
+        decoder_intermediate_size=config.decoder_feed_forward,
+        mask_ratio=mask_ratio,
+    )
+    model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, "system.vision.weights")
+    if config.weights == "none":
+        # transformers leaves all positions at zero: it takes the embeddings for initialised once their
+        # projection is, and zeroes the decoder's.
+        model.vit.embeddings.patch_embeddings.projection._is_hf_initialized = False
+        model.vit.embeddings.initialize_weights()
+        model.decoder.initialize_weights(config.patches)
+    return model
+
 
 class MaskedAutoencoder(ViewEncoder):
     """Views to visual tokens, one a patch, and features of patches back to pixels.
@@ -65,31 +106,10 @@ class MaskedAutoencoder(ViewEncoder):
     """
 
     def __init__(self, config: MaskedAutoencoderConfig, *, decoder: bool):
-        from transformers import ViTMAEConfig, ViTMAEForPreTraining
-
         super().__init__(channels=config.width)
-        sizes = ViTMAEConfig(
-            image_size=config.image_size,
-            patch_size=config.patch_size,
-            hidden_size=config.width,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            intermediate_size=config.feed_forward,
-            decoder_hidden_size=config.decoder_width,
-            decoder_num_hidden_layers=config.decoder_layers,
-            decoder_num_attention_heads=config.decoder_heads,
-            decoder_intermediate_size=config.decoder_feed_forward,
-            mask_ratio=0.0,
-        )
         self.image_size = config.image_size
-        model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, "system.vision.weights")
-        self.patches = (config.image_size // config.patch_size) ** 2
-        if config.weights == "none":
-            # transformers leaves all positions at zero: it takes the embeddings for initialised once their
-            # projection is, and zeroes the decoder's.
-            model.vit.embeddings.patch_embeddings.projection._is_hf_initialized = False
-            model.vit.embeddings.initialize_weights()
-            model.decoder.initialize_weights(self.patches)
+        self.patches = config.patches
+        model = create_autoencoder(config, mask_ratio=0.0)
         self._unpatchify = model.unpatchify
         self.encoder = model.vit
         self.decoder = model.decoder if decoder else None

@@ -1,0 +1,237 @@
+"""`radscribe train masked-autoencoder`: the autoencoder of bidirectional learning from one's own images.
+
+The paper starts from published weights. Where none can be downloaded, or the images are of another kind, this
+learns some from the train split: three quarters of each view's patches are left out and must be drawn from
+the others (He et al., CVPR 2022). What it leaves:
+
+model.safetensors, config.json   in `transformers` format, for system.vision.weights
+pretraining.json                 where it came from, how it was trained, what it leaves unexplained
+MODEL_CARD.md                    what it is, and what it must not be used for
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from radscribe import NOTICE, __version__
+from radscribe.errors import RadScribeError
+from radscribe.studies.images import read_view
+from radscribe.studies.store import PreparedStore, write_whole
+from radscribe.studies.study import Study, View
+from radscribe.training.config import DataConfig
+from radscribe.vision.backbones import Normalisation
+from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig, create_autoencoder
+from radscribe.vision.transforms import TransformConfig, evaluation_view, training_view
+
+FACTS = "pretraining.json"
+MODEL_CARD = "MODEL_CARD.md"
+
+#: Share of the patches that are left out, weight decay and moments: the MAE paper's.
+_LEFT_OUT = 0.75
+_WEIGHT_DECAY = 0.05
+_MOMENTS = (0.9, 0.95)
+#: Share of the steps over which the learning rate rises.
+_WARM_UP = 0.05
+
+
+def train_masked_autoencoder(
+    store: PreparedStore,
+    out: Path | str,
+    *,
+    vision: MaskedAutoencoderConfig,
+    data: DataConfig,
+    epochs: int = 100,
+    batch: int = 64,
+    learning_rate: float = 1.5e-3,
+    seed: int = 0,
+    threads: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Learn to draw what is left out of the train split's views, and measure on the val split's.
+
+    The weights are those after the last epoch: nothing is chosen on validation. Test is left alone.
+
+    Args:
+        store: any.
+        out: the directory to write.
+        vision: sizes, and the weights that it starts from.
+        data: which views, and image geometry.
+        epochs: over the views.
+        batch: views per step.
+        learning_rate: the highest; it rises first and falls along half a cosine.
+        seed: of weights, order, crops and what is left out.
+        threads: CPU threads; 0 takes all.
+        device: `auto`, `cpu` or `cuda`.
+        progress: show a progress bar.
+
+    Returns:
+        The facts that `pretraining.json` holds.
+
+    Raises:
+        RadScribeError: there is something in `out` already, the train split has no view, weights at the start
+            cannot be loaded, a number is out of range, or the loss is not finite.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RadScribeError(f"there is something in '{out}' already", "Choose another --out")
+    if epochs < 1 or batch < 1:
+        raise RadScribeError("--epochs and --batch must be at least 1")
+    views = {split: _views(store.studies(split), data.views) for split in ("train", "val")}
+    if not views["train"]:
+        raise RadScribeError(f"the train split of '{store.path}' has no view", "Prepare a source with images")
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    model = create_autoencoder(vision, mask_ratio=_LEFT_OUT).to(place)
+    normalise = Normalisation().to(place)
+    _fit(model, normalise, views["train"], data.transform, epochs, batch, learning_rate, seed, progress)
+    facts = {
+        "radscribe": __version__,
+        "torch": torch.__version__,
+        "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "store": str(store.path),
+        "store_source": store.manifest["source"],
+        "store_content_hash": store.manifest["content_hash"],
+        "settings": {
+            "weights": vision.weights,
+            "epochs": epochs,
+            "batch": batch,
+            "learning_rate": learning_rate,
+            "seed": seed,
+        },
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "views": {split: len(each) for split, each in views.items()},
+        "unexplained": _unexplained(model, normalise, views["val"], data.transform, seed)
+        if views["val"]
+        else None,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    (out / MODEL_CARD).write_text(_model_card(facts), encoding="utf-8")
+    write_whole(out / FACTS, json.dumps(facts, indent=2) + "\n")
+    return facts
+
+
+def _views(studies: Sequence[Study], most: int) -> list[View]:
+    return [view for study in studies for view in study.views[:most]]
+
+
+def _fit(
+    model: Any,
+    normalise: Normalisation,
+    views: Sequence[View],
+    transform: TransformConfig,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    progress: bool,
+) -> None:
+    steps = epochs * math.ceil(len(views) / batch)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, weight_decay=_WEIGHT_DECAY, betas=_MOMENTS
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=steps, pct_start=_WARM_UP, cycle_momentum=False
+    )
+    model.train()
+    with tqdm(total=steps, desc="masked autoencoder", disable=not progress, leave=False) as bar:
+        for epoch in range(epochs):
+            for pixels in _batches(views, transform, batch, seed, epoch):
+                loss = model(normalise(pixels.to(model.device))).loss
+                if not torch.isfinite(loss):
+                    raise RadScribeError(
+                        f"the loss is {loss.item()} in epoch {epoch + 1}",
+                        "Begin anew with a lower --learning_rate",
+                    )
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+                bar.update()
+    model.eval()
+
+
+def _batches(
+    views: Sequence[View], transform: TransformConfig, batch: int, seed: int, epoch: int
+) -> Iterator[Tensor]:
+    """Views uint8 `[batch, crop, crop]`; what is random follows from seed and epoch."""
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(views))
+    for start in range(0, len(order), batch):
+        yield torch.stack(
+            [
+                training_view(read_view(views[number], transform.short_side).pixels, transform, random)
+                for number in order[start : start + batch]
+            ]
+        )
+
+
+@torch.inference_mode()
+def _unexplained(
+    model: Any,
+    normalise: Normalisation,
+    views: Sequence[View],
+    transform: TransformConfig,
+    seed: int,
+) -> float:
+    """Squared error of what was left out, over that of the mean view: 1 is as good as one view for all."""
+    torch.manual_seed(seed)
+    pixels = torch.stack(
+        [evaluation_view(read_view(view, transform.short_side).pixels, transform) for view in views]
+    )
+    normalised = normalise(pixels.to(model.device))
+    losses = [model(part).loss.item() * len(part) for part in normalised.split(64)]
+    return sum(losses) / len(views) / (normalised - normalised.mean(dim=0)).square().mean().item()
+
+
+def summary(facts: dict[str, Any]) -> str:
+    """What `radscribe train masked-autoencoder` prints of a training that is over."""
+    counts = ", ".join(f"{count:,} {split}" for split, count in facts["views"].items())
+    return "\n".join(
+        [
+            f"parameters   {facts['parameters']:,}",
+            f"views        {counts}",
+            f"validation   {_measured(facts)}",
+        ]
+    )
+
+
+def _measured(facts: dict[str, Any]) -> str:
+    if facts["unexplained"] is None:
+        return "not measured: the val split has no view"
+    return (
+        f"{facts['unexplained']:.1%} of the variance about the mean view is left unexplained "
+        f"where {_LEFT_OUT:.0%} of the patches are left out"
+    )
+
+
+def _model_card(facts: dict[str, Any]) -> str:
+    settings = facts["settings"]
+    return f"""# Masked autoencoder
+
+Draws parts of chest X-rays that were left out; a start for the vision encoder of `bidirectional`.
+
+**Intended use:** {NOTICE}. What it draws is no image of any patient.
+
+- Trained on `{facts["store_source"]}` (content hash {facts["store_content_hash"][:12]}), train split only:
+  {facts["views"]["train"]:,} views.
+- Validation: {_measured(facts)}. Nothing was chosen on that split.
+- Weights at the start: {settings["weights"]}. Epochs: {settings["epochs"]}, seed {settings["seed"]}.
+- {facts["parameters"]:,} parameters. RadScribe {facts["radscribe"]}, torch {facts["torch"]}; trained
+  {facts["trained"]}.
+"""
