@@ -334,6 +334,17 @@ class TestRelationalMemory:
         scale, shift = norm.scale + norm.scale_mlp(memory), norm.shift + norm.shift_mlp(memory)
         assert (norm(x, memory) - (scale * (x - mean) / (std + 1e-6) + shift)).abs().max() < 1e-12
 
+    def test_layer_normalisation_of_rows_without_variance(self):
+        """Their value is the shift, as by the formula; the formula's gradient would be no number."""
+        from radscribe.layers.transformer import UnbiasedLayerNorm
+
+        norm = UnbiasedLayerNorm(self.WIDTH)
+        torch.nn.init.normal_(norm.shift)
+        x = torch.full((2, 3, self.WIDTH), 5.0, requires_grad=True)
+        assert torch.equal(norm(x), norm.shift.expand_as(x))
+        norm(x).square().sum().backward()
+        assert x.grad.isfinite().all()
+
 
 class TestMemoryOfR2GenCMN:
     """Equations 4-13 against a plain transcription, and the memory of its backward pass."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from radscribe.layers.dropout import Dropout
 
 #: Added to a variance so that one of 0 has a reciprocal.
-_TINY = 1e-12
+_TINY = 1e-24
 
 
 class UnbiasedLayerNorm(nn.Module):
