@@ -66,7 +66,8 @@ def bench(
     Returns:
         Seconds, their ratio to the backbone's own pass, and peak memory in GB, ready for JSON.
     """
-    keep_large_blocks()
+    if task == "train":
+        keep_large_blocks()  # as training does, and drafting does not
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
