@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from radscribe.bench.speed import rounded
 from radscribe.decoding.search import beams_of
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
@@ -144,19 +145,22 @@ def bench_plan(
         "report_tokens": config.data.maximum_length,
         "prompt_tokens": whole.prompt,
         "parameters": {"frozen": whole.frozen, "trained": trained, "trained_parts": whole.trained},
-        "training_gb": {**_rounded(gb), "all": _round(sum(gb.values()))},
+        "training_gb": {
+            **{part: rounded(each) for part, each in gb.items()},
+            "all": rounded(sum(gb.values())),
+        },
         "fits": sum(gb.values()) < accelerator.memory_gb,
         "training_step": {
-            "tera_operations": _round(operations / 1e12),
-            "seconds_at_least": _round(operations / (accelerator.teraflops * 1e12)),
+            "tera_operations": rounded(operations / 1e12),
+            "seconds_at_least": rounded(operations / (accelerator.teraflops * 1e12)),
         },
         "drafting": {
             "beams": beams_of(decoding),
             "tokens": decoding.maximum_length,
-            "key_value_cache_gb": _round(cache / 1e9),
-            "language_model_gb": _round(whole.language_model_bytes / 1e9),
-            "tokens_per_second_at_most": _round(training.batch_size / seconds_per_token),
-            "seconds_per_batch_at_least": _round(decoding.maximum_length * seconds_per_token),
+            "key_value_cache_gb": rounded(cache / 1e9),
+            "language_model_gb": rounded(whole.language_model_bytes / 1e9),
+            "tokens_per_second_at_most": rounded(training.batch_size / seconds_per_token),
+            "seconds_per_batch_at_least": rounded(decoding.maximum_length * seconds_per_token),
         },
         "accelerator": asdict(accelerator),
     }
@@ -260,11 +264,3 @@ def _kept(run: Callable[[], Tensor], model: nn.Module) -> tuple[int, Tensor]:
 
 def _bytes(parameters: Iterable[nn.Parameter]) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.3g}")
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: _round(value) for name, value in values.items()}

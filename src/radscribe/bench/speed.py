@@ -124,11 +124,11 @@ def bench(
         **({"beam": beam} if task == "decode" else {}),
         "length": length,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "seconds": _rounded(whole_seconds),
-        "backbone_seconds": _rounded(backbone_seconds),
-        "ratio_to_backbone": _rounded(whole_seconds / backbone_seconds),
-        "iu_xray_minutes": _rounded(whole_seconds * math.ceil(IU_XRAY_STUDIES[task] / batch) / 60),
-        "peak_memory_gb": _rounded(peak_gb),
+        "seconds": rounded(whole_seconds),
+        "backbone_seconds": rounded(backbone_seconds),
+        "ratio_to_backbone": rounded(whole_seconds / backbone_seconds),
+        "iu_xray_minutes": rounded(whole_seconds * math.ceil(IU_XRAY_STUDIES[task] / batch) / 60),
+        "peak_memory_gb": rounded(peak_gb),
         "threads": threads,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
@@ -185,10 +185,10 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
         "task": "memory",
         "batch": batch,
         "length": length,
-        "seconds": _rounded(ours),
-        "released_seconds": _rounded(released),
-        "ratio_to_released": _rounded(ours / released),
-        "largest_difference": _rounded(difference),
+        "seconds": rounded(ours),
+        "released_seconds": rounded(released),
+        "ratio_to_released": rounded(ours / released),
+        "largest_difference": rounded(difference),
         "threads": threads,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
@@ -244,14 +244,15 @@ def bench_scoring(*, pairs: int, resamples: int) -> dict[str, Any]:
         "task": "score",
         "pairs": pairs,
         "resamples": resamples,
-        "seconds": _rounded(seconds),
-        "reference_seconds": _rounded(reference_seconds),
-        "ratio_to_reference": _rounded(seconds / reference_seconds),
+        "seconds": rounded(seconds),
+        "reference_seconds": rounded(reference_seconds),
+        "ratio_to_reference": rounded(seconds / reference_seconds),
         "largest_difference": max(abs(found[name] - score) for name, score in expected.items()),
     }
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """To three digits."""
     return float(f"{value:.3g}")
 
 

@@ -14,13 +14,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from radscribe import NOTICE, __version__
@@ -29,9 +27,10 @@ from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import Study, View
 from radscribe.training.config import DataConfig
+from radscribe.training.view_batches import check_new, chosen_device, view_batches
 from radscribe.vision.backbones import Normalisation
 from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig, create_autoencoder
-from radscribe.vision.transforms import TransformConfig, evaluation_view, training_view
+from radscribe.vision.transforms import TransformConfig, evaluation_view
 
 FACTS = "pretraining.json"
 MODEL_CARD = "MODEL_CARD.md"
@@ -83,17 +82,14 @@ def train_masked_autoencoder(
             cannot be loaded, a number is out of range, or the loss is not finite.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RadScribeError(f"there is something in '{out}' already", "Choose another --out")
-    if epochs < 1 or batch < 1:
-        raise RadScribeError("--epochs and --batch must be at least 1")
+    check_new(out, epochs, batch)
     views = {split: _views(store.studies(split), data.views) for split in ("train", "val")}
     if not views["train"]:
         raise RadScribeError(f"the train split of '{store.path}' has no view", "Prepare a source with images")
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = chosen_device(device)
     model = create_autoencoder(vision, mask_ratio=_LEFT_OUT).to(place)
     normalise = Normalisation().to(place)
     _fit(model, normalise, views["train"], data.transform, epochs, batch, learning_rate, seed, progress)
@@ -149,7 +145,7 @@ def _fit(
     model.train()
     with tqdm(total=steps, desc="masked autoencoder", disable=not progress, leave=False) as bar:
         for epoch in range(epochs):
-            for pixels in _batches(views, transform, batch, seed, epoch):
+            for _, pixels in view_batches(views, transform, batch, seed, epoch):
                 loss = model(normalise(pixels.to(model.device))).loss
                 if not torch.isfinite(loss):
                     raise RadScribeError(
@@ -164,21 +160,6 @@ def _fit(
                 bar.set_postfix(loss=f"{loss.item():.3f}")
                 bar.update()
     model.eval()
-
-
-def _batches(
-    views: Sequence[View], transform: TransformConfig, batch: int, seed: int, epoch: int
-) -> Iterator[Tensor]:
-    """Views uint8 `[batch, crop, crop]`; what is random follows from seed and epoch."""
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(views))
-    for start in range(0, len(order), batch):
-        yield torch.stack(
-            [
-                training_view(read_view(views[number], transform.short_side).pixels, transform, random)
-                for number in order[start : start + batch]
-            ]
-        )
 
 
 @torch.inference_mode()

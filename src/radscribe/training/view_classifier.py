@@ -13,12 +13,11 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -32,8 +31,9 @@ from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import PROJECTIONS, Projection, Study, View
 from radscribe.training.run_directory import load_strictly, save_weights
+from radscribe.training.view_batches import check_new, chosen_device, view_batches
 from radscribe.vision.backbones import Backbone, BackboneConfig
-from radscribe.vision.transforms import TransformConfig, evaluation_view, training_view
+from radscribe.vision.transforms import TransformConfig, evaluation_view
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "view_classifier.json"
@@ -106,7 +106,7 @@ class ViewClassifier(nn.Module):
             load_strictly(classifier, load_file(path / WEIGHTS), f"'{path / WEIGHTS}'")
         except (SafetensorError, OSError) as error:
             raise RadScribeError(f"'{path / WEIGHTS}' cannot be read ({error})", "Train it again") from error
-        return classifier.to(_device(device)).eval()
+        return classifier.to(chosen_device(device)).eval()
 
     def forward(self, views: Tensor) -> Tensor:
         """Logits `[views, 2]`, in the order of `CLASSES`, of uint8 grey views `[views, crop, crop]`."""
@@ -226,10 +226,7 @@ def train_view_classifier(
             that is known, the backbone cannot be built, a number is out of range, or the loss is not finite.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RadScribeError(f"there is something in '{out}' already", "Choose another --out")
-    if epochs < 1 or batch < 1:
-        raise RadScribeError("--epochs and --batch must be at least 1")
+    check_new(out, epochs, batch)
     train, validation = (_KnownViews.of(store, split) for split in ("train", "val"))
     for name in CLASSES:
         if not train.counts[name]:
@@ -240,7 +237,7 @@ def train_view_classifier(
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    classifier = ViewClassifier(backbone, TRANSFORM).to(_device(device))
+    classifier = ViewClassifier(backbone, TRANSFORM).to(chosen_device(device))
     _fit(classifier, train, epochs, batch, learning_rate, seed, progress)
     facts = {
         "radscribe": __version__,
@@ -291,7 +288,8 @@ def _fit(
     classifier.train()
     with tqdm(total=steps, desc="view classifier", disable=not progress, leave=False) as bar:
         for epoch in range(epochs):
-            for views, classes in _batches(train, classifier.transform, batch, seed, epoch):
+            for chosen, views in view_batches(train.views, classifier.transform, batch, seed, epoch):
+                classes = torch.tensor([train.classes[number] for number in chosen])
                 loss = F.cross_entropy(classifier(views.to(device)), classes.to(device), weights)
                 if not torch.isfinite(loss):
                     raise RadScribeError(
@@ -305,21 +303,6 @@ def _fit(
                 bar.set_postfix(loss=f"{loss.item():.3f}")
                 bar.update()
     classifier.eval()
-
-
-def _batches(
-    train: _KnownViews, transform: TransformConfig, batch: int, seed: int, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Views uint8 `[batch, crop, crop]`, classes `[batch]`; what is random follows from seed and epoch."""
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(train.views))
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        views = [
-            training_view(read_view(train.views[number], transform.short_side).pixels, transform, random)
-            for number in chosen
-        ]
-        yield torch.stack(views), torch.tensor([train.classes[number] for number in chosen])
 
 
 def _measure(classifier: ViewClassifier, known: _KnownViews) -> dict[str, float]:
@@ -374,7 +357,3 @@ Tells frontal from lateral chest X-rays, for views whose data set does not say w
 - Backbone weights at the start: {settings["weights"]}. Epochs: {settings["epochs"]}, seed {settings["seed"]}.
 - RadScribe {facts["radscribe"]}, torch {facts["torch"]}; trained {facts["trained"]}.
 """
-
-
-def _device(name: str) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
