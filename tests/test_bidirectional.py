@@ -1,6 +1,6 @@
 """Bidirectional learning: equations, parts in their published formats, and what drafting leaves out."""
 
-import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def built(variant: str = "", **fields) -> Bidirectional:
     }
     torch.manual_seed(3)
     vocabulary = Vocabulary.build(REPORTS, "none", 1)
-    return Bidirectional(dataclasses.replace(config, **{**parts, **fields}), vocabulary, 40)
+    return Bidirectional(replace(config, **{**parts, **fields}), vocabulary, 40)
 
 
 def batch_of(system: Bidirectional) -> Batch:
@@ -123,7 +123,7 @@ class TestPublishedFormats:
 
     def test_autoencoder(self, tmp_path):
         released = self.save_autoencoder(tmp_path)
-        config = dataclasses.replace(VISION, weights=str(tmp_path))
+        config = replace(VISION, weights=str(tmp_path))
         loaded = MaskedAutoencoder(config, decoder=True).state_dict()
         for name, tensor in released.state_dict().items():
             part = name.replace("vit.", "encoder.", 1)
@@ -131,12 +131,12 @@ class TestPublishedFormats:
 
     def test_autoencoder_of_other_sizes(self, tmp_path):
         self.save_autoencoder(tmp_path)
-        config = dataclasses.replace(VISION, weights=str(tmp_path), width=32)
+        config = replace(VISION, weights=str(tmp_path), width=32)
         with pytest.raises(RadScribeError, match=r"could not be loaded|do not fit"):
             MaskedAutoencoder(config, decoder=True)
 
     def test_weights_that_are_not_there(self, tmp_path):
-        config = dataclasses.replace(VISION, weights=str(tmp_path / "none"))
+        config = replace(VISION, weights=str(tmp_path / "none"))
         with pytest.raises(RadScribeError, match="system.vision.weights none"):
             MaskedAutoencoder(config, decoder=True)
 
@@ -173,7 +173,7 @@ class TestPublishedFormats:
 
     def test_report_encoder(self, tmp_path):
         released, words = self.save_blip(tmp_path)
-        encoder = dataclasses.replace(TEXT, weights=str(tmp_path), words=words)
+        encoder = replace(TEXT, weights=str(tmp_path), words=words)
         system = built(report_encoder=encoder)
         expected = released.text_decoder.bert.state_dict()
         for name, tensor in system.report_encoder.model.state_dict().items():
@@ -187,7 +187,7 @@ class TestPublishedFormats:
     def test_report_encoder_of_other_sizes(self, tmp_path):
         _, words = self.save_blip(tmp_path)
         with pytest.raises(RadScribeError, match="'num_hidden_layers': 2"):
-            built(report_encoder=dataclasses.replace(TEXT, weights=str(tmp_path), words=words, layers=3))
+            built(report_encoder=replace(TEXT, weights=str(tmp_path), words=words, layers=3))
 
 
 def texts_with_view() -> list[str]:
@@ -359,7 +359,11 @@ class TestDistances:
         return TrainedSystem(built("/v2t"), config, torch.device("cpu")), store.studies()
 
     def test_against_a_plain_transcription(self, tmp_path):
-        from radscribe.explain.embedding_distances import draw_distances, embedding_distances
+        from radscribe.explain.embedding_distances import (
+            EmbeddingDistances,
+            draw_distances,
+            embedding_distances,
+        )
         from radscribe.training.data import evaluation_views
 
         trained, studies = self.trained(tmp_path)
@@ -379,7 +383,20 @@ class TestDistances:
         assert found.variance_over_studies == pytest.approx(spread, rel=1e-4)
         assert found.variance > found.variance_over_studies > 0
         assert "variance over studies" in str(found)
-        draw_distances({"one": found, "other": found}, tmp_path / "figures" / "distances.png")
+        assert found.mean().mean.value == pytest.approx(sum(expected) / len(expected), abs=1e-3)
+        assert found.mean().mean.low < found.mean().mean.value < found.mean().mean.high
+
+        further = replace(
+            found, nearest=found.nearest + 1, studies=found.studies + found.studies[..., 1:] * [1, 0]
+        )
+        both = EmbeddingDistances.of_runs([found, further])
+        assert both.mean().mean.value == pytest.approx(found.mean().mean.value + 0.5)
+        assert both.mean().highest == pytest.approx(both.mean().lowest + 1)
+        assert "; 2 runs " in str(both)
+        with pytest.raises(RadScribeError, match="not as many studies"):
+            EmbeddingDistances.of_runs([found, replace(found, studies=found.studies[:, 1:])])
+
+        draw_distances({"one": found, "both": both}, tmp_path / "figures" / "distances.png")
         assert (tmp_path / "figures" / "distances.png").read_bytes()[:4] == b"\x89PNG"
 
     def test_a_system_without_language_model(self):

@@ -285,7 +285,8 @@ def compare(
     """Score runs, or groups of runs with different seeds, and compare each with the first.
 
     Prints the mean over a group's runs with a 95% interval, its lowest and highest run, the difference to the
-    first group and its p-value from the same resamples of studies.
+    first group and its p-value from the same resamples of studies; and after which epochs the runs' weights
+    were chosen.
 
     Args:
         groups: runs, or groups as NAME=RUN,RUN,RUN; the first is what the others are compared with.
@@ -301,17 +302,29 @@ def compare(
     from radscribe.training.run_directory import RunDirectory
     from radscribe.training.scoring import score_run
 
+    parsed = parse_groups(groups)
+    if len(parsed) < 2:
+        raise RadScribeError("there is nothing to compare", "Give at least two runs, or groups NAME=RUN,RUN")
     evaluated: dict[str, list[Evaluation]] = {}
-    for name, runs in parse_groups(groups).items():
-        evaluated[name] = []
+    chosen: dict[str, list[int | None]] = {}
+    for name, runs in parsed.items():
+        evaluated[name], chosen[name] = [], []
         for run in map(RunDirectory, runs):
             prepared = PreparedStore(store or run.load_config().store)
             evaluation, _ = score_run(
                 run, prepared, split, protocol=protocol, meteor=False, resamples=resamples
             )
             evaluated[name].append(evaluation)
+            best = run.read_facts().get("best")  # which an imported run does not have
+            chosen[name].append(best["epoch"] + 1 if best else None)
     comparison = compare_groups(evaluated, scores or (), resamples=resamples)
-    print(dumps(comparison.to_json(), indent=2) if json else comparison)
+    if json:
+        print(dumps(comparison.to_json() | {"chosen_epochs": chosen}, indent=2))
+    else:
+        epochs = "; ".join(
+            f"{name} {', '.join(str(epoch or 'unknown') for epoch in each)}" for name, each in chosen.items()
+        )
+        print(f"{comparison}\n\nweights chosen after epoch: {epochs}")
 
 
 def label(file: str, *, json: bool = False) -> None:
@@ -429,22 +442,24 @@ def embeddings(
     """Measure how near visual embeddings lie to the words of the language model, and draw histograms.
 
     Args:
-        runs: run directories of systems with a frozen language model, or NAME=RUN.
+        runs: run directories of systems with a frozen language model, or groups as NAME=RUN,RUN,RUN.
         store: where the studies are; each run's own unless given.
         split: train, val, test or all.
         out: write the histograms there: a .png, .pdf or .svg file.
         json: print JSON.
     """
-    from radscribe.explain.embedding_distances import draw_distances, embedding_distances
+    from radscribe.evaluation.comparison import parse_groups
+    from radscribe.explain.embedding_distances import EmbeddingDistances, draw_distances, embedding_distances
     from radscribe.studies.store import PreparedStore
     from radscribe.training.trained_system import load
 
     found = {}
-    for argument in runs:
-        name, equals, run = argument.partition("=")
-        trained = load(run if equals else name)
-        studies = PreparedStore(store or trained.config.store).studies(split)
-        found[name] = embedding_distances(trained, studies)
+    for name, members in parse_groups(runs).items():
+        measured = []
+        for trained in map(load, members):
+            studies = PreparedStore(store or trained.config.store).studies(split)
+            measured.append(embedding_distances(trained, studies))
+        found[name] = EmbeddingDistances.of_runs(measured)
         if not json:
             print(f"{name}: {found[name]}")
     if json:

@@ -171,7 +171,7 @@ def parse_groups(arguments: Sequence[str]) -> dict[str, list[str]]:
     """Groups from `name=run,run` or from single runs, each a group of its own.
 
     Raises:
-        RadScribeError: fewer than two groups, an empty one, or a name twice.
+        RadScribeError: an empty group, or a name twice.
     """
     groups: dict[str, list[str]] = {}
     for argument in arguments:
@@ -182,6 +182,4 @@ def parse_groups(arguments: Sequence[str]) -> dict[str, list[str]]:
                 f"'{argument}' is no group of runs, or its name stands twice", "Write NAME=RUN,RUN,RUN"
             )
         groups[name] = members
-    if len(groups) < 2:
-        raise RadScribeError("there is nothing to compare", "Give at least two runs, or groups NAME=RUN,RUN")
     return groups

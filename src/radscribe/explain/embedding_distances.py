@@ -21,6 +21,9 @@ from tqdm import tqdm
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
+from radscribe.evaluation.bootstrap import scores_with_intervals
+from radscribe.evaluation.comparison import GroupScore
+from radscribe.evaluation.metrics import StudyStatistics
 from radscribe.studies.study import Study
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.training.data import evaluation_views
@@ -30,45 +33,83 @@ from radscribe.vision.transforms import stack_views
 _BATCH = 16
 _WORDS_AT_ONCE = 4096
 _BINS = 60
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class EmbeddingDistances:
-    """Distances of the visual embeddings of some studies to the nearest word embedding.
+    """Distances of the visual embeddings of some studies to the nearest word embedding, in one or more runs.
 
     Attributes:
-        nearest: of each visual embedding `[embeddings]`.
+        nearest: of each visual embedding of every run `[embeddings]`.
+        studies: sum of a study's distances, and how many they are `[runs, studies, 2]`.
         between_words: mean distance of a word embedding to its nearest other, a scale to read `nearest` by.
-        variance_over_studies: of the studies' mean embeddings, averaged over the width.
+        variance_over_studies: of the studies' mean embeddings, averaged over the width, and over runs.
         variance: of all embeddings, likewise.
     """
 
     nearest: np.ndarray
+    studies: np.ndarray
     between_words: float
     variance_over_studies: float
     variance: float
 
+    @classmethod
+    def of_runs(cls, runs: Sequence[EmbeddingDistances]) -> EmbeddingDistances:
+        """Those of several runs on the same studies, with means over runs.
+
+        Raises:
+            RadScribeError: there is no run, or their studies are not as many.
+        """
+        counts = {each.studies.shape[1] for each in runs}
+        if len(counts) != 1:
+            raise RadScribeError(
+                f"there are not as many studies in each run: {sorted(counts)}", "Give --store"
+            )
+        return cls(
+            np.concatenate([each.nearest for each in runs]),
+            np.concatenate([each.studies for each in runs]),
+            *(
+                float(np.mean([getattr(each, name) for each in runs]))
+                for name in ("between_words", "variance_over_studies", "variance")
+            ),
+        )
+
+    def mean(self) -> GroupScore:
+        """The mean distance, with the interval that resampling the studies gives, and the runs' range."""
+        statistics = StudyStatistics(
+            self.studies.sum(axis=0), lambda sums: {"mean": sums[..., 0] / sums[..., 1]}
+        )
+        of_runs = self.studies.sum(axis=1)
+        of_runs = of_runs[:, 0] / of_runs[:, 1]
+        score = scores_with_intervals([statistics], _RESAMPLES, seed=0)["mean"]
+        return GroupScore(score, float(of_runs.min()), float(of_runs.max()))
+
     def to_json(self) -> dict[str, Any]:
         """Summary as plain JSON values."""
         low, median, high = np.percentile(self.nearest, [5, 50, 95])
-        values = asdict(self)
-        del values["nearest"]
         return {
+            "runs": len(self.studies),
+            "studies": self.studies.shape[1],
             "embeddings": len(self.nearest),
-            "mean": float(self.nearest.mean()),
+            "mean": asdict(self.mean()),
             "percentile_5": float(low),
             "median": float(median),
             "percentile_95": float(high),
-            **values,
+            "between_words": self.between_words,
+            "variance_over_studies": self.variance_over_studies,
+            "variance": self.variance,
             "notice": NOTICE,
         }
 
     def __str__(self) -> str:
-        values = self.to_json()
+        values, group = self.to_json(), self.mean()
+        mean = group.mean
+        runs = f"; {values['runs']} runs {group.lowest:.3f}-{group.highest:.3f}" if values["runs"] > 1 else ""
         return (
-            f"distance to the nearest word: mean {values['mean']:.3f}, 5% to 95% "
-            f"{values['percentile_5']:.3f} to {values['percentile_95']:.3f} "
-            f"({values['embeddings']} embeddings; between words {self.between_words:.3f}); "
+            f"distance to the nearest word: mean {mean.value:.3f} ({mean.low:.3f}-{mean.high:.3f}"
+            f"{runs}), 5% to 95% of embeddings {values['percentile_5']:.3f}-{values['percentile_95']:.3f}; "
+            f"between words {self.between_words:.3f}; "
             f"variance over studies {self.variance_over_studies:.2e} of {self.variance:.2e}"
         )
 
@@ -96,7 +137,7 @@ def embedding_distances(
     if not studies:
         raise RadScribeError("there is no study to measure")
     words = system.language_model.model.get_input_embeddings().weight.float()
-    nearest, means, every = [], [], []
+    nearest, distances, means, every = [], [], [], []
     left = iter(tqdm(studies, desc="embedding", unit="study", disable=not progress, leave=False))
     while batch := list(islice(left, _BATCH)):
         views, mask = stack_views([evaluation_views(study, trained.config.data) for study in batch])
@@ -104,11 +145,13 @@ def embedding_distances(
         for embeddings, there in zip(visual.embeddings.float(), visual.mask, strict=True):
             embeddings = embeddings[there]
             nearest.append(_nearest(embeddings, words))
+            distances.append([nearest[-1].sum().item(), len(embeddings)])
             means.append(embeddings.mean(dim=0))
             every.append(embeddings.var(dim=0, correction=0) + embeddings.mean(dim=0).square())
     mean = torch.stack(means)
     return EmbeddingDistances(
         nearest=torch.cat(nearest).cpu().numpy(),
+        studies=np.array([distances]),
         between_words=_nearest(words, words, itself=True).mean().item(),
         variance_over_studies=mean.var(dim=0, correction=0).mean().item(),
         variance=(torch.stack(every).mean(dim=0) - mean.mean(dim=0).square()).mean().item(),
@@ -127,7 +170,7 @@ def _nearest(embeddings: torch.Tensor, words: torch.Tensor, *, itself: bool = Fa
 
 
 def draw_distances(distances: Mapping[str, EmbeddingDistances], out: Path) -> None:
-    """Write the histograms, one line for each run, as PNG, PDF or SVG by the name of `out`."""
+    """Write the histograms, one line for each run or group, as PNG, PDF or SVG by the name of `out`."""
     highest = max(float(each.nearest.max()) for each in distances.values())
     bins = np.linspace(0, highest, _BINS + 1)
     figure = Figure(figsize=(7, 4), layout="constrained")
