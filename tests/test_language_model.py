@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_language_models import FAMILIES, TEXTS, tiny_language_model
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from radscribe.decoding.search import DecodingConfig, beams_of, decode, decode_steps
 from radscribe.errors import RadScribeError
@@ -359,6 +360,35 @@ def test_bfloat16(model, request):
     assert loss.dtype == embeddings.grad.dtype == torch.float32
     assert loss.item() == pytest.approx(model.loss(prompt_of(model), reports_of(model)).item(), rel=0.1)
     assert search(half, prompt_of(half), beams=2).token_logprobs.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_in_8_or_4_bits(kind, tmp_path):
+    """Nearly the same model, through which gradients pass. NF4 counts in blocks of 64."""
+    pytest.importorskip("bitsandbytes", reason="pip install 'radscribe[quantisation]'")
+    folder = shutil.copytree(tiny_language_model("llama"), tmp_path / "wide")
+    sizes = LlamaConfig.from_pretrained(folder, hidden_size=128, intermediate_size=256, head_dim=32)
+    torch.manual_seed(0)
+    LlamaForCausalLM(sizes).save_pretrained(folder)
+    plain, few = (
+        FrozenLanguageModel(LanguageModelConfig(name=str(folder), quantisation=each))
+        for each in ("none", kind)
+    )
+    assert not few.trainable_names()
+    layer = few.model.model.layers[0].self_attn.q_proj.weight
+    assert layer.dtype != torch.float32
+    assert layer.numel() == 128 * 128 * {"int8": 1, "nf4": 0.5}[kind]
+    losses = []
+    for each in (plain, few):
+        visual = visual_of(each)
+        visual.embeddings.requires_grad_()
+        losses.append(each.loss(prompt_of(each, visual), reports_of(each)))
+        losses[-1].backward()
+        losses.append(visual.embeddings.grad)
+    assert losses[2].item() != losses[0].item()
+    assert losses[2].item() == pytest.approx(losses[0].item(), rel=0.02)
+    assert F.cosine_similarity(losses[1].flatten(), losses[3].flatten(), dim=0) > 0.9
+    assert search(few, prompt_of(few), beams=3).tokens.shape[0] == STUDIES
 
 
 def test_quantisation_says_what_it_needs(monkeypatch):

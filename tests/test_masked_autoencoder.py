@@ -27,14 +27,13 @@ def config_of():
 
 def train_tiny(store, out, **options):
     config = config_of()
-    options = {"epochs": 120, "batch": 24, "learning_rate": 3e-3, **options}
+    options = {"device": "cpu", "epochs": 120, "batch": 24, "learning_rate": 3e-3, **options}
     return train_masked_autoencoder(
         store,
         out,
         vision=config.system.vision,
         data=config.data,
         threads=1,
-        device="cpu",
         progress=False,
         **options,
     )
@@ -108,6 +107,9 @@ def test_faults(store, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["train", "masked-autoencoder", "--store", "s", "--out", "o", "--recipe", "camanet/phantom"])
     assert "has no masked autoencoder" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        with pytest.raises(RadScribeError, match="no CUDA device"):
+            train_tiny(store, tmp_path / "out", device="cuda")
     with pytest.raises(RadScribeError, match=r"the loss is (nan|inf)"):
         train_tiny(store, tmp_path / "out", learning_rate=1e12, epochs=4)
     assert not (tmp_path / "out").exists()

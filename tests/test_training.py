@@ -496,6 +496,17 @@ class TestLanguageModel:
             train(config, tmp_path / "run", progress=False)
         assert not (tmp_path / "run").exists()
 
+    def test_in_8_bits(self, store, tmp_path):
+        pytest.importorskip("bitsandbytes", reason="pip install 'radscribe[quantisation]'")
+        config = tiny_config(store, "r2gen-gpt/phantom", epochs=1)
+        config.system.language_model.quantisation = "int8"
+        run = train(config, tmp_path / "run", progress=False)
+        assert not any("language_model" in name for name in load_file(run.weights))
+        drafts = [json.loads(line)["text"] for line in run.drafts("test").read_text().splitlines()]
+        studies = PreparedStore(store).studies("test")
+        again = radscribe.load(run.path, "cpu").generate(studies)
+        assert [each.text for each in again] == drafts
+
     def test_adapters_are_kept(self, store, tmp_path):
         config = tiny_config(store, "r2gen-gpt/phantom", epochs=1)
         config.system.language_model.adapters.rank = 2

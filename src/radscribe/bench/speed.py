@@ -27,6 +27,7 @@ from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.device import chosen_device
 from radscribe.training.memory import keep_large_blocks
 from radscribe.training.optimizer import create_optimizer
 
@@ -70,7 +71,7 @@ def bench(
         keep_large_blocks()  # as training does, and drafting does not
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device("auto")
     name = "/".join(filter(None, [system, "iu-xray" if paper_size else "phantom", variant]))
     config = get_recipe(name).build()
     config.system.backbone.weights = "none"
@@ -152,7 +153,7 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
     """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device("auto")
     sizes = R2GenConfig()
     memory = RelationalMemory(sizes.memory_slots, sizes.width, sizes.memory_heads, dropout=0.0).to(device)
     words = torch.randn(batch, length, sizes.width, device=device, requires_grad=True)

@@ -27,7 +27,8 @@ from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import Study, View
 from radscribe.training.config import DataConfig
-from radscribe.training.view_batches import check_new, chosen_device, view_batches
+from radscribe.training.device import chosen_device
+from radscribe.training.view_batches import check_new, view_batches
 from radscribe.vision.backbones import Normalisation
 from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig, create_autoencoder
 from radscribe.vision.transforms import TransformConfig, evaluation_view

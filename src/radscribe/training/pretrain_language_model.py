@@ -37,6 +37,7 @@ from radscribe.errors import RadScribeError, unknown_name
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
 from radscribe.text.prompts import REPORT_PROMPT
+from radscribe.training.device import chosen_device
 from radscribe.training.language_model_documents import (
     IGNORED,
     Encoder,
@@ -206,10 +207,8 @@ def pretrain_language_model(
 
     if threads:
         torch.set_num_threads(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(settings.seed)
-    with torch.device(device):
+    with chosen_device(device):
         model = build_language_model(preset, tokenizer)
     trainer = _Trainer(model, tokenizer, texts, settings, preset)
     trainer.train(out / CHECKPOINT, progress)

@@ -31,6 +31,7 @@ from radscribe.training.data import (
     report_of,
     studies_with_report,
 )
+from radscribe.training.device import chosen_device
 from radscribe.training.memory import keep_large_blocks
 from radscribe.training.module import TrainingModule
 from radscribe.training.run_directory import RunDirectory, save_weights, whole_or_not_at_all
@@ -81,7 +82,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     log_every = min(50, len(batches))
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises at every start
     trainer = Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[training.device],
+        accelerator=chosen_device(training.device).type,
         devices=1,
         precision=training.precision,
         max_epochs=training.epochs,

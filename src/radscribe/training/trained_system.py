@@ -21,6 +21,7 @@ from radscribe.studies.study import Study, View
 from radscribe.systems.system import Draft, System
 from radscribe.training.config import RunConfig
 from radscribe.training.data import evaluation_masks, evaluation_views
+from radscribe.training.device import chosen_device
 from radscribe.training.explanation import Explanation, explanation_of
 from radscribe.training.run_directory import RunDirectory
 from radscribe.vision.transforms import stack_views
@@ -191,9 +192,7 @@ def load(run: Path | str, device: str = "auto") -> TrainedSystem:
         RadScribeError: this is no run directory, or a part of it is missing or does not fit.
     """
     directory = RunDirectory(run)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return TrainedSystem(directory.load_system(), directory.load_config(), torch.device(device))
+    return TrainedSystem(directory.load_system(), directory.load_config(), chosen_device(device))
 
 
 def _report(study: Study, draft: Draft, row: int) -> DraftReport:

@@ -27,11 +27,6 @@ def check_new(out: Path, epochs: int, batch: int) -> None:
         raise RadScribeError("--epochs and --batch must be at least 1")
 
 
-def chosen_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` names here."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
 def view_batches(
     views: Sequence[View], transform: TransformConfig, batch: int, seed: int, epoch: int
 ) -> Iterator[tuple[np.ndarray, Tensor]]:

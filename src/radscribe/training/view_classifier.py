@@ -30,8 +30,9 @@ from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import PROJECTIONS, Projection, Study, View
+from radscribe.training.device import chosen_device
 from radscribe.training.run_directory import load_strictly, save_weights
-from radscribe.training.view_batches import check_new, chosen_device, view_batches
+from radscribe.training.view_batches import check_new, view_batches
 from radscribe.vision.backbones import Backbone, BackboneConfig
 from radscribe.vision.transforms import TransformConfig, evaluation_view
 
