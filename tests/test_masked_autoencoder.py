@@ -11,6 +11,7 @@ from radscribe.errors import RadScribeError
 from radscribe.recipes import get_recipe
 from radscribe.studies.store import PreparedStore
 from radscribe.training.masked_autoencoder import train_masked_autoencoder
+from radscribe.training.view_training import ViewTraining
 from radscribe.vision.masked_autoencoder import MaskedAutoencoder
 
 
@@ -28,14 +29,9 @@ def config_of():
 def train_tiny(store, out, **options):
     config = config_of()
     options = {"device": "cpu", "epochs": 120, "batch": 24, "learning_rate": 3e-3, **options}
+    training = ViewTraining(threads=1, progress=False, **options)
     return train_masked_autoencoder(
-        store,
-        out,
-        vision=config.system.vision,
-        data=config.data,
-        threads=1,
-        progress=False,
-        **options,
+        store, out, vision=config.system.vision, data=config.data, training=training
     )
 
 

@@ -30,6 +30,7 @@ from radscribe.training.view_classifier import (
     train_view_classifier,
     with_predicted_projections,
 )
+from radscribe.training.view_training import ViewTraining
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.transforms import evaluation_view
 
@@ -47,9 +48,10 @@ def store(store_path):
     return PreparedStore(store_path)
 
 
-def train_tiny(store, out, **options):
-    options = {"backbone": TINY, "epochs": 4, "batch": 8, "learning_rate": 3e-3, **options}
-    return train_view_classifier(store, out, threads=1, device="cpu", progress=False, **options)
+def train_tiny(store, out, backbone=TINY, **options):
+    options = {"device": "cpu", "epochs": 4, "batch": 8, "learning_rate": 3e-3, **options}
+    training = ViewTraining(threads=1, progress=False, **options)
+    return train_view_classifier(store, out, backbone=backbone, training=training)
 
 
 @pytest.fixture(scope="module")

@@ -700,19 +700,22 @@ def train_view_classifier(
     from radscribe.studies.store import PreparedStore
     from radscribe.training.view_classifier import summary
     from radscribe.training.view_classifier import train_view_classifier as train_classifier
+    from radscribe.training.view_training import ViewTraining
     from radscribe.vision.backbones import BackboneConfig
 
     facts = train_classifier(
         PreparedStore(store),
         out,
         backbone=BackboneConfig(architecture=architecture, weights=weights),
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-        threads=threads,
-        device=device,
-        progress=progress,
+        training=ViewTraining(
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+            threads=threads,
+            device=device,
+            progress=progress,
+        ),
     )
     print(summary(facts))
     print(f"view classifier: {out}; {NOTICE}")
@@ -756,6 +759,7 @@ def train_masked_autoencoder(
     from radscribe.studies.store import PreparedStore
     from radscribe.training.masked_autoencoder import summary
     from radscribe.training.masked_autoencoder import train_masked_autoencoder as train_autoencoder
+    from radscribe.training.view_training import ViewTraining
 
     config = get_recipe(recipe).build()
     if not hasattr(config.system, "vision"):
@@ -767,13 +771,15 @@ def train_masked_autoencoder(
         out,
         vision=replace(config.system.vision, weights=weights),
         data=config.data,
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        seed=seed,
-        threads=threads,
-        device=device,
-        progress=progress,
+        training=ViewTraining(
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            seed=seed,
+            threads=threads,
+            device=device,
+            progress=progress,
+        ),
     )
     print(summary(facts))
     print(f"masked autoencoder: {out}; {NOTICE}")

@@ -12,23 +12,19 @@ MODEL_CARD.md                    what it is, and what it must not be used for
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from radscribe import NOTICE, __version__
+from radscribe import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import Study, View
 from radscribe.training.config import DataConfig
-from radscribe.training.device import chosen_device
-from radscribe.training.view_batches import check_new, view_batches
+from radscribe.training.view_training import ViewTraining
 from radscribe.vision.backbones import Normalisation
 from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig, create_autoencoder
 from radscribe.vision.transforms import TransformConfig, evaluation_view
@@ -50,13 +46,7 @@ def train_masked_autoencoder(
     *,
     vision: MaskedAutoencoderConfig,
     data: DataConfig,
-    epochs: int = 100,
-    batch: int = 64,
-    learning_rate: float = 1.5e-3,
-    seed: int = 0,
-    threads: int = 0,
-    device: str = "auto",
-    progress: bool = True,
+    training: ViewTraining,
 ) -> dict[str, Any]:
     """Learn to draw what is left out of the train split's views, and measure on the val split's.
 
@@ -67,13 +57,7 @@ def train_masked_autoencoder(
         out: the directory to write.
         vision: sizes, and the weights that it starts from.
         data: which views, and image geometry.
-        epochs: over the views.
-        batch: views per step.
-        learning_rate: the highest; it rises first and falls along half a cosine.
-        seed: of weights, order, crops and what is left out.
-        threads: CPU threads; 0 takes all.
-        device: `auto`, `cpu` or `cuda`.
-        progress: show a progress bar.
+        training: how; the learning rate rises first and falls along half a cosine.
 
     Returns:
         The facts that `pretraining.json` holds.
@@ -83,34 +67,37 @@ def train_masked_autoencoder(
             cannot be loaded, a number is out of range, or the loss is not finite.
     """
     out = Path(out)
-    check_new(out, epochs, batch)
+    device = training.begin(out)
     views = {split: _views(store.studies(split), data.views) for split in ("train", "val")}
     if not views["train"]:
         raise RadScribeError(f"the train split of '{store.path}' has no view", "Prepare a source with images")
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    place = chosen_device(device)
-    model = create_autoencoder(vision, mask_ratio=_LEFT_OUT).to(place)
-    normalise = Normalisation().to(place)
-    _fit(model, normalise, views["train"], data.transform, epochs, batch, learning_rate, seed, progress)
+    model = create_autoencoder(vision, mask_ratio=_LEFT_OUT).to(device)
+    normalise = Normalisation().to(device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.learning_rate, weight_decay=_WEIGHT_DECAY, betas=_MOMENTS
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        training.learning_rate,
+        total_steps=training.steps(views["train"]),
+        pct_start=_WARM_UP,
+        cycle_momentum=False,
+    )
+    model.train()
+    training.fit(
+        views["train"],
+        data.transform,
+        lambda chosen, pixels: model(normalise(pixels.to(device))).loss,
+        optimizer,
+        schedule,
+        "masked autoencoder",
+    )
+    model.eval()
     facts = {
-        "radscribe": __version__,
-        "torch": torch.__version__,
-        "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "store": str(store.path),
-        "store_source": store.manifest["source"],
-        "store_content_hash": store.manifest["content_hash"],
-        "settings": {
-            "weights": vision.weights,
-            "epochs": epochs,
-            "batch": batch,
-            "learning_rate": learning_rate,
-            "seed": seed,
-        },
+        **training.facts(store, weights=vision.weights),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "views": {split: len(each) for split, each in views.items()},
-        "unexplained": _unexplained(model, normalise, views["val"], data.transform, seed)
+        "unexplained": _unexplained(model, normalise, views["val"], data.transform, training.seed)
         if views["val"]
         else None,
     }
@@ -123,44 +110,6 @@ def train_masked_autoencoder(
 
 def _views(studies: Sequence[Study], most: int) -> list[View]:
     return [view for study in studies for view in study.views[:most]]
-
-
-def _fit(
-    model: Any,
-    normalise: Normalisation,
-    views: Sequence[View],
-    transform: TransformConfig,
-    epochs: int,
-    batch: int,
-    learning_rate: float,
-    seed: int,
-    progress: bool,
-) -> None:
-    steps = epochs * math.ceil(len(views) / batch)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, weight_decay=_WEIGHT_DECAY, betas=_MOMENTS
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=steps, pct_start=_WARM_UP, cycle_momentum=False
-    )
-    model.train()
-    with tqdm(total=steps, desc="masked autoencoder", disable=not progress, leave=False) as bar:
-        for epoch in range(epochs):
-            for _, pixels in view_batches(views, transform, batch, seed, epoch):
-                loss = model(normalise(pixels.to(model.device))).loss
-                if not torch.isfinite(loss):
-                    raise RadScribeError(
-                        f"the loss is {loss.item()} in epoch {epoch + 1}",
-                        "Begin anew with a lower --learning_rate",
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                bar.set_postfix(loss=f"{loss.item():.3f}")
-                bar.update()
-    model.eval()
 
 
 @torch.inference_mode()

@@ -10,29 +10,27 @@ MODEL_CARD.md           what it is, how often it is right, what it must not be u
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from radscribe import NOTICE, __version__
+from radscribe import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import PROJECTIONS, Projection, Study, View
 from radscribe.training.device import chosen_device
 from radscribe.training.run_directory import load_strictly, save_weights
-from radscribe.training.view_batches import check_new, view_batches
+from radscribe.training.view_training import ViewTraining
 from radscribe.vision.backbones import Backbone, BackboneConfig
 from radscribe.vision.transforms import TransformConfig, evaluation_view
 
@@ -190,17 +188,7 @@ class _KnownViews(NamedTuple):
 
 
 def train_view_classifier(
-    store: PreparedStore,
-    out: Path | str,
-    *,
-    backbone: BackboneConfig,
-    epochs: int = 5,
-    batch: int = 32,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
-    threads: int = 0,
-    device: str = "auto",
-    progress: bool = True,
+    store: PreparedStore, out: Path | str, *, backbone: BackboneConfig, training: ViewTraining
 ) -> dict[str, Any]:
     """Learn frontal and lateral from the train split, and measure on the val split; test is left alone.
 
@@ -211,13 +199,7 @@ def train_view_classifier(
         store: with projections.
         out: the directory to write.
         backbone: its architecture, and the weights that it starts from.
-        epochs: over the views.
-        batch: views per step.
-        learning_rate: the first; it falls along half a cosine.
-        seed: of weights, order and crops.
-        threads: CPU threads; 0 takes all.
-        device: `auto`, `cpu` or `cuda`.
-        progress: show a progress bar.
+        training: how; the learning rate falls along half a cosine.
 
     Returns:
         The facts that `view_classifier.json` holds.
@@ -227,7 +209,7 @@ def train_view_classifier(
             that is known, the backbone cannot be built, a number is out of range, or the loss is not finite.
     """
     out = Path(out)
-    check_new(out, epochs, batch)
+    device = training.begin(out)
     train, validation = (_KnownViews.of(store, split) for split in ("train", "val"))
     for name in CLASSES:
         if not train.counts[name]:
@@ -235,26 +217,20 @@ def train_view_classifier(
                 f"the train split of '{store.path}' has no view that is known to be {name}",
                 "Prepare a source that states the projection of its views, with both of them",
             )
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    classifier = ViewClassifier(backbone, TRANSFORM).to(chosen_device(device))
-    _fit(classifier, train, epochs, batch, learning_rate, seed, progress)
+    classifier = ViewClassifier(backbone, TRANSFORM).to(device)
+    weights = torch.tensor([len(train.views) / train.counts[name] for name in CLASSES], device=device)
+    true = torch.tensor(train.classes)
+
+    def loss_of(chosen: np.ndarray, views: Tensor) -> Tensor:
+        return F.cross_entropy(classifier(views.to(device)), true[chosen].to(device), weights)
+
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=training.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps(train.views))
+    classifier.train()
+    training.fit(train.views, TRANSFORM, loss_of, optimizer, schedule, "view classifier")
+    classifier.eval()
     facts = {
-        "radscribe": __version__,
-        "torch": torch.__version__,
-        "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "store": str(store.path),
-        "store_source": store.manifest["source"],
-        "store_content_hash": store.manifest["content_hash"],
-        "settings": {
-            "architecture": backbone.architecture,
-            "weights": backbone.weights,
-            "epochs": epochs,
-            "batch": batch,
-            "learning_rate": learning_rate,
-            "seed": seed,
-        },
+        **training.facts(store, architecture=backbone.architecture, weights=backbone.weights),
         "views": {"train": train.counts, "val": validation.counts},
         "validation": _measure(classifier, validation) if validation.views else None,
     }
@@ -270,40 +246,6 @@ def train_view_classifier(
     # Last, for it is what `load` looks for.
     write_whole(out / DESCRIPTION, json.dumps(description, indent=2) + "\n")
     return facts
-
-
-def _fit(
-    classifier: ViewClassifier,
-    train: _KnownViews,
-    epochs: int,
-    batch: int,
-    learning_rate: float,
-    seed: int,
-    progress: bool,
-) -> None:
-    device = classifier.head.weight.device
-    weights = torch.tensor([len(train.views) / train.counts[name] for name in CLASSES], device=device)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=learning_rate)
-    steps = epochs * math.ceil(len(train.views) / batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    classifier.train()
-    with tqdm(total=steps, desc="view classifier", disable=not progress, leave=False) as bar:
-        for epoch in range(epochs):
-            for chosen, views in view_batches(train.views, classifier.transform, batch, seed, epoch):
-                classes = torch.tensor([train.classes[number] for number in chosen])
-                loss = F.cross_entropy(classifier(views.to(device)), classes.to(device), weights)
-                if not torch.isfinite(loss):
-                    raise RadScribeError(
-                        f"the loss is {loss.item()} at step {schedule.last_epoch}",
-                        "Begin anew with a lower --learning_rate",
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                bar.set_postfix(loss=f"{loss.item():.3f}")
-                bar.update()
-    classifier.eval()
 
 
 def _measure(classifier: ViewClassifier, known: _KnownViews) -> dict[str, float]:
