@@ -1,5 +1,6 @@
 """The view classifier: that it tells frontal from lateral, what it leaves, where it is used, its faults."""
 
+import hashlib
 import json
 import math
 import shutil
@@ -19,7 +20,7 @@ from radscribe.studies.store import MANIFEST, PIXELS, STUDIES, PreparedStore, co
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import override
+from radscribe.training.config import override, save_config
 from radscribe.training.data import TrainingBatches, TrainingSet, evaluation_batches
 from radscribe.training.module import TrainingModule
 from radscribe.training.train import train
@@ -269,7 +270,24 @@ def test_projections_reach_evaluation_batches_and_the_device(store, system):
 
 def test_a_run_trains_with_it(store, trained, tmp_path):
     config = override(tiny_config(store.path, epochs=1), {"data": {"view_classifier": str(trained)}})
-    assert train(config, tmp_path / "run", progress=False).read_facts()["finished"] is True
+    run = train(config, tmp_path / "run", progress=False)
+    assert run.read_facts()["finished"] is True
+
+    # Whoever goes on with the run has the same projections, or is told.
+    weights = (trained / "weights.safetensors").read_bytes()
+    assert run.read_facts()["view_classifier_sha256"] == hashlib.sha256(weights).hexdigest()
+    train(config, run.path, resume=True, progress=False)
+    other = shutil.copytree(trained, tmp_path / "other")
+    change_weights = {name: value + 1 for name, value in load_file(trained / "weights.safetensors").items()}
+    save_file(change_weights, other / "weights.safetensors")
+    config.data.view_classifier = str(other)
+    save_config(config, run.config)
+    with pytest.raises(RadScribeError, match=r"other' has changed since the run began"):
+        train(config, run.path, resume=True, progress=False)
+    (other / "weights.safetensors").unlink()
+    with pytest.raises(RadScribeError, match="there is no view classifier"):
+        train(config, tmp_path / "new", progress=False)
+    assert not (tmp_path / "new").exists()
 
 
 # --- the command line --------------------------------------------------------------------------------------

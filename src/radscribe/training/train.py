@@ -36,6 +36,7 @@ from radscribe.training.memory import keep_large_blocks
 from radscribe.training.module import TrainingModule
 from radscribe.training.run_directory import RunDirectory, save_weights, whole_or_not_at_all
 from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
+from radscribe.training.view_classifier import ViewClassifier
 
 
 def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress: bool = True) -> RunDirectory:
@@ -62,7 +63,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     seed_everything(config.training.seed, verbose=False)
     if resume:
         vocabulary = Vocabulary.load(run.vocabulary)
-        _check_same_store(run, store)
+        _check_same_inputs(run, config, store)
     else:
         reports = [report_of(study, config.data.section) for study in train_studies]
         vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
@@ -151,12 +152,21 @@ def _check_start(run: RunDirectory, config: RunConfig, resume: bool) -> None:
         )
 
 
-def _check_same_store(run: RunDirectory, store: PreparedStore) -> None:
-    before, now = run.read_facts()["store_content_hash"], store.manifest["content_hash"]
-    if before != now:
-        raise RadScribeError(
-            f"the store '{store.path}' has changed since the run began", f"Its hash was {before}, it is {now}"
-        )
+def _inputs(config: RunConfig, store: PreparedStore) -> dict[str, str]:
+    """Hashes of what training learns from, by their names in `run.json`."""
+    hashes = {"store_content_hash": store.manifest["content_hash"]}
+    if config.data.view_classifier:
+        hashes["view_classifier_sha256"] = ViewClassifier.sha256(config.data.view_classifier)
+    return hashes
+
+
+def _check_same_inputs(run: RunDirectory, config: RunConfig, store: PreparedStore) -> None:
+    before, places = run.read_facts(), [store.path, config.data.view_classifier]
+    for (name, now), place in zip(_inputs(config, store).items(), places, strict=False):
+        if before[name] != now:
+            raise RadScribeError(
+                f"'{place}' has changed since the run began", f"Its hash was {before[name]}, it is {now}"
+            )
 
 
 def _facts(config: RunConfig, store: PreparedStore) -> dict[str, Any]:
@@ -166,7 +176,7 @@ def _facts(config: RunConfig, store: PreparedStore) -> dict[str, Any]:
         "system": config.system_name,
         "store": str(store.path),
         "store_source": store.manifest["source"],
-        "store_content_hash": store.manifest["content_hash"],
+        **_inputs(config, store),
         "torch": torch.__version__,
         "lightning": lightning.__version__,
         "python": platform.python_version(),

@@ -9,6 +9,7 @@ MODEL_CARD.md           what it is, how often it is right, what it must not be u
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -81,11 +82,7 @@ class ViewClassifier(nn.Module):
             RadScribeError: there is no view classifier, or a part of it is missing, damaged or does not fit.
         """
         path = Path(path)
-        if not (path / DESCRIPTION).is_file():
-            raise RadScribeError(
-                f"there is no view classifier in '{path}': it has no {DESCRIPTION}",
-                "Train one: radscribe train view-classifier --store STORE --out DIR",
-            )
+        _check_there(path, DESCRIPTION)
         try:
             description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
             architecture, classes = description["architecture"], tuple(description["classes"])
@@ -106,6 +103,16 @@ class ViewClassifier(nn.Module):
         except (SafetensorError, OSError) as error:
             raise RadScribeError(f"'{path / WEIGHTS}' cannot be read ({error})", "Train it again") from error
         return classifier.to(chosen_device(device)).eval()
+
+    @staticmethod
+    def sha256(path: Path | str) -> str:
+        """Of the weights of what `train_view_classifier` wrote to the directory `path`.
+
+        Raises:
+            RadScribeError: there is no view classifier.
+        """
+        _check_there(Path(path), WEIGHTS)
+        return hashlib.sha256((Path(path) / WEIGHTS).read_bytes()).hexdigest()
 
     def forward(self, views: Tensor) -> Tensor:
         """Logits `[views, 2]`, in the order of `CLASSES`, of uint8 grey views `[views, crop, crop]`."""
@@ -166,6 +173,14 @@ def with_predicted_projections(
         )
         for study in studies
     ]
+
+
+def _check_there(path: Path, file: str) -> None:
+    if not (path / file).is_file():
+        raise RadScribeError(
+            f"there is no view classifier in '{path}': it has no {file}",
+            "Train one: radscribe train view-classifier --store STORE --out DIR",
+        )
 
 
 class _KnownViews(NamedTuple):

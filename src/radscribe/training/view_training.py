@@ -51,7 +51,7 @@ class ViewTraining:
         """Set threads and seed; where to run.
 
         Raises:
-            RadScribeError: there is something in `out` already, a number is below 1, or there is no such device.
+            RadScribeError: there is something in `out` already, a number is below 1, or no such device.
         """
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise RadScribeError(f"there is something in '{out}' already", "Choose another --out")
