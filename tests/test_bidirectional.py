@@ -333,6 +333,24 @@ def test_embeddings_do_not_collapse():
     assert spread() > 0.05 * before
 
 
+def test_standardised_features():
+    """Statistics are of the views that are there; in drafting it is one linear map."""
+    system = built("/v2t", standardise=True)
+    batch = batch_of(system)
+    features, mask = system.backbone(batch.views, batch.view_mask)
+    assert not mask.all()
+    system.train()
+    system.map_features(features, mask)
+    momentum = system.standardise.momentum
+    assert torch.allclose(system.standardise.running_mean, momentum * features[mask].mean(dim=0), atol=1e-6)
+    system.eval()
+    scale = (system.standardise.running_var + system.standardise.eps).rsqrt()
+    weight = system.visual_mapper.weight * scale
+    bias = system.visual_mapper.bias - weight @ system.standardise.running_mean
+    mapped = system.map_features(features, mask).embeddings
+    assert torch.allclose(mapped[mask], (features @ weight.T + bias)[mask], atol=1e-4)
+
+
 def test_reconstruction_needs_the_autoencoder():
     with pytest.raises(ValueError, match="vision_kind autoencoder"):
         built(vision_kind="backbone")

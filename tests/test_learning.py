@@ -14,11 +14,9 @@ from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.config import RunConfig, override
-from radscribe.training.masked_autoencoder import train_masked_autoencoder
 from radscribe.training.pretrain_language_model import Pretraining, pretrain_language_model
 from radscribe.training.scoring import scored_references
 from radscribe.training.train import train
-from radscribe.training.view_training import ViewTraining
 
 
 @pytest.fixture(scope="module")
@@ -37,38 +35,17 @@ def test_drafts_belong_to_their_studies(name, store, tmp_path):
     check_that_it_learns(short(name), name, store, tmp_path, margin=1.3)
 
 
-@pytest.fixture(scope="module")
-def language_model(store, tmp_path_factory):
+def test_drafts_through_a_frozen_language_model_belong_to_their_studies(store, tmp_path):
     """It learnt the train split's reports, and to look at what stands where the image goes."""
-    out = tmp_path_factory.mktemp("language_models") / "phantom"
+    language_model = tmp_path / "language_model"
+    settings = Pretraining(epochs=20)
     pretrain_language_model(
-        PreparedStore(store), out, Pretraining(epochs=20), threads=1, device="cpu", progress=False
+        PreparedStore(store), language_model, settings, threads=1, device="cpu", progress=False
     )
-    return out
-
-
-def test_drafts_through_a_frozen_language_model_belong_to_their_studies(store, language_model, tmp_path):
     config = short("r2gen-gpt")
     config.system.language_model.name = str(language_model)
     # One that saw no more than these reports follows the image less closely.
     check_that_it_learns(config, "r2gen-gpt", store, tmp_path, margin=1.1)
-
-
-def test_drafts_after_bidirectional_learning_belong_to_their_studies(store, language_model, tmp_path):
-    config = override(short("bidirectional"), {"training": {"epochs": 15}})
-    autoencoder = tmp_path / "autoencoder"
-    train_masked_autoencoder(
-        PreparedStore(store),
-        autoencoder,
-        vision=config.system.vision,
-        data=config.data,
-        training=ViewTraining(
-            epochs=40, batch=64, learning_rate=1.5e-3, threads=1, device="cpu", progress=False
-        ),
-    )
-    config.system.vision.weights = str(autoencoder)
-    config.system.language_model.name = str(language_model)
-    check_that_it_learns(config, "bidirectional", store, tmp_path, margin=1.1)
 
 
 def short(name: str) -> RunConfig:

@@ -64,6 +64,7 @@ def phantom() -> RunConfig:
         ),
         # Far below the paper's 1: at .01 visual embeddings already become nearly the same for all studies.
         consistency_weight=1e-3,
+        standardise=True,
     )
     # A pretrained autoencoder keeps what it knows only at a lower rate, reached slowly.
     config.training.backbone_learning_rate, config.training.warm_up_epochs = 3e-4, 1

@@ -59,6 +59,9 @@ class BidirectionalConfig:
         clip_weight: of the image-text matching that the paper compares with (V2T+CLIP); 0 leaves it out.
         consistency_target: `trained`, or `detached`: Eq. 2 then moves the text encoder alone to the visual
             embeddings, and not these.
+        standardise: have the visual mapper read features of mean 0 and variance 1 over the training views, as
+            linear probes of masked autoencoders do (He et al., CVPR 2022, appendix A.1). In drafting it is
+            still a linear map.
         teacher: whether gradients also pass through the visual embeddings that the language model reads as it
             generates the next: `trained` or `detached`.
     """
@@ -75,6 +78,7 @@ class BidirectionalConfig:
     clip_weight: float = 0.0
     consistency_target: Literal["trained", "detached"] = "trained"
     teacher: Literal["trained", "detached"] = "trained"
+    standardise: bool = False
 
     def __post_init__(self) -> None:
         if self.reconstruction and self.vision_kind == "backbone":
@@ -93,6 +97,7 @@ class Bidirectional(LanguageModelSystem):
             else Backbone(config.backbone)
         )
         channels, width = self.backbone.channels, self.language_model.width
+        self.standardise = nn.BatchNorm1d(channels, affine=False) if config.standardise else None
         self.visual_mapper = nn.Linear(channels, width)
         if config.text_to_vision:
             self.report_encoder = ReportEncoder(config.report_encoder, self.language_model.tokens)
@@ -113,8 +118,16 @@ class Bidirectional(LanguageModelSystem):
 
     def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
         """E_v of all views of each study, behind each other; see `LanguageModelSystem.visual_embeddings`."""
-        tokens, mask = self.backbone(views, view_mask)
-        return Embedded(self.visual_mapper(tokens), mask)
+        features, mask = self.backbone(views, view_mask)
+        return self.map_features(features, mask)
+
+    def map_features(self, features: Tensor, mask: Tensor) -> Embedded:
+        """E_v (Eq. 1) of features `[studies, patches, channels]`; where nothing is there it means nothing."""
+        if self.standardise:
+            features = torch.zeros_like(features).masked_scatter(
+                mask.unsqueeze(-1), self.standardise(features[mask]).to(features.dtype)
+            )
+        return Embedded(self.visual_mapper(features), mask)
 
     def on_views(self, attention: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `LanguageModelSystem.on_views`."""
@@ -127,8 +140,8 @@ class Bidirectional(LanguageModelSystem):
         """The losses of Eq. 1-3."""
         config = self.config
         features, mask = self.backbone(batch.views, batch.view_mask)
-        visual = self.visual_mapper(features)
-        prompt = self.prompt(Embedded(visual, mask))
+        embedded = self.map_features(features, mask)
+        visual, prompt = embedded.embeddings, self.prompt(embedded)
         terms = {"cross_entropy": self.language_model.loss(prompt, batch.tokens)}  # Eq. 1, a word's mean
         weights = {
             "cross_entropy": 1.0,
