@@ -81,6 +81,12 @@ def test_groups_are_parsed():
             parse_groups(wrong)
 
 
+def test_one_group_is_nothing_to_compare(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "a=x,y"])
+    assert "nothing to compare" in capsys.readouterr().err
+
+
 def test_the_command(tmp_path, capsys):
     store = tiny_store(tmp_path / "store")
     runs = [tmp_path / "first", tmp_path / "second"]

@@ -59,11 +59,11 @@ class BidirectionalConfig:
         clip_weight: of the image-text matching that the paper compares with (V2T+CLIP); 0 leaves it out.
         consistency_target: `trained`, or `detached`: Eq. 2 then moves the text encoder alone to the visual
             embeddings, and not these.
+        teacher: whether gradients also pass through the visual embeddings that the language model reads as it
+            generates the next: `trained` or `detached`.
         standardise: have the visual mapper read features of mean 0 and variance 1 over the training views, as
             linear probes of masked autoencoders do (He et al., CVPR 2022, appendix A.1). In drafting it is
             still a linear map.
-        teacher: whether gradients also pass through the visual embeddings that the language model reads as it
-            generates the next: `trained` or `detached`.
     """
 
     vision: MaskedAutoencoderConfig = field(default_factory=MaskedAutoencoderConfig)
