@@ -181,7 +181,7 @@ def draw_distances(distances: Mapping[str, EmbeddingDistances], out: Path) -> No
     axes.set_xlabel("distance of a visual embedding to the nearest word embedding (dotted: mean)")
     axes.set_ylabel("density")
     axes.legend(frameon=False)
-    figure.text(0.995, 0.005, NOTICE, ha="right", va="bottom", fontsize=6, color="grey")
+    axes.set_title(NOTICE, loc="right", fontsize=6, color="grey")
     out.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "radscribe"}):
         figure.savefig(out, dpi=150)
