@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+
+from radscribe.evaluation.baselines import best_constant_report
+from radscribe.evaluation.evaluate import Evaluation, evaluate_texts
+from radscribe.text.protocols import get_protocol
+from radscribe.text.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +20,30 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real material in {folder}, which is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def constant_report_on_the_benchmark(shared) -> Evaluation:
+    """The training report that scores best on validation, scored on the test split of IU X-Ray."""
+    annotation = json.loads((shared / "data/iu_xray/annotation.json").read_text())
+    reports = {
+        split: {entry["id"]: entry["report"] for entry in entries} for split, entries in annotation.items()
+    }
+    rules = {
+        "cleaning": "iu_xray",
+        "vocabulary": Vocabulary.build(reports["train"].values()),
+        "maximum_length": 60,
+    }
+    protocol = get_protocol("r2gen")
+    constant = best_constant_report(
+        [protocol.hypothesis(text, cleaning="iu_xray") for text in reports["train"].values()],
+        [protocol.reference(text, **rules) for text in reports["val"].values()],
+    )
+    return evaluate_texts(
+        dict.fromkeys(reports["test"], constant.text),
+        reports["test"],
+        protocol="r2gen",
+        **rules,
+        resamples=100,
+        meteor=False,
+    )

@@ -14,7 +14,6 @@ import torch
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
-from radscribe.evaluation.baselines import best_constant_report
 from radscribe.evaluation.bootstrap import paired_test, scores_with_intervals
 from radscribe.evaluation.clinical import (
     CLINICAL_BLOCKS,
@@ -30,7 +29,6 @@ from radscribe.recipes import get_recipe
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import get_system
-from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.config import save_config
 from radscribe.training.labels import labels_of
@@ -364,30 +362,9 @@ def test_labels_that_are_not_there_cost_the_classifier_its_scores_only(classifyi
     assert "micro F1 (14, as_absent)" in evaluation.rows["system"].scores
 
 
-def test_the_constant_report_on_the_benchmark(shared):
+def test_the_constant_report_on_the_benchmark(constant_report_on_the_benchmark):
     """pytest tests/test_clinical.py -k benchmark -s prints the table of docs/protocols.md."""
-    annotation = json.loads((shared / "data/iu_xray/annotation.json").read_text())
-    reports = {
-        split: {entry["id"]: entry["report"] for entry in entries} for split, entries in annotation.items()
-    }
-    rules = {
-        "cleaning": "iu_xray",
-        "vocabulary": Vocabulary.build(reports["train"].values()),
-        "maximum_length": 60,
-    }
-    protocol = get_protocol("r2gen")
-    constant = best_constant_report(
-        [protocol.hypothesis(text, cleaning="iu_xray") for text in reports["train"].values()],
-        [protocol.reference(text, **rules) for text in reports["val"].values()],
-    )
-    evaluation = evaluate_texts(
-        dict.fromkeys(reports["test"], constant.text),
-        reports["test"],
-        protocol="r2gen",
-        **rules,
-        resamples=100,
-        meteor=False,
-    )
+    evaluation = constant_report_on_the_benchmark
     print()
     scores, rows = evaluation.rows["system"].scores, {}
     for block in CLINICAL_BLOCKS:

@@ -201,10 +201,10 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
         for part in ("backbone", "vision", "report_encoder"):
             if hasattr(system_config, part):
                 getattr(system_config, part).weights = "none"
-        if hasattr(system_config, "report_encoder"):
-            system_config.report_encoder.words = 0  # its own tokenizer would have to be downloaded
         vocabulary = Vocabulary((UNKNOWN_TOKEN,), cleaning=data.cleaning, minimum_count=1)
         system = get_system(config.system_name).build(system_config, vocabulary, data.maximum_length).train()
+        if hasattr(system_config, "report_encoder"):
+            system_config.report_encoder.words = 0  # read by the tokenizer above: its own is not at hand
     assert isinstance(system, LanguageModelSystem)
     batch = _study(config, system)
     counter = FlopCounterMode(display=False)
