@@ -32,7 +32,7 @@ def test_parameters_are_the_systems_own(capsys):
     vocabulary = Vocabulary((UNKNOWN_TOKEN,), cleaning="none", minimum_count=1)
     system = get_system("bidirectional").build(config.system, vocabulary, 100)
     trained = [parameter for parameter in system.parameters() if parameter.requires_grad]
-    # Of the plan's tokenizer the text encoder has as many words as the language model has, as here.
+    # The phantom's text encoder has as many words as the language model has.
     assert plan["parameters"]["trained"] == sum(parameter.numel() for parameter in trained)
     assert sum(plan["parameters"]["trained_parts"].values()) == plan["parameters"]["trained"]
     assert plan["parameters"]["frozen"] == sum(
@@ -43,6 +43,14 @@ def test_parameters_are_the_systems_own(capsys):
     assert gb["all"] == pytest.approx(sum(value for name, value in gb.items() if name != "all"), rel=0.01)
     assert plan["fits"] is False
     assert plan["language_model"] == str(TINY)
+
+
+def test_the_text_encoder_is_counted_with_its_own_vocabulary():
+    config = get_recipe("bidirectional/phantom").build()
+    counts = []
+    for config.system.report_encoder.words in (700, 701):
+        counts.append(_count(config, _shapes("", TINY), 1).trained["report_encoder"])
+    assert counts[1] - counts[0] == config.system.report_encoder.width
 
 
 def test_bounds_follow_the_accelerator():

@@ -204,7 +204,8 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
         vocabulary = Vocabulary((UNKNOWN_TOKEN,), cleaning=data.cleaning, minimum_count=1)
         system = get_system(config.system_name).build(system_config, vocabulary, data.maximum_length).train()
         if hasattr(system_config, "report_encoder"):
-            system_config.report_encoder.words = 0  # read by the tokenizer above: its own is not at hand
+            # Its embedding is built; the reports are read by the tokenizer above, for its own is not at hand.
+            system_config.report_encoder.words = 0
     assert isinstance(system, LanguageModelSystem)
     batch = _study(config, system)
     counter = FlopCounterMode(display=False)
