@@ -46,11 +46,10 @@ def test_parameters_are_the_systems_own(capsys):
 
 
 def test_the_text_encoder_is_counted_with_its_own_vocabulary():
-    config = get_recipe("bidirectional/phantom").build()
-    counts = []
-    for config.system.report_encoder.words in (700, 701):
-        counts.append(_count(config, _shapes("", TINY), 1).trained["report_encoder"])
-    assert counts[1] - counts[0] == config.system.report_encoder.width
+    fewer, more = (get_recipe("bidirectional/phantom").build() for _ in range(2))
+    fewer.system.report_encoder.words, more.system.report_encoder.words = 700, 701
+    counts = [_count(config, _shapes("", TINY), 1).trained["report_encoder"] for config in (fewer, more)]
+    assert counts[1] - counts[0] == more.system.report_encoder.width
 
 
 def test_bounds_follow_the_accelerator():
