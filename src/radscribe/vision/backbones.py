@@ -22,11 +22,11 @@ class BackboneConfig:
     """Which backbone, and which weights it starts from; the two are different things.
 
     Attributes:
-        architecture: a timm model name without a tag, such as `resnet101`.
-        weights: `none`, the tag of published weights (`tv_in1k`: torchvision's ImageNet weights), or the
-            path of a local weights file (`.safetensors`, `.pth`).
-        output_stride: pixels of a view's side to one visual token's; 32 is what most architectures do by
-            themselves, and where they can, 16 or 8 gives a finer grid from the same weights.
+        architecture: Name of a timm model without a tag, such as `resnet101`.
+        weights: Weights to start from: `none` (random weights), the tag of published weights (`tv_in1k` means
+            torchvision's ImageNet weights), or the path of a weights file (`.safetensors`, `.pth`).
+        output_stride: Number of pixels of a view's side per visual token. Most architectures have 32; some
+            can also have 16 or 8, which gives a finer grid from the same weights.
     """
 
     architecture: str = "resnet101"
