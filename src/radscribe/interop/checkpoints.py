@@ -17,7 +17,7 @@ from radscribe.interop.released import RELEASED_SYSTEMS, read_pickle, sizes_of
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.run_directory import RunDirectory, load_strictly, save_weights
+from radscribe.training.run_directory import RunDirectory, load_strictly
 from radscribe.training.scoring import write_model_card
 
 
@@ -75,7 +75,7 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
 
     run = RunDirectory(out)
     run.create(config, vocabulary, _facts(config.recipe, system, checkpoint, annotation))
-    save_weights(built, run.weights)
+    run.save_weights(built)
     write_model_card(run)
     return run
 

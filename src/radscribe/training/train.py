@@ -34,7 +34,7 @@ from radscribe.training.data import (
 from radscribe.training.device import chosen_device
 from radscribe.training.memory import keep_large_blocks
 from radscribe.training.module import TrainingModule
-from radscribe.training.run_directory import RunDirectory, save_weights, whole_or_not_at_all
+from radscribe.training.run_directory import RunDirectory, whole_or_not_at_all
 from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
 from radscribe.training.view_classifier import ViewClassifier
 
@@ -224,10 +224,8 @@ class _RunKeeper(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop log lines of steps that a killed run made after its last checkpoint."""
-        if self.run.log.is_file():
-            lines = self.run.log.read_text().splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= trainer.global_step]
-            self.run.log.write_text("".join(f"{line}\n" for line in kept))
+        kept = [line for line in self.run.read_log() if line["step"] <= trainer.global_step]
+        self.run.log.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -258,8 +256,8 @@ class _RunKeeper(Callback):
         score = scores[self.training.select_by]
         if score > self.best:
             self.best = score
-            save_weights(self.module.system, self.run.weights)
-            self.run.update_facts(best={self.training.select_by: score, "epoch": trainer.current_epoch})
+            best = {self.training.select_by: score, "epoch": trainer.current_epoch}
+            self.run.save_weights(self.module.system, best=best)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
