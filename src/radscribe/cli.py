@@ -107,8 +107,8 @@ def generate(
         split: Split to draft where the source is a prepared store: train, val, test or all; without it all
             studies are drafted.
         batch: Number of studies that are decoded at the same time.
-        n_best: Number of drafts for each study, best first; at most as many as the decoding has beams. Without
-            it the run's own number is taken, which is usually 1.
+        n_best: Number of drafts for each study, best first; at most as many as the decoding has beams.
+            Without it the number of the run is taken, which is usually 1.
         device: Device to compute on; auto takes a GPU where there is one.
         decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
             "minimum_length": 20}'.
