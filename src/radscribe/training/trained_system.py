@@ -24,7 +24,7 @@ from radscribe.training.data import evaluation_masks, evaluation_views
 from radscribe.training.device import chosen_device
 from radscribe.training.explanation import Explanation, explanation_of
 from radscribe.training.run_directory import RunDirectory
-from radscribe.vision.transforms import stack_views
+from radscribe.vision.transforms import check_view, stack_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,8 @@ class TrainedSystem:
             **decoding: fields of the run's decoding configuration to change, such as `beams=5`.
 
         Raises:
-            RadScribeError: a study without a readable view (see `on_rejection`), or a wrong decoding field.
+            RadScribeError: a study without a readable view (see `on_rejection`), a study of a store with
+                another short side than the run's, or a wrong decoding field.
         """
         for drafted in self._draft(studies, batch_size, on_rejection, decoding):
             yield drafted.report
@@ -168,6 +169,8 @@ class TrainedSystem:
         self, studies: Iterable[Study], on_rejection: Callable[[Rejection], None] | None
     ) -> Iterator[tuple[Study, list[Tensor]]]:
         for study in studies:
+            for view in study.views:
+                check_view(view, self.config.data.transform)  # no fault of the study: its store does not fit
             try:
                 views = evaluation_views(study, self.config.data)
                 if not views:
