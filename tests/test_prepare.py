@@ -354,8 +354,8 @@ def test_stores_that_cannot_be_opened(source, tmp_path):
     out = tmp_path / "store"
     prepared(source, out)
     manifest = (out / "manifest.json").read_text()
-    (out / "manifest.json").write_text(manifest.replace('"format": 1', '"format": 99'))
-    with pytest.raises(RadScribeError, match="format 99; this RadScribe reads format 1"):
+    (out / "manifest.json").write_text(manifest.replace('"format": 2', '"format": 99'))
+    with pytest.raises(RadScribeError, match="format 99; this RadScribe reads format 2"):
         PreparedStore(out)
     (out / "manifest.json").write_text("{")
     with pytest.raises(RadScribeError, match="damaged"):

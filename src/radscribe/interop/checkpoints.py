@@ -45,6 +45,9 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
         raise unknown_name("released checkpoint", f"{system}/{dataset}", importable)
     config = get_recipe(name).build()
     config.system.backbone.weights = "none"
+    # The released code resizes the picture itself to the short side of the recipe, without a store.
+    transform = config.data.transform
+    config.data.transform = dataclasses.replace(transform, store_short_side=transform.short_side)
 
     released = read_pickle(checkpoint)
     names = RELEASED_SYSTEMS[system]

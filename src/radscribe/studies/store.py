@@ -32,7 +32,7 @@ from radscribe.studies.json_files import read_json_object
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import PROJECTIONS, SPLITS, RenderedView, Split, Study, View
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 PIXELS = "pixels.bin"
 MASKS = "masks.bin"
@@ -84,16 +84,23 @@ class StoredView:
         original_size: height and width in pixels before it was resized.
         shape: height and width in the store.
         sha256: of its pixels and masks as they stand in the store.
+        window: of a file deeper than 8 bits, the two values in it that became the ends of 0..255; else None.
     """
 
     file: str
     original_size: tuple[int, int]
     shape: tuple[int, int]
     sha256: str
+    window: tuple[float, float] | None
     pixels_at: int
     masks_at: Mapping[str, int]
     _pixels: _MappedFile = field(repr=False)
     _masks: _MappedFile = field(repr=False)
+
+    @property
+    def store(self) -> Path:
+        """The folder of the store that the view stands in."""
+        return self._pixels.path.parent
 
     def __call__(self) -> RenderedView:
         """Copy this view, and no more, out of the store."""
@@ -105,6 +112,7 @@ class StoredView:
                 observation: np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
                 for observation, bits in masks.items()
             },
+            self.window,
         )
 
     @property
@@ -308,6 +316,7 @@ def _study(record: dict[str, Any], split: Split, pixels: _MappedFile, masks: _Ma
             original_size=tuple(view["original_size"]),
             shape=tuple(view["shape"]),
             sha256=view["sha256"],
+            window=tuple(view["window"]) if view["window"] else None,
             pixels_at=view["pixels_at"],
             masks_at=view["masks_at"],
             _pixels=pixels,
@@ -399,7 +408,7 @@ class DecodedView:
     """A view on its way into the store.
 
     Attributes:
-        file, original_size: see `StoredView`.
+        file, original_size, window: see `StoredView`.
         shape: height and width of `pixels`.
         pixels: height * width bytes.
         masks: packed bits by observation.
@@ -410,6 +419,7 @@ class DecodedView:
     file: str
     original_size: tuple[int, int]
     shape: tuple[int, int]
+    window: tuple[float, float] | None
     pixels: bytes
     masks: dict[str, bytes]
     sha256: str
@@ -421,7 +431,8 @@ class DecodedView:
         masks = {name: np.packbits(mask).tobytes() for name, mask in view.masks.items()}
         digest = hashlib.sha256(pixels + b"".join(masks.values())).hexdigest()
         height, width = view.pixels.shape
-        return cls(projection, file, original_size, (height, width), pixels, masks, digest)
+        shape = height, width
+        return cls(projection, file, original_size, shape, view.window, pixels, masks, digest)
 
 
 class StoreWriter:

@@ -22,15 +22,17 @@ SECTIONS = ("findings", "impression", "indication", "comparison")
 
 @dataclass(frozen=True, slots=True)
 class RenderedView:
-    """Pixels of a view that has no file, with the exact mask of each finding drawn in it.
+    """Pixels of a view, with the exact mask of each finding that was drawn in it.
 
     Attributes:
         pixels: uint8 [height, width], grey, white is dense.
         masks: observation name to bool [height, width].
+        window: of a file deeper than 8 bits, the two values in it that became the ends of 0..255.
     """
 
     pixels: np.ndarray
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

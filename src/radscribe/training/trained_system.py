@@ -27,7 +27,7 @@ from radscribe.training.data import evaluation_masks, evaluation_views
 from radscribe.training.device import chosen_device
 from radscribe.training.explanation import Explanation, explanation_of
 from radscribe.training.run_directory import RunDirectory, RunOrigin
-from radscribe.vision.transforms import stack_views
+from radscribe.vision.transforms import check_view, stack_views
 
 
 class Alternative(NamedTuple):
@@ -131,7 +131,8 @@ class TrainedSystem:
                 for three drafts of each study.
 
         Raises:
-            RadScribeError: a study that cannot be drafted (see `on_rejection`), or a wrong decoding field.
+            RadScribeError: a study that cannot be drafted (see `on_rejection`), a study of a store with another
+                short side than the run's, or a wrong decoding field.
         """
         for drafted in self._draft(studies, batch_size, on_rejection, decoding):
             yield drafted.report
@@ -239,6 +240,8 @@ class TrainedSystem:
         self, studies: Iterable[Study], on_rejection: Callable[[Rejection], None] | None
     ) -> Iterator[tuple[Study, list[Tensor]]]:
         for study in studies:
+            for view in study.views:
+                check_view(view, self.config.data.transform)  # no fault of the study: its store does not fit
             try:
                 views = evaluation_views(study, self.config.data)
                 if not views:
