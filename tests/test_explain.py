@@ -23,10 +23,10 @@ from tiny_language_models import tiny_language_model
 import radscribe
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
-from radscribe.explain.explanation_page import packed, write_explanations
-from radscribe.explain.memory_plot import memory_layout, shared_weight
-from radscribe.explain.overlays import choose_words, file_name, overlay, word_attention
 from radscribe.observations import OBSERVATIONS
+from radscribe.pages.explanation_page import packed, write_explanations
+from radscribe.pages.memory_plot import memory_layout, shared_weight
+from radscribe.pages.overlays import choose_words, file_name, overlay, word_attention
 from radscribe.recipes import get_recipe
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore

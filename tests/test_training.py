@@ -19,7 +19,7 @@ from tiny import tiny_config, tiny_store
 
 import radscribe
 from radscribe.errors import RadScribeError
-from radscribe.explain.run_page import write_run_page
+from radscribe.pages.run_page import write_run_page
 from radscribe.recipes import RECIPES
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS

@@ -363,7 +363,7 @@ def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test"
         split: Split whose drafts are shown: train, val, test or all.
         studies: Number of studies to show.
     """
-    from radscribe.explain.run_page import write_run_page
+    from radscribe.pages.run_page import write_run_page
 
     write_run_page(run, out, store=store, split=split, studies=studies)
     print(f"look at it: {out.resolve().as_uri()}")
@@ -413,7 +413,7 @@ def explain(
         raise RadScribeError("--store goes with --study, not with --images")
     if together and images is None:
         raise RadScribeError("--together goes with --images")
-    from radscribe.explain.explanation_page import check_folder, write_explanations
+    from radscribe.pages.explanation_page import check_folder, write_explanations
     from radscribe.studies.given import file_id
     from radscribe.studies.study import Study, View
     from radscribe.training.run_directory import RunDirectory
@@ -464,7 +464,7 @@ def embeddings(
         json: Print JSON instead of text.
     """
     from radscribe.evaluation.comparison import parse_groups
-    from radscribe.explain.embedding_distances import (
+    from radscribe.pages.embedding_distances import (
         EmbeddingDistances,
         check_figure,
         draw_distances,

@@ -142,6 +142,44 @@ def _has_end_marker(data: bytes) -> bool:
     return data.find(b"\xff\xd9", data.rfind(b"\xff\xda")) >= 0
 
 
+def read_picture(picture: Image.Image | np.ndarray, name: str = "the picture") -> RenderedView:
+    """A picture in memory as grey, by the same rules as a file; see `read_file`.
+
+    Args:
+        picture: A PIL image, or an array `[height, width]`, `[height, width, 3]` or `[height, width, 4]`. An
+            array of another type than uint8 is taken as grey deeper than 8 bits.
+        name: What messages call it.
+
+    Returns:
+        pixels uint8 [height, width] without masks, and the window of a picture deeper than 8 bits.
+
+    Raises:
+        ImageError: the array has another shape or holds no finite numbers, or the picture is too large.
+    """
+    if isinstance(picture, np.ndarray):
+        colours = picture.ndim == 3 and picture.shape[2] in (3, 4) and picture.dtype == np.uint8
+        if not (picture.ndim == 2 or colours) or 0 in picture.shape or picture.dtype.kind not in "uif":
+            raise _unreadable(
+                name,
+                f"an array of {picture.dtype} {list(picture.shape)} is no picture",
+                "Give numbers [height, width], or uint8 [height, width, 3]",
+            )
+        height, width = picture.shape[:2]
+    else:
+        width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise _unreadable(name, "too large", f"The limit is {MAX_PIXELS:,} pixels")
+    try:
+        if not isinstance(picture, np.ndarray):
+            return _grey(picture)
+        if picture.dtype == np.uint8:
+            return _grey(Image.fromarray(picture))
+        pixels, window = _windowed(picture)
+        return RenderedView(pixels, window=window)
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        raise _unreadable(name, f"damaged: {error}") from error
+
+
 def _grey(image: Image.Image) -> RenderedView:
     image.load()
     # Pillow takes every CMYK JPEG for inverted.

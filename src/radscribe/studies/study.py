@@ -40,12 +40,16 @@ class View:
     """One image of a study.
 
     Attributes:
-        source: an image file, or a picklable function that renders the view.
+        source: The path of an image file, or a picklable function that renders the view.
         projection: `frontal`, `lateral` or `unknown`.
     """
 
     source: Path | Callable[[], RenderedView]
     projection: Projection = "unknown"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, str):  # as people write paths
+            object.__setattr__(self, "source", Path(self.source))
 
     @property
     def name(self) -> str:

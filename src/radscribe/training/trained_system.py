@@ -115,7 +115,7 @@ class TrainedSystem:
 
     def generate(
         self,
-        studies: Iterable[Given],
+        studies: Given | Iterable[Given],
         *,
         batch_size: int = 16,
         on_rejection: Callable[[Rejection], None] | None = None,
@@ -124,22 +124,23 @@ class TrainedSystem:
         """Draft a report for each study, in order.
 
         Args:
-            studies: studies, image files (each a study of one view), folders and stores; see `given_studies`.
+            studies: A study, the path of an image, a folder, a table or a store, a PIL image, an array, a
+                tuple of views, or a list of any mix of these; see `given_studies`.
             batch_size: studies decoded side by side.
             on_rejection: called with each study that cannot be drafted; without it such a study raises.
             **decoding: fields of the run's decoding configuration to change, such as `beams=5`, or `n_best=3`
                 for three drafts of each study.
 
         Raises:
-            RadScribeError: a study that cannot be drafted (see `on_rejection`), a study of a store with another
-                short side than the run's, or a wrong decoding field.
+            RadScribeError: a study that cannot be drafted (see `on_rejection`), a study of a store with
+                another short side than that of the run, or a wrong decoding field.
         """
         for drafted in self._draft(studies, batch_size, on_rejection, decoding):
             yield drafted.report
 
     def explain(
         self,
-        studies: Iterable[Given],
+        studies: Given | Iterable[Given],
         *,
         batch_size: int = 16,
         on_rejection: Callable[[Rejection], None] | None = None,
@@ -172,7 +173,7 @@ class TrainedSystem:
         with the one before; greedy decoding only adds.
 
         Args:
-            study: a study, or an image file as a study of one view.
+            study: One study in any form that `generate` takes.
             **decoding: see `generate`.
 
         Raises:
@@ -216,7 +217,7 @@ class TrainedSystem:
 
     def _draft(
         self,
-        studies: Iterable[Study | Path | str],
+        studies: Given | Iterable[Given],
         batch_size: int,
         on_rejection: Callable[[Rejection], None] | None,
         decoding: dict[str, Any],

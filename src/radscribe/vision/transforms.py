@@ -33,8 +33,8 @@ class TransformConfig:
     """Image geometry.
 
     Attributes:
-        store_short_side: Length in pixels that the short side of a view of any source is resized to first, as in
-            the prepared store. With 0 training takes the length from its store, and the run keeps it.
+        store_short_side: Length in pixels that the short side of a view of any source is resized to first, as
+            in the prepared store. With 0 training takes the length from its store, and the run keeps it.
         short_side: Length in pixels that the short side is resized to from there, before the crop.
         crop: Side in pixels of the square that the backbone sees.
         interpolation: Filter of that second resizing; the first is always bilinear. With null training takes

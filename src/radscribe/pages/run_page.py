@@ -23,9 +23,9 @@ from radscribe.evaluation.diversity import Diversity
 from radscribe.evaluation.evaluate import METRICS, SYSTEM, Provenance, read_texts
 from radscribe.evaluation.metrics import text_statistics
 from radscribe.evaluation.summary import CLINICAL_F1, verdicts
-from radscribe.explain.page_parts import PAGE_MARK, caution_banner, page_file
-from radscribe.explain.run_page_charts import histogram, line_chart, thin, whisker
-from radscribe.explain.run_page_studies import (
+from radscribe.pages.page_parts import PAGE_MARK, caution_banner, page_file
+from radscribe.pages.run_page_charts import histogram, line_chart, thin, whisker
+from radscribe.pages.run_page_studies import (
     SHARED_RUN,
     DraftedStudy,
     choose_studies,

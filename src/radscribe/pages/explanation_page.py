@@ -20,8 +20,8 @@ import numpy as np
 
 from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError
-from radscribe.explain.memory_plot import NO_SCIKIT_LEARN, memory_layout, write_memory_plot
-from radscribe.explain.overlays import (
+from radscribe.pages.memory_plot import NO_SCIKIT_LEARN, memory_layout, write_memory_plot
+from radscribe.pages.overlays import (
     OPACITY,
     choose_words,
     file_name,
@@ -30,7 +30,7 @@ from radscribe.explain.overlays import (
     word_attention,
     write_overlays,
 )
-from radscribe.explain.page_parts import (
+from radscribe.pages.page_parts import (
     PAGE_MARK,
     caution_banner,
     jpeg_source,
@@ -106,7 +106,7 @@ def write_explanations(
 
 
 def check_folder(out: Path) -> None:
-    """Check, before the work begins, that explanations can be written to a folder and hide no files of others.
+    """Check, before the work begins, that a folder can take explanations and holds nothing of others.
 
     Raises:
         RadScribeError: it is no folder, or it holds files and no page of explanations.
