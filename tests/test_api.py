@@ -159,7 +159,7 @@ class TestFunctions:
         (explanation,) = radscribe.explain(run.path, files[0])
         assert explanation.draft.text == draft.text
         evaluation = radscribe.evaluate(run.path, meteor=False, resamples=10, progress=False)
-        assert evaluation.scores["system"]["BLEU-1"].value > 0
+        assert evaluation.rows["system"].scores["BLEU-1"].value > 0
 
     def test_what_is_wrong_is_said(self, store, tmp_path):
         with pytest.raises(RadScribeError, match="unknown recipe 'r2gen-cmn/fantom'"):
