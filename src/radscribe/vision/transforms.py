@@ -33,18 +33,19 @@ class TransformConfig:
     """Image geometry.
 
     Attributes:
-        store_short_side: short side in pixels to which a view of any source is resized first: that of the
-            prepared store. With 0 training takes it from its store, and the run keeps it.
-        short_side: views are resized from there to this short side before the crop.
-        crop: side of the square that the backbone sees.
-        interpolation: filter of that second resizing; the first is always bilinear. With null training takes
-            the one that the backbone's weights were trained with, and the run keeps it; `bilinear` where
-            the weights are random.
-        evaluation: `center_crop` (papers) or `squash` (released code: the whole view, aspect lost).
-        horizontal_flip: mirror half of the training views, each by itself (released code).
-        augmentation: of each training view by itself: `none`; `rotate_or_scale`, one of the two, chosen at
-            random (CAMANet's paper); `rotate_and_scale`, both in half of the views (its released code).
-            Angles to 10 degrees, scales of 0.8 to 1.2.
+        store_short_side: Length in pixels of the short side of the views in the prepared store. A view from a
+            file is resized to it first. With 0, training takes it from the store, and the run keeps it.
+        short_side: Length in pixels that the short side of a view is resized to before the crop.
+        crop: Side in pixels of the square that the backbone sees.
+        interpolation: Filter of the resizing from the store's short side to `short_side`, or to the square of
+            `squash`. With null, training takes the filter that the backbone's weights were trained with
+            (`bilinear` for random weights), and the run keeps it.
+        evaluation: What evaluation sees of a view: `center_crop` (papers) or `squash` (released code: the
+            whole view, its aspect ratio lost).
+        horizontal_flip: Mirror half of the training views at random, each by itself (released code).
+        augmentation: Random change of each training view: `none`; `rotate_or_scale`, one of the two
+            (CAMANet's paper); or `rotate_and_scale`, both in half of the views (CAMANet's released code).
+            Angles reach 10 degrees and scales lie between 0.8 and 1.2.
     """
 
     store_short_side: int = 0
