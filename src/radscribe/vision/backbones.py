@@ -31,7 +31,7 @@ class BackboneConfig:
             torchvision's ImageNet weights), or the path of a weights file (`.safetensors`, `.pth`).
         output_stride: Number of pixels of a view's side per visual token. Most architectures have 32; some
             can also have 16 or 8, which gives a finer grid from the same weights.
-        normalisation: Mean and standard deviation of the pixels; those of the weights unless set.
+        normalisation: Mean and standard deviation of the pixels.
     """
 
     architecture: str = "resnet101"

@@ -38,7 +38,7 @@ class MaskedAutoencoderConfig:
         decoder_layers: Number of layers of the decoder.
         decoder_heads: Number of attention heads of the decoder.
         decoder_feed_forward: Hidden width of the decoder's feed-forward layers.
-        normalisation: Mean and standard deviation of the pixels; those of the weights unless set.
+        normalisation: Mean and standard deviation of the pixels.
     """
 
     weights: str = "facebook/vit-mae-large"
@@ -112,11 +112,11 @@ class MaskedAutoencoder(ViewEncoder):
     """
 
     def __init__(self, config: MaskedAutoencoderConfig, *, decoder: bool):
+        model = create_autoencoder(config, mask_ratio=0.0)
         pixels = pixels_of_transformers(config.weights, WEIGHTS_FIELD)
         super().__init__(config.width, pixels, config.normalisation)
         self.image_size = config.image_size
         self.patches = config.patches
-        model = create_autoencoder(config, mask_ratio=0.0)
         self._unpatchify = model.unpatchify
         self.encoder = model.vit
         self.decoder = model.decoder if decoder else None

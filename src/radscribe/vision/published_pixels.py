@@ -25,12 +25,12 @@ PREPROCESSOR_CONFIG = "preprocessor_config.json"
 
 @dataclass(kw_only=True)
 class NormalisationConfig:
-    """What a backbone's pixels, red, green and blue from 0 to 1, are normalised with.
+    """Mean and standard deviation that a backbone's pixels, from 0 to 1, are normalised with.
 
     Attributes:
-        mean: subtracted from red, green and blue. With null it is that of the backbone's weights, and that
-            of ImageNet for random weights; a run keeps the values that it was trained with.
-        std: standard deviation by which red, green and blue are then divided; null as for `mean`.
+        mean: Mean of red, green and blue. With null it is the mean that the backbone's weights were trained
+            with (ImageNet's for random weights), and the run keeps it.
+        std: Standard deviation of red, green and blue, with null as for the mean.
     """
 
     mean: tuple[float, float, float] | None = None

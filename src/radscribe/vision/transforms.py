@@ -33,13 +33,13 @@ class TransformConfig:
     """Image geometry.
 
     Attributes:
-        store_short_side: Length in pixels that the short side of a view of any source is resized to first, as
-            in the prepared store. With 0 training takes the length from its store, and the run keeps it.
-        short_side: Length in pixels that the short side is resized to from there, before the crop.
+        store_short_side: Length in pixels of the short side of the views in the prepared store. A view from a
+            file is resized to it first. With 0, training takes it from the store, and the run keeps it.
+        short_side: Length in pixels that the short side of a view is resized to before the crop.
         crop: Side in pixels of the square that the backbone sees.
-        interpolation: Filter of that second resizing; the first is always bilinear. With null training takes
-            the filter that the backbone's weights were trained with, and the run keeps it; it is `bilinear`
-            where the weights are random.
+        interpolation: Filter of the resizing from the store's short side to `short_side`, or to the square of
+            `squash`. With null, training takes the filter that the backbone's weights were trained with
+            (`bilinear` for random weights), and the run keeps it.
         evaluation: What evaluation sees of a view: `center_crop` (papers) or `squash` (released code: the
             whole view, its aspect ratio lost).
         horizontal_flip: Mirror half of the training views at random, each by itself (released code).
