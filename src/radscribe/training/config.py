@@ -31,7 +31,7 @@ class LabelConfig:
 
     Attributes:
         source: `report` labels the drafted section by rules, `store` takes what the data set itself says, and
-            a path is a label file of CheXpert or CheXbert.
+            a path is a label file: CSV as of CheXpert and CheXbert, or JSON as CAMANet's authors released it.
         uncertain: what an uncertain observation counts as.
         missing: what an observation that is not mentioned counts as.
     """
@@ -112,8 +112,9 @@ class TrainingConfig:
         decay: learning rates are multiplied by this every `decay_every` epochs.
         decay_every: epochs between decays.
         floor: see `schedule`.
-        warm_up_epochs: over these learning rates rise from `warm_up_from` times themselves.
-        warm_up_from: see `warm_up_epochs`.
+        warm_up_epochs: epochs over which both learning rates rise, a little with each step, from
+            `warm_up_from` to themselves.
+        warm_up_from: the learning rate at which the warm-up begins, the same for all parameters.
         clip_value: gradients are clamped to this absolute value; 0 leaves them.
         clip_norm: gradients are scaled down to this norm; 0 leaves them.
         precision: `32-true` or `bf16-mixed`.
@@ -142,7 +143,7 @@ class TrainingConfig:
     decay_every: int = 1
     floor: float = 0.0
     warm_up_epochs: int = 0
-    warm_up_from: float = 0.1
+    warm_up_from: float = 0.0
     clip_value: float = 0.0
     clip_norm: float = 0.0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
