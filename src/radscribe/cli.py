@@ -541,12 +541,13 @@ def systems(*, json: bool = False) -> None:
         print(f"  variants: {', '.join(each.variants)}; docs/{each.docs}")
 
 
-def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -> None:
+def recipes(name: str = "", *, print_config: bool = False, rates: bool = False, json: bool = False) -> None:
     """List the recipes, or show one recipe.
 
     Args:
         name: Name of one recipe to show; without it all recipes are listed.
         print_config: Print every field of the configuration too.
+        rates: Print the learning rates of each epoch. A visual extractor that is frozen has none.
         json: Print JSON instead of text.
     """
     from dataclasses import asdict
@@ -554,11 +555,15 @@ def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -
     from radscribe.recipes import RECIPES, get_recipe
     from radscribe.training.config import to_yaml
 
+    if rates:
+        from radscribe.training.schedule import rates_table, recipe_rates
+
     chosen = [get_recipe(name)] if name else list(RECIPES.values())
     if json:
         rows = [
             {"name": each.name, "summary": each.summary, "docs": each.docs}
             | ({"config": asdict(each.build())} if print_config else {})
+            | ({"rates": [asdict(epoch) for epoch in recipe_rates(each.build())]} if rates else {})
             for each in chosen
         ]
         print(dumps(rows, indent=2))
@@ -567,6 +572,8 @@ def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -
         print(f"{each.name}\n  {each.summary}\n  docs/{each.docs}")
         if print_config:
             print(to_yaml(each.build()))
+        if rates:
+            print(rates_table(recipe_rates(each.build())))
 
 
 def bench(

@@ -10,7 +10,7 @@ import numpy as np
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS, ObservationState, as_binary
 from radscribe.studies.study import Study
-from radscribe.text.label_files import read_label_file
+from radscribe.text.label_files import find_labels, read_label_file
 from radscribe.text.observation_labeller import label_report
 from radscribe.training.config import DataConfig
 
@@ -41,16 +41,13 @@ def _states(studies: Sequence[Study], config: DataConfig) -> list[Mapping[str, O
     source = config.labels.source
     if source == "report":
         return [label_report(study.report(config.section)).states for study in studies]
-    found: Mapping[str, Mapping[str, ObservationState]]
-    if source == "store":
-        found = {study.id: study.observations for study in studies if study.observations}
-    else:
-        found = read_label_file(Path(source))
-    missing = [study.id for study in studies if study.id not in found]
+    of_file = {} if source == "store" else read_label_file(Path(source))
+    found = [study.observations if source == "store" else find_labels(of_file, study.id) for study in studies]
+    missing = [study.id for study, states in zip(studies, found, strict=True) if not states]
     if missing:
         raise RadScribeError(
             f"{len(missing)} of {len(studies)} studies have no labels in "
             f"{'the store' if source == 'store' else source}, the first is '{missing[0]}'",
             "Have reports labelled instead with --data.labels.source report",
         )
-    return [found[study.id] for study in studies]
+    return [states for states in found if states]
