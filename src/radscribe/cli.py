@@ -439,7 +439,7 @@ def embeddings(
     out: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Measure how near visual embeddings lie to the words of the language model, and draw histograms.
+    """Measure how near visual embeddings lie to words, and whether text to vision reads the report.
 
     Args:
         runs: run directories of systems with a frozen language model, or groups as NAME=RUN,RUN,RUN.
