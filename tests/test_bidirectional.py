@@ -9,9 +9,9 @@ from tiny_language_models import tiny_language_model
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
-from radscribe.explain.embedding_distances import EmbeddingDistances, draw_distances, embedding_distances
 from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoderConfig
+from radscribe.pages.embedding_distances import EmbeddingDistances, draw_distances, embedding_distances
 from radscribe.recipes import get_recipe
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import PROJECTIONS

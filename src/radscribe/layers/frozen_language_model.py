@@ -41,13 +41,14 @@ class LanguageModelConfig:
     """Which language model, and how it is held.
 
     Attributes:
-        name: a folder in the `transformers` format, or a name on the Hugging Face hub.
-        revision: branch, tag or commit on the hub.
-        dtype: of its weights and its arithmetic.
-        quantisation: `int8` or `nf4` holds the weights in 8 or 4 bits, by `bitsandbytes`.
-        gradient_checkpointing: keep nothing of a layer in training but its input, and compute it again in the
-            backward pass: less memory, a third more time.
-        adapters: low-rank adapters in the language model, which then train; none at rank 0.
+        name: Language model: a folder in `transformers` format, or a name on the Hugging Face hub.
+        revision: Branch, tag or commit of the model on the hub.
+        dtype: Number format of the model's weights and of its arithmetic.
+        quantisation: Format that the weights are stored in: `int8` has 8 bits and `nf4` has 4 bits per
+            weight, by `bitsandbytes`.
+        gradient_checkpointing: Keep only the input of each layer in training, and compute the layer again in
+            the backward pass. This takes less memory and a third more time.
+        adapters: Low-rank adapters in the language model, which then train; rank 0 means no adapters.
     """
 
     name: str = "meta-llama/Llama-2-7b-chat-hf"

@@ -43,12 +43,13 @@ class R2GenGPTConfig:
     """Parts and switches of R2GenGPT; the defaults are the paper's.
 
     Attributes:
-        backbone: the visual extractor.
-        language_model: the frozen language model.
-        alignment: `shallow` leaves the visual extractor as it is, `delta` trains adapters in it, `deep`
-            trains all of it.
-        adapters: those of `delta`, on the query and value projections of its attention.
-        views: `average` the tokens of several views (released code), or `concatenate` them.
+        backbone: The visual extractor.
+        language_model: The frozen language model.
+        alignment: What trains beside the linear mapper: `shallow` leaves the visual extractor as it is,
+            `delta` trains adapters in it, and `deep` trains all of it.
+        adapters: Adapters of `delta`, on the query and value projections of the extractor's attention.
+        views: What happens to the tokens of several views: `average` them (released code), or `concatenate`
+            them.
     """
 
     backbone: BackboneConfig = field(default_factory=_swin)
