@@ -453,7 +453,7 @@ def embeddings(
     out: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Measure how near visual embeddings lie to words of the language model, and draw histograms.
+    """Measure how near visual embeddings lie to words, and whether text to vision reads the report.
 
     Args:
         runs: Run directories of systems with a frozen language model, or groups of runs written
