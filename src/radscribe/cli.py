@@ -18,6 +18,8 @@ from jsonargparse import ActionYesNo, ArgumentParser
 
 from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError
+from radscribe.text.cleaning import CleaningName
+from radscribe.text.protocols import ProtocolName
 
 if TYPE_CHECKING:
     from radscribe.evaluation.evaluate import Evaluation
@@ -159,8 +161,8 @@ def evaluate(
     split: str = "test",
     predictions: Path | None = None,
     references: Path | None = None,
-    protocol: Literal["r2gen", "r2gengpt", "clean_full", "raw"] | None = None,
-    cleaning: Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"] = "iu_xray",
+    protocol: ProtocolName | None = None,
+    cleaning: CleaningName = "iu_xray",
     section: str = "findings",
     vocabulary: Path | None = None,
     tokenizer: str | None = None,
@@ -285,40 +287,53 @@ def compare(
     *,
     store: Path | None = None,
     split: str = "test",
-    protocol: Literal["r2gen", "clean_full", "raw"] | None = None,
+    protocol: ProtocolName | None = None,
     scores: list[str] | None = None,
     resamples: int = 1000,
     json: bool = False,
 ) -> None:
-    """Score runs, or groups of runs with different seeds, and compare each with the first.
+    """Score runs, or groups of runs with different seeds, and compare each group with the first one.
 
-    Prints the mean over a group's runs with a 95% interval, its lowest and highest run, the difference to the
-    first group and its p-value from the same resamples of studies; and after which epochs the runs' weights
-    were chosen.
+    Prints the mean over a group's runs with a 95% interval, its lowest and highest run, and the difference to
+    the first group with two p-values: from resampling the studies, and from Welch's t-test over the runs. A
+    difference is called clear where both are below .05. The second test needs three runs in each group.
 
     Args:
-        groups: runs, or groups as NAME=RUN,RUN,RUN; the first is what the others are compared with.
-        store: the store to score on; the one that the first run was trained on unless given.
-        split: train, val, test or all.
-        protocol: text rules; the runs' own unless given.
-        scores: which scores, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones unless given.
-        resamples: bootstrap resamples behind the intervals.
-        json: print JSON instead of a table.
+        groups: Two or more runs, or groups of runs as NAME=RUN,RUN,RUN. The others are compared with the
+            first.
+        store: The store to score on; each run's own store unless given.
+        split: The split to score: train, val, test or all.
+        protocol: The text rules to score under; each run's own unless given.
+        scores: The scores to compare, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones
+            unless given.
+        resamples: How often the studies are resampled for intervals and p-values, from 1 to 100000.
+        json: Print JSON instead of a table.
     """
-    from radscribe.evaluation.comparison import compare_groups, parse_groups
-    from radscribe.studies.store import PreparedStore
-    from radscribe.training.run_directory import RunDirectory
-    from radscribe.training.scoring import score_run
+    from radscribe.evaluation.bootstrap import check_resamples
+    from radscribe.evaluation.comparison import check_score_names, compare_groups, parse_groups
 
     parsed = parse_groups(groups)
     if len(parsed) < 2:
         raise RadScribeError("there is nothing to compare", "Give at least two runs, or groups NAME=RUN,RUN")
+    check_score_names(scores or ())
+    check_resamples(resamples)
+    from radscribe.training.run_directory import RunDirectory
+    from radscribe.training.scoring import score_run
+
+    # What is amiss with any run comes to light before the first is scored.
+    opened = {
+        name: [(run, run.open_store(store)) for run in map(RunDirectory, runs)]
+        for name, runs in parsed.items()
+    }
+    for members in opened.values():
+        for run, prepared in members:
+            run.check_weights()
+            prepared.studies(split)
     evaluated: dict[str, list[Evaluation]] = {}
     chosen: dict[str, list[int | None]] = {}
-    for name, runs in parsed.items():
+    for name, members in opened.items():
         evaluated[name], chosen[name] = [], []
-        for run in map(RunDirectory, runs):
-            prepared = PreparedStore(store or run.load_config().store)
+        for run, prepared in members:
             evaluation, _ = score_run(
                 run, prepared, split, protocol=protocol, meteor=False, resamples=resamples
             )

@@ -158,6 +158,17 @@ class RunDirectory:
             )
         return PreparedStore(path)
 
+    def check_weights(self) -> None:
+        """Check that the run has weights.
+
+        Raises:
+            RadScribeError: it has none.
+        """
+        if not self.weights.is_file():
+            raise RadScribeError(
+                f"'{self.path}' has no weights.safetensors", "Its training has not reached a validation yet"
+            )
+
     def load_system(self) -> System:
         """Build the system and load its weights strictly.
 
@@ -167,10 +178,7 @@ class RunDirectory:
         """
         config = self.load_config()
         vocabulary = Vocabulary.load(self.vocabulary)
-        if not self.weights.is_file():
-            raise RadScribeError(
-                f"'{self.path}' has no weights.safetensors", "Its training has not reached a validation yet"
-            )
+        self.check_weights()
         # All weights but the language model's are the run's own: nothing is downloaded.
         _start_from_nothing(config.system)
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
