@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from radscribe import NOTICE, __version__
-from radscribe.errors import RadScribeError
+from radscribe.errors import RadScribeError, warn
 from radscribe.text.cleaning import CleaningName
 from radscribe.text.protocols import ProtocolName
 
@@ -353,23 +353,54 @@ def compare(
 def label(file: str, *, json: bool = False) -> None:
     """State the 14 CheXpert observations of report texts: present, absent, uncertain or not mentioned.
 
+    Reports must be in English. A text with too few known English words is unreadable, and is not labelled.
+
     Args:
-        file: one text per line; - for standard input.
-        json: print one JSON object per text, with the words that decided each state.
+        file: A file with one report per line; - reads standard input.
+        json: Print one JSON object per report: its states, and the words that decided each of them.
+    """
+    from radscribe.text.observation_labeller import label_report
+
+    texts = unreadable = 0
+    for line in _lines(file):
+        labels = label_report(line)
+        print(dumps(labels.to_json()) if json else labels)
+        texts += 1
+        unreadable += labels.unreadable
+    if not texts:
+        raise RadScribeError(f"{_named(file)} has no text", "Write one report per line")
+    if unreadable:
+        warn(
+            f"{unreadable} of {texts} texts are unreadable: they have too few known English words",
+            "They are not labelled, for the labeller knows English only",
+        )
+
+
+def _named(file: str) -> str:
+    return "standard input" if file == "-" else f"'{file}'"
+
+
+def _lines(file: str) -> Iterator[str]:
+    """The lines of a text file, or of standard input as they come.
+
+    Raises:
+        RadScribeError: there is no such file or no standard input, or a line that is no text.
     """
     from io import StringIO
 
     from radscribe.studies.text_files import read_text
-    from radscribe.text.observation_labeller import label_report
 
-    with (
-        open(0, encoding="utf-8", errors="replace", closefd=False)
+    if file == "-" and sys.stdin is None:
+        raise RadScribeError("standard input is closed", "Give a file, or pipe texts into this command")
+    lines = (
+        (line.decode("utf-8", errors="replace") for line in sys.stdin.buffer)
         if file == "-"
-        else StringIO(read_text(Path(file))) as texts
-    ):
-        for line in texts:
-            labels = label_report(line.rstrip("\n"))
-            print(dumps(labels.to_json()) if json else labels)
+        else StringIO(read_text(Path(file)))
+    )
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise RadScribeError(f"{_named(file)} is no text file: line {number} holds a NUL byte")
+        yield line.rstrip("\r\n")
 
 
 def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test", studies: int = 12) -> None:
