@@ -20,9 +20,9 @@ from jsonargparse import ArgumentParser, Namespace
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
 from radscribe.systems.registry import get_system
+from radscribe.text.cleaning import CleaningName
+from radscribe.text.protocols import ProtocolName
 from radscribe.vision.transforms import TransformConfig
-
-ProtocolName = Literal["r2gen", "r2gengpt", "clean_full", "raw"]
 
 
 @dataclass(kw_only=True)
@@ -64,7 +64,7 @@ class DataConfig:
     """
 
     section: str = "findings"
-    cleaning: Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"] = "iu_xray"
+    cleaning: CleaningName = "iu_xray"
     minimum_count: int = 3
     maximum_length: int = 60
     views: int = 2
