@@ -28,7 +28,7 @@ PAGE_MARK = " · RadScribe</title>"
 
 
 def caution_banner(caution: str) -> str:
-    """A banner that says what to bear in mind with all drafts of a run; nothing where there is no such thing."""
+    """A banner that says what to bear in mind with all drafts of a run; empty where there is nothing."""
     return f'<p class="banner caution" role="note">Caution: {escape(caution)}.</p>' if caution else ""
 
 
