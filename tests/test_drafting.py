@@ -164,10 +164,9 @@ main(sys.argv[2:])
 
 
 class TestFiles:
-    @pytest.mark.parametrize("name", ["drafts.jsonl", "drafts.csv"])
-    def test_a_killed_command_resumes_to_the_same_bytes(self, run, store, tmp_path, name):
+    def test_a_killed_command_resumes_to_the_same_bytes(self, run, store, tmp_path):
         """SIGKILL in the middle of a line, twice, then --resume."""
-        whole, killed = tmp_path / name, tmp_path / f"killed-{name}"
+        whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
         command = ["generate", str(run.path), str(store), "--batch", "3", "--n_best", "2"]
         main([*command, "--out", str(whole)])
         for number, after in enumerate((4, 2)):
@@ -180,31 +179,24 @@ class TestFiles:
         assert killed.read_bytes() == whole.read_bytes()
         assert sorted(tmp_path.iterdir()) == sorted([whole, killed])
 
-    def test_a_full_disk_keeps_what_is_drafted(self, run, store, tmp_path, capsys):
+    def test_a_full_disk_keeps_what_was_there_and_what_is_drafted(self, run, store, tmp_path, capsys):
         whole, out = tmp_path / "whole.jsonl", tmp_path / "drafts.jsonl"
-        main(["generate", str(run.path), str(store), "--batch", "3", "--out", str(whole)])
+        command = ["generate", str(run.path), str(store), "--batch", "3", "--out"]
+        main([*command, str(whole)])
+        out.write_text("before\n")
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (whole.stat().st_size // 2, hard))
         try:
             with pytest.raises(SystemExit, match="^2$"):
-                main(["generate", str(run.path), str(store), "--batch", "3", "--out", str(out)])
+                main([*command, str(out), "--overwrite"])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         error = capsys.readouterr().err.splitlines()[-1]
         assert "cannot write" in error
         assert "--resume" in error
-        main(["generate", str(run.path), str(store), "--batch", "3", "--out", str(out), "--resume"])
-        assert out.read_bytes() == whole.read_bytes()
-
-    def test_overwriting_replaces_once_all_is_there(self, run, store, tmp_path):
-        out = tmp_path / "drafts.jsonl"
-        out.write_text("before\n")
-        command = ["generate", str(run.path), str(store), "--batch", "3", "--out", str(out)]
-        arguments = [sys.executable, "-c", KILLED, "4", *command, "--overwrite"]
-        assert subprocess.run(arguments, capture_output=True).returncode == -signal.SIGKILL
         assert out.read_text() == "before\n"
-        main([*command, "--resume"])  # it was begun to overwrite
-        assert len(lines_of(out)) == STUDIES
+        main([*command, str(out), "--resume"])  # it was begun to overwrite
+        assert out.read_bytes() == whole.read_bytes()
 
     def test_two_commands_cannot_write_one_file(self, run, store, tmp_path, capsys):
         fcntl = pytest.importorskip("fcntl")

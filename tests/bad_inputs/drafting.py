@@ -69,6 +69,10 @@ def half(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
+def without_end(content: bytes) -> bytes:
+    return content[:-9]
+
+
 def without_last_line(content: bytes) -> bytes:
     return b"".join(content.splitlines(keepends=True)[:-1])
 
@@ -719,7 +723,9 @@ PAGES = [
         ("there is no run/drafts.test.jsonl", "radscribe evaluate run"),
         without("drafts.test.jsonl"),
     ),
-    page_of_run("with half of its drafts", "run/drafts.test.jsonl, line", damaged("drafts.test.jsonl", half)),
+    page_of_run(
+        "with half of its drafts", "run/drafts.test.jsonl, line", damaged("drafts.test.jsonl", without_end)
+    ),
     page_of_run(
         "with drafts without ids",
         "run/drafts.test.jsonl, line 1 has no string 'id'",
@@ -728,7 +734,7 @@ PAGES = [
     page_of_run(
         "with half of its log",
         "'run/training_log.jsonl', line",
-        damaged("training_log.jsonl", lambda content: content[:-9]),
+        damaged("training_log.jsonl", without_end),
     ),
     page_of_run(
         "with a log without steps",
@@ -849,7 +855,7 @@ CHECKS = [
         "check run",
         "radscribe: 'run' is damaged: training_log.jsonl",
         1,
-        damaged("training_log.jsonl", lambda content: content[:-9]),
+        damaged("training_log.jsonl", without_end),
     ),
     Row(
         "checking a run with half its metrics",
@@ -863,7 +869,7 @@ CHECKS = [
         "check run",
         "radscribe: 'run' is damaged: drafts.test.jsonl",
         1,
-        damaged("drafts.test.jsonl", half),
+        damaged("drafts.test.jsonl", without_end),
     ),
     Row(
         "checking a run without run.json",

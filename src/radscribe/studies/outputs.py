@@ -50,7 +50,7 @@ def check_output(path: Path, mark: bytes, kind: str) -> None:
     if foreign:
         raise RadScribeError(
             f"'{path}' is there already and is not {kind} that RadScribe wrote",
-            f"Remove it, or: {_ELSEWHERE}",
+            "Remove it, or choose another --out",
         )
 
 
