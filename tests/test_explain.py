@@ -550,11 +550,12 @@ def test_images_are_studies_or_views_and_bad_ones_cost_themselves_only(runs, sto
             str(tmp_path / "a"),
         ]
     )
-    assert "rejected bad: " in capsys.readouterr().err
-    assert Page(tmp_path / "a/index.html").studies() == ["0", "1"]
+    assert f"rejected {tmp_path / 'bad'}: " in capsys.readouterr().err
+    ids = [file.removesuffix(".png") for file in files]
+    assert Page(tmp_path / "a/index.html").studies() == ids
     main(["explain", run, "--images", *files, "--together", "--out", str(tmp_path / "b")])
     page = Page(tmp_path / "b/index.html")
-    assert page.studies() == ["0"]
+    assert page.studies() == ids[:1]
     assert "view 2" in page.text("figcaption")
     (stored,) = radscribe.load(run, "cpu").generate([some(store)[0]])
     assert stored.text in page.text("draft")
@@ -578,7 +579,7 @@ def test_faults(runs, store, tmp_path, capsys):
     assert "no prepared store" in fails(capsys, run, *out, *study, "--store", tmp_path)
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
-    assert "cannot write to" in fails(capsys, run, "--out", tmp_path / "file", *study)
+    assert "file' is no folder" in fails(capsys, run, "--out", tmp_path / "file", *study)
 
 
 def test_explaining_needs_a_readable_study_unless_told_otherwise(trained, tmp_path):

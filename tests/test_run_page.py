@@ -364,7 +364,7 @@ def test_wrong_options_are_refused(run, tmp_path, options, message):
 
 
 def test_a_page_that_cannot_be_written_is_named(run, tmp_path):
-    with pytest.raises(RadScribeError, match="cannot write the page"):
+    with pytest.raises(RadScribeError, match="cannot write a page"):
         write_run_page(run.path, tmp_path, studies=1)
 
 
