@@ -95,7 +95,7 @@ def write_run(path: Path, store: PreparedStore, system_name: str, fields: dict) 
     reports = [study.sections["findings"] for study in store.studies()]
     vocabulary = Vocabulary.build(reports, config.data.cleaning, 1)
     run = RunDirectory(path)
-    run.create(config, vocabulary, {})
+    run.create(config, vocabulary, {"store_source": "phantom"})
     torch.manual_seed(0)
     system = get_system(system_name).build(config.system, vocabulary, config.data.maximum_length)
     if system_name not in WITH_LANGUAGE_MODEL:
@@ -527,6 +527,7 @@ def test_studies_by_id(runs, store, tmp_path, capsys):
     assert "look at it: file://" in capsys.readouterr().out
     page = Page(out / "index.html")
     assert page.studies() == [ids[2], ids[0]]
+    assert "trained on synthetic images" in (out / "index.html").read_text()
     selected = [attrs["value"] for tag, attrs in page.elements if tag == "option" and "selected" in attrs]
     assert selected == ["2", "max"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from radscribe.errors import RadScribeError
@@ -50,7 +51,7 @@ def check_run(path: Path) -> list[Checked]:
     if run.metrics.exists():
         checks.append((run.metrics, scores))
     for path in sorted(run.path.glob("drafts.*.jsonl")):
-        checks.append((path, lambda path=path: _check_drafts(run, path)))
+        checks.append((path, partial(_check_drafts, run, path)))
     return [Checked.of(file.name, check) for file, check in checks]
 
 

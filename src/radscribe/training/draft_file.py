@@ -140,9 +140,11 @@ class DraftFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._file is not None:
             self._file.close()
+            if kind is KeyboardInterrupt:
+                print(f"what is drafted is kept in '{self.partial}'; go on with --resume", file=sys.stderr)
 
     def _write(self, record: dict[str, Any]) -> None:
         assert self._file is not None
