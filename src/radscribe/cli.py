@@ -561,8 +561,8 @@ def check(path: Path) -> None:
         )
     for part in found:
         print(part)
-    if damaged := sum(part.damaged for part in found):
-        print(f"{path}: {damaged} of {len(found)} parts are damaged")
+    if damaged := [part.part for part in found if part.damaged]:
+        print(f"radscribe: '{path}' is damaged: {'; '.join(damaged)}", file=sys.stderr)
         raise SystemExit(1)
     print(f"{path}: OK")
 

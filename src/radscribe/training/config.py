@@ -290,7 +290,7 @@ def load_config(path: Path) -> RunConfig:
         values = yaml.safe_load(text)
         recipe, system_name, store = (values.pop(name) for name in ("recipe", "system_name", "store"))
         if text.startswith(_BEGIN) and not text.endswith(_END):
-            raise ValueError("it is cut short")
+            raise ValueError("it is cut short: its last line is not '...'")
         if not isinstance(store, str) or not isinstance(recipe, str) or not isinstance(system_name, str):
             raise TypeError("recipe, system_name and store are no texts")
     except (
