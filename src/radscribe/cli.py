@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
