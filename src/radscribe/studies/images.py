@@ -19,7 +19,7 @@ from radscribe.studies.study import RenderedView, View
 MAX_PIXELS = 100_000_000
 #: A strip longer than this many times its width is no radiograph, and would grow without bound when resized.
 MAX_ASPECT = 16
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
 class ImageError(RadScribeError):
