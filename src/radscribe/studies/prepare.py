@@ -103,7 +103,7 @@ class PrepareSummary:
         resumed = f" ({earlier:,} of {total:,} studies were there already)" if earlier else ""
         lines = [str(self.store), f"time       {self.seconds:,.1f} s{resumed}"]
         if self.changes is not None:
-            lines.append(f"update     {self.changes}")
+            lines.append(f"source     {self.changes} since the store was prepared")
         return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from radscribe.studies.rejection import DUPLICATE_ID, Rejection
 from radscribe.studies.store import is_store
 from radscribe.studies.study import Study
 from radscribe.studies.table import TABLE_SUFFIXES, find_tables, read_table
-from radscribe.studies.text_files import file_problem
+from radscribe.studies.text_files import A_FOLDER, file_problem
 
 Records = Iterator[Study | Rejection]
 
@@ -124,7 +124,7 @@ def find_reader(source: Path | str, reader: str = "auto") -> str:
         raise RadScribeError(
             f"no such file or folder: {source}", "The word phantom stands for synthetic data"
         )
-    if problem and not source.is_dir():
+    if problem and problem != A_FOLDER:
         raise RadScribeError(f"cannot read {str(source)!r}: {problem}", "Give a file or a folder of studies")
     if is_store(source):
         raise RadScribeError(

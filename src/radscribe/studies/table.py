@@ -260,7 +260,9 @@ def _image_file(root: Path, name: str) -> tuple[Path, str]:
     if problem and os.sep == "/" and "\\" in name:  # as tables made on Windows have it
         path = root / name.replace("\\", "/")
         problem = file_problem(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES or problem != "missing":
+    if problem and problem != "missing":
+        return path, problem
+    if not problem or path.suffix.lower() in IMAGE_SUFFIXES:
         return path, ""
     for suffix in (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES)):
         file = path.with_name(path.name + suffix)

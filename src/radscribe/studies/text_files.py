@@ -18,6 +18,7 @@ SURPLUS_FIELDS = None
 #: No table of reports is larger: the reports of MIMIC-CXR take some 300 MB.
 MAX_BYTES = 2**31
 
+A_FOLDER = "a folder, not a file"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
