@@ -6,7 +6,7 @@ import os
 
 from bad_inputs import preparing_stores, preparing_tables
 from bad_inputs.rows import Row, Workshop
-from bad_inputs.sources import AGAIN, DEEP, (
+from bad_inputs.sources import (
     OUT,
     files,
     fruitless,

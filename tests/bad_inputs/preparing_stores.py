@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from bad_inputs.rows import Row
-from bad_inputs.sources import AGAIN, DEEP, (
+from bad_inputs.sources import (
     AGAIN,
     fruitless,
     goes_on,

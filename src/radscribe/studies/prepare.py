@@ -338,7 +338,7 @@ def _write_studies(
     lines = []
     with (
         open(writer.index / REJECTED, "w", newline="", buffering=1, **ENCODING) as file,
-        tqdm(total=studies, unit=" studies", file=sys.stderr, disable=not progress) as bar,
+        tqdm(total=studies, unit=" studies", file=sys.stderr, disable=not (progress and studies)) as bar,
         closing(decoder.decode(records, earlier)) as results,
     ):
         rejected = csv.writer(file, lineterminator="\n")

@@ -127,6 +127,7 @@ class StoreSummary:
 
     Attributes:
         path: the store.
+        reader: how its source was read.
         projections: number of views by projection.
         studies, patients: numbers by split.
         words_mean: mean number of words in findings and impression together, over studies that have any.
@@ -138,6 +139,7 @@ class StoreSummary:
     """
 
     path: Path
+    reader: str
     projections: dict[str, int]
     studies: dict[str, int]
     patients: dict[str, int]
@@ -167,8 +169,11 @@ class StoreSummary:
             )
         else:
             lines.append("reports    none: this store serves drafting; no report can be learned from it")
-            lines.append("           If a column of your table holds them, say which, with another --out:")
-            lines.append("""           --columns '{"report": "ITS NAME"}'""")
+            if self.reader == "table":
+                lines.append(
+                    "           If a column of your table holds them, say which, with another --out:"
+                )
+                lines.append("""           --columns '{"report": "ITS NAME"}'""")
         if self.labels:
             states = " · ".join(f"{state} {count:,}" for state, count in self.labels.items())
             lines.append(f"labels     {sum(self.labels.values()):,} observations: {states}")
@@ -273,6 +278,7 @@ class PreparedStore:
         labels = Counter(state for study in studies for state in study.observations.values())
         return StoreSummary(
             path=self.path,
+            reader=self.manifest["reader"],
             projections={name: projections[name] for name in PROJECTIONS},
             studies={split: sum(study.split == split for study in studies) for split in SPLITS},
             patients={split: sum(split in found for found in splits_of_patient.values()) for split in SPLITS},
