@@ -7,6 +7,7 @@ import os
 from bad_inputs import preparing_stores, preparing_tables
 from bad_inputs.rows import Row, Workshop
 from bad_inputs.sources import (
+    AGAIN,
     OUT,
     files,
     fruitless,

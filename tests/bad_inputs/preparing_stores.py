@@ -8,6 +8,7 @@ from collections.abc import Callable
 from bad_inputs.rows import Row
 from bad_inputs.sources import (
     AGAIN,
+    DEEP,
     fruitless,
     goes_on,
     ids,

@@ -117,10 +117,14 @@ def refused(
 
 
 def fruitless(
-    name: str, says: str | tuple[str, ...], arrange: Callable[[Workshop], object], options: str = ""
+    name: str,
+    says: str | tuple[str, ...],
+    arrange: Callable[[Workshop], object],
+    options: str = "",
+    check: Callable[[Workshop], object] = lambda workshop: None,
 ) -> Row:
     """A row on the folder `images`, of which no study can be used."""
-    return Row(name, f"prepare images {OUT} {options}", says, code=1, arrange=arrange)
+    return Row(name, f"prepare images {OUT} {options}", says, code=1, arrange=arrange, check=check)
 
 
 def goes_on(

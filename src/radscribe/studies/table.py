@@ -202,7 +202,7 @@ def _json_rows(path: Path) -> tuple[list[str], list[_Row | Rejection]]:
             continue
         names.update(dict.fromkeys(values))
         rows.append(_Row(f"line {number}", values))
-    if rows and not names:
+    if rows and isinstance(rows[0], Rejection) and not names:
         raise RadScribeError(f"{path} is no JSON Lines: {rows[0].reason}", "Each line must be a JSON object")
     return list(names), rows
 
