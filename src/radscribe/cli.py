@@ -37,14 +37,18 @@ def prepare(
     columns: dict[str, str] | None = None,
     split_fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     seed: int = 0,
-    studies: int = 1000,
+    studies: int | None = None,
     limit: int | None = None,
     short_side: int = 256,
     workers: int | None = None,
+    study_pattern: str | None = None,
+    patient_pattern: str | None = None,
+    update: bool = False,
 ) -> None:
     """Read studies from any source once, and write a prepared store.
 
     Resumes where it was interrupted. What cannot be used is listed in STORE/rejected.csv with its reason.
+    A source that has changed since the store was prepared is an error, unless --update is given.
 
     Args:
         source: a folder or file of studies, or 'phantom' for synthetic ones.
@@ -54,20 +58,25 @@ def prepare(
         columns: names of your columns for ours, as in --columns '{"report": "notes", "patient": "subject"}'.
         split_fractions: train, val and test shares, by patient, where the source has no split.
         seed: of that split, and of the phantom.
-        studies: how many phantom studies to make.
+        studies: how many phantom studies to make; 1000 unless given.
         limit: read at most this many studies.
         short_side: pixels of the shorter side of each stored view.
         workers: processes that decode images; all CPUs unless given.
+        study_pattern: regular expression whose one group finds the study in the path of an image, as in
+            --study-pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
+        patient_pattern: likewise for the patient; for folders, and for tables without a column patient.
+        update: make a store that was prepared before follow its source: add what is new, decode anew what has
+            changed, and drop what is gone. Studies that are the same stay in their split.
     """
     from radscribe.studies.prepare import prepare as prepare_store
 
-    options: dict[str, Any] = {}
-    if source == "phantom":
-        options["studies"] = studies
-    if images is not None:
-        options["images"] = images
-    if columns is not None:
-        options["columns"] = columns
+    options = {
+        "studies": studies,
+        "images": images,
+        "columns": columns,
+        "study_pattern": study_pattern,
+        "patient_pattern": patient_pattern,
+    }
     summary = prepare_store(
         source,
         out,
@@ -77,7 +86,8 @@ def prepare(
         seed=seed,
         workers=workers,
         limit=limit,
-        **options,
+        update=update,
+        **{name: value for name, value in options.items() if value is not None},
     )
     print(summary)
 
@@ -1008,7 +1018,7 @@ def main(arguments: list[str] | None = None) -> None:
             command(**values)
     except RadScribeError as error:
         print(f"radscribe: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(error.exit_code) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
