@@ -40,6 +40,7 @@ def prepare(
     limit: int | None = None,
     short_side: int = 256,
     workers: int | None = None,
+    progress: bool = True,
 ) -> None:
     """Read studies from any source once, and write a prepared store.
 
@@ -57,6 +58,7 @@ def prepare(
         limit: read at most this many studies.
         short_side: pixels of the shorter side of each stored view.
         workers: processes that decode images; all CPUs unless given.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.studies.prepare import prepare as prepare_store
 
@@ -76,6 +78,7 @@ def prepare(
         seed=seed,
         workers=workers,
         limit=limit,
+        progress=progress,
         **options,
     )
     print(summary)
@@ -90,6 +93,7 @@ def generate(
     batch: int = 16,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
+    progress: bool = True,
 ) -> None:
     """Draft reports with a trained run, one JSON object per line: id, text, logprob.
 
@@ -103,9 +107,9 @@ def generate(
         batch: studies decoded side by side.
         device: where to run.
         decoding: fields of the decoding to change, as in --decoding '{"beams": 5, "minimum_length": 20}'.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
-    from tqdm import tqdm
-
+    from radscribe.progress import track
     from radscribe.training.trained_system import load
 
     rejections: list[Rejection] = []
@@ -115,10 +119,11 @@ def generate(
     lines = (
         dumps({"id": draft.id, "text": draft.text, "logprob": round(draft.logprob, 4)}) for draft in drafts
     )
-    progress = tqdm(lines, total=len(studies), desc="drafting", unit="study", disable=out is None)
+    # A bar among drafts on a terminal is no help.
+    shown = progress and (out is not None or not sys.stdout.isatty())
     written = 0
     with out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
-        for line in progress:
+        for line in track(lines, len(studies), "drafting", "studies", show=shown):
             file.write(line + "\n")
             written += 1
         file.flush()
@@ -172,6 +177,7 @@ def evaluate(
     drafts: Path | None = None,
     full: bool = False,
     json: bool = False,
+    progress: bool = True,
 ) -> None:
     """Score drafts: of a run on a split of a store, or of any system from two files.
 
@@ -201,6 +207,7 @@ def evaluate(
         drafts: also write the run's drafts to this file.
         full: print all tables instead of the summary.
         json: print JSON with everything instead of tables.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.evaluate import evaluate_texts, read_texts
     from radscribe.evaluation.summary import short_summary
@@ -223,6 +230,7 @@ def evaluate(
             protocol=protocol,
             meteor=meteor,
             resamples=resamples,
+            progress=progress,
             on_rejection=rejections.append,
         )
         for rejection in rejections:
@@ -289,6 +297,7 @@ def compare(
     scores: list[str] | None = None,
     resamples: int = 1000,
     json: bool = False,
+    progress: bool = True,
 ) -> None:
     """Score runs, or groups of runs with different seeds, and compare each with the first.
 
@@ -304,6 +313,7 @@ def compare(
         scores: which scores, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones unless given.
         resamples: bootstrap resamples behind the intervals.
         json: print JSON instead of a table.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.comparison import compare_groups, parse_groups
     from radscribe.studies.store import PreparedStore
@@ -320,7 +330,13 @@ def compare(
         for run in map(RunDirectory, runs):
             prepared = PreparedStore(store or run.load_config().store)
             evaluation, _ = score_run(
-                run, prepared, split, protocol=protocol, meteor=False, resamples=resamples
+                run,
+                prepared,
+                split,
+                protocol=protocol,
+                meteor=False,
+                resamples=resamples,
+                progress=progress,
             )
             evaluated[name].append(evaluation)
             best = run.read_facts().get("best")  # which an imported run does not have
@@ -357,7 +373,15 @@ def label(file: str, *, json: bool = False) -> None:
             print(dumps(labels.to_json()) if json else labels)
 
 
-def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test", studies: int = 12) -> None:
+def page(
+    run: Path,
+    *,
+    out: Path,
+    store: Path | None = None,
+    split: str = "test",
+    studies: int = 12,
+    progress: bool = True,
+) -> None:
     """Write one self-contained HTML page: drafts beside images and masks, the loss curve, the scores.
 
     Args:
@@ -366,10 +390,11 @@ def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test"
         store: where the studies are; the store that the run was trained on unless given.
         split: whose drafts to show.
         studies: how many.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.explain.run_page import write_run_page
 
-    write_run_page(run, out, store=store, split=split, studies=studies)
+    write_run_page(run, out, store=store, split=split, studies=studies, progress=progress)
     print(f"look at it: {out.resolve().as_uri()}")
 
 
@@ -386,6 +411,7 @@ def explain(
     heads: str = "mean",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
+    progress: bool = True,
 ) -> None:
     """Draft studies and show where the run looked at each word: PNG files, and one HTML page.
 
@@ -406,6 +432,7 @@ def explain(
         heads: attention heads of the PNG files: mean, max, or one of them, counted from 1.
         device: where to run.
         decoding: fields of the decoding to change, as for generate.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     if (study is None) == (images is None):
         raise RadScribeError("explain needs either --study ID [ID ...] or --images FILE [FILE ...]")
@@ -414,6 +441,7 @@ def explain(
     if together and images is None:
         raise RadScribeError("--together goes with --images")
     from radscribe.explain.explanation_page import write_explanations
+    from radscribe.progress import track
     from radscribe.studies.study import Study, View
     from radscribe.training.run_directory import RunDirectory
     from radscribe.training.trained_system import load
@@ -428,7 +456,8 @@ def explain(
         name = files[0].stem
         studies = [Study(id=name, patient_id=name, views=tuple(map(View, files)))]
     rejections: list[Rejection] = []
-    explanations = list(trained.explain(studies, on_rejection=rejections.append, **(decoding or {})))
+    explained = trained.explain(studies, on_rejection=rejections.append, **(decoding or {}))
+    explanations = list(track(explained, len(studies), "explaining", "studies", show=progress))
     for rejection in rejections:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
     if not explanations:
@@ -446,6 +475,7 @@ def embeddings(
     split: str = "test",
     out: Path | None = None,
     json: bool = False,
+    progress: bool = True,
 ) -> None:
     """Measure how near visual embeddings lie to the words of the language model, and draw histograms.
 
@@ -455,6 +485,7 @@ def embeddings(
         split: train, val, test or all.
         out: write the histograms there: a .png, .pdf or .svg file.
         json: print JSON.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.comparison import parse_groups
     from radscribe.explain.embedding_distances import EmbeddingDistances, draw_distances, embedding_distances
@@ -466,7 +497,7 @@ def embeddings(
         measured = []
         for trained in map(load, members):
             studies = PreparedStore(store or trained.config.store).studies(split)
-            measured.append(embedding_distances(trained, studies))
+            measured.append(embedding_distances(trained, studies, progress=progress))
         found[name] = EmbeddingDistances.of_runs(measured)
         if not json:
             print(f"{name}: {found[name]}")
@@ -669,7 +700,7 @@ def train(
         store: the prepared store to train on.
         resume: go on with the run in --out, exactly as if it had not been interrupted.
         print_config: print the full configuration and stop.
-        progress: show progress bars.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
 
 
@@ -703,7 +734,7 @@ def train_view_classifier(
         seed: of all that is random.
         threads: CPU threads; 0 takes all.
         device: where to run.
-        progress: show a progress bar.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.studies.store import PreparedStore
     from radscribe.training.view_classifier import summary
@@ -759,7 +790,7 @@ def train_masked_autoencoder(
         seed: of all that is random.
         threads: CPU threads; 0 takes all.
         device: where to run.
-        progress: show a progress bar.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from dataclasses import replace
 
@@ -831,7 +862,7 @@ def pretrain_lm(
         seed: of all that is random.
         threads: CPU threads; 0 takes all.
         device: where to run.
-        progress: show a progress bar.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
         resume: go on with the training in --out, exactly as if it had not been interrupted.
     """
     from radscribe.studies.store import PreparedStore

@@ -17,13 +17,13 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import scores_with_intervals
 from radscribe.evaluation.comparison import GroupScore
 from radscribe.evaluation.metrics import StudyStatistics
+from radscribe.progress import track
 from radscribe.studies.study import Study
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.training.data import evaluation_views
@@ -123,7 +123,7 @@ def embedding_distances(
     Args:
         trained: the system.
         studies: with readable views.
-        progress: show a progress bar.
+        progress: show how far it is.
 
     Raises:
         RadScribeError: the system has no language model, or there is no study.
@@ -138,7 +138,7 @@ def embedding_distances(
         raise RadScribeError("there is no study to measure")
     words = system.language_model.model.get_input_embeddings().weight.float()
     nearest, distances, means, every = [], [], [], []
-    left = iter(tqdm(studies, desc="embedding", unit="study", disable=not progress, leave=False))
+    left = track(studies, len(studies), "embedding", "studies", show=progress)
     while batch := list(islice(left, _BATCH)):
         views, mask = stack_views([evaluation_views(study, trained.config.data) for study in batch])
         visual = system.visual_embeddings(views.to(trained.device), mask.to(trained.device))

@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -23,9 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from radscribe.errors import RadScribeError
+from radscribe.progress import Progress
 from radscribe.studies.images import ImageError, original_view, resize_view
 from radscribe.studies.readers import READERS, find_reader, open_source
 from radscribe.studies.rejection import NO_VIEW, Rejection
@@ -100,7 +98,7 @@ def prepare(
         seed: of the splits, and of the source if it is drawn at random (the phantom).
         workers: processes that decode; all cores by default, within this process if 1.
         limit: take only that many studies from the start of the source.
-        progress: show a progress bar on standard error.
+        progress: show how far it is, on standard error.
         reader_options: options of the reader, such as `images` and `columns`.
 
     Raises:
@@ -180,7 +178,7 @@ def _write_studies(
     studies = sum(isinstance(record, Study) for record in records)
     with (
         open(writer.path / REJECTED, "w", newline="", buffering=1, **ENCODING) as file,
-        tqdm(total=studies, unit=" studies", file=sys.stderr, disable=not progress) as bar,
+        Progress(studies, "preparing", "studies", show=progress) as bar,
         closing(decoder.decode(records, earlier)) as results,
     ):
         rejected = csv.writer(file, lineterminator="\n")

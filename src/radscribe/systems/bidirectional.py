@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from radscribe.layers.contrastive import ImageTextMatching, mean_token
 from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoder, ReportEncoderConfig
+from radscribe.ranges import WEIGHT, check_fields
 from radscribe.studies.study import PROJECTIONS
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.system import Batch, Losses
@@ -81,6 +82,13 @@ class BidirectionalConfig:
     standardise: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "system.",
+            consistency_weight=WEIGHT,
+            reconstruction_weight=WEIGHT,
+            clip_weight=WEIGHT,
+        )
         if self.reconstruction and self.vision_kind == "backbone":
             raise ValueError("system.reconstruction needs system.vision_kind autoencoder")
 

@@ -30,10 +30,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError, unknown_name
+from radscribe.progress import track
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
 from radscribe.text.prompts import REPORT_PROMPT
@@ -173,7 +173,7 @@ def pretrain_language_model(
         threads: CPU threads; 0 takes all.
         device: `auto`, `cpu` or `cuda`.
         resume: go on after the last whole epoch, exactly as if there had been no interruption.
-        progress: show a progress bar.
+        progress: show how far it is.
 
     Returns:
         The facts that `pretraining.json` holds.
@@ -279,12 +279,10 @@ class _Trainer:
         random = np.random.default_rng([self.settings.seed, self.epoch])
         rows = epoch_rows(self.encoder, self.reports, self.paragraphs, random)
         batches = batches_by_length(rows, self.settings.batch, random)
-        bar = tqdm(batches, desc=f"epoch {self.epoch + 1}", disable=not progress, leave=False)
-        if self.history:
-            bar.set_postfix(perplexity=f"{math.exp(self.history[-1]['bare']):.3f}")
+        name = f"epoch {self.epoch + 1} of {self.settings.epochs}"
         self.model.train()
         total = 0.0
-        for number, batch in enumerate(bar):
+        for number, batch in enumerate(track(batches, len(batches), name, "steps", show=progress)):
             done = (self.epoch + number / len(batches)) / self.settings.epochs
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate * _schedule(done)

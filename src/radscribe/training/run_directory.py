@@ -172,7 +172,7 @@ class RunDirectory:
                 f"'{self.path}' has no weights.safetensors", "Its training has not reached a validation yet"
             )
         # All weights but the language model's are the run's own: nothing is downloaded.
-        _start_from_nothing(config.system)
+        start_from_nothing(config.system)
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
         self.check_language_model(system)
         try:
@@ -184,14 +184,14 @@ class RunDirectory:
         return system.eval()
 
 
-def _start_from_nothing(config: Any) -> None:
+def start_from_nothing(config: Any) -> None:
     """Set every `weights` of a system's configuration to `none`."""
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name == "weights":
             config.weights = "none"
         elif is_dataclass(value):
-            _start_from_nothing(value)
+            start_from_nothing(value)
 
 
 def own_weights(module: nn.Module) -> dict[str, Tensor]:

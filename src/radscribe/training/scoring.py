@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
@@ -18,6 +17,7 @@ from radscribe.evaluation.clinical import CLINICAL_BLOCKS, classification_statis
 from radscribe.evaluation.evaluate import METRICS, Evaluation, Further, Provenance, evaluate_texts
 from radscribe.evaluation.localisation import MAP_KINDS, by_observation, localisation_statistics
 from radscribe.observations import OBSERVATIONS
+from radscribe.progress import track
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
@@ -55,7 +55,7 @@ def score_run(
         protocol: another than the run's own, or None.
         meteor: also compute METEOR, where Java is there.
         resamples: of the bootstrap.
-        progress: show a progress bar.
+        progress: show how far it is.
         on_rejection: called with each study that cannot be drafted; without it such a study raises.
 
     Returns:
@@ -68,13 +68,12 @@ def score_run(
     data = dataclasses.replace(trained.config.data, protocol=protocol or trained.config.data.protocol)
     studies = studies_with_report(store.studies(split), data.section, split)
     drafts = list(
-        tqdm(
+        track(
             trained.generate(studies, on_rejection=on_rejection),
-            total=len(studies),
-            desc=f"drafting {split}",
-            unit="study",
-            disable=not progress,
-            leave=False,
+            len(studies),
+            f"drafting {split}",
+            "studies",
+            show=progress,
         )
     )
     drafted = {draft.id: draft.text for draft in drafts}

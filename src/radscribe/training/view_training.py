@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm import tqdm
 
 from radscribe import __version__
 from radscribe.errors import RadScribeError
+from radscribe.progress import Progress
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import View
@@ -36,7 +36,7 @@ class ViewTraining:
         seed: of weights, order, crops, and what else is random.
         threads: CPU threads; 0 takes all.
         device: `auto`, `cpu` or `cuda`.
-        progress: show a progress bar.
+        progress: show how far it is.
     """
 
     epochs: int
@@ -83,13 +83,13 @@ class ViewTraining:
             loss_of: of a batch: indices into `views` `[batch]` and pixels, uint8 `[batch, crop, crop]`.
             optimizer: of what is trained.
             schedule: over all `steps`.
-            name: for the progress bar.
+            name: what is trained, for the progress.
 
         Raises:
             RadScribeError: the loss is not finite.
         """
         trained = [each for group in optimizer.param_groups for each in group["params"]]
-        with tqdm(total=self.steps(views), desc=name, disable=not self.progress, leave=False) as bar:
+        with Progress(self.steps(views), name, "steps", show=self.progress) as bar:
             for chosen, pixels in self._batches(views, transform):
                 loss = loss_of(chosen, pixels)
                 if not torch.isfinite(loss):
@@ -102,8 +102,7 @@ class ViewTraining:
                 torch.nn.utils.clip_grad_norm_(trained, 1.0)
                 optimizer.step()
                 schedule.step()
-                bar.set_postfix(loss=f"{loss.item():.3f}")
-                bar.update()
+                bar.update(note=f"loss {loss.item():.3f}")
 
     def _batches(
         self, views: Sequence[View], transform: TransformConfig

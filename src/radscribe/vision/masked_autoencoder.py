@@ -14,6 +14,7 @@ from torch import Tensor
 
 from radscribe.errors import RadScribeError
 from radscribe.pretrained import load_pretrained
+from radscribe.ranges import LAYERS, PIXELS, WIDTH, check_divisible, check_fields
 from radscribe.vision.backbones import ViewEncoder
 
 
@@ -49,12 +50,23 @@ class MaskedAutoencoderConfig:
     decoder_feed_forward: int = 2048
 
     def __post_init__(self) -> None:
-        for name in ("width", "decoder_width"):
-            heads = getattr(self, name.replace("width", "heads"))
-            if getattr(self, name) % heads:
-                raise ValueError(f"system.vision.{name} must be divisible by its heads, {heads}")
-        if self.image_size % self.patch_size:
-            raise ValueError("system.vision.image_size must be divisible by system.vision.patch_size")
+        prefix = "system.vision."
+        widths = ("patch_size", "width", "heads", "feed_forward")
+        decoder_widths = ("decoder_width", "decoder_heads", "decoder_feed_forward")
+        check_fields(
+            self,
+            prefix,
+            image_size=PIXELS,
+            layers=LAYERS,
+            decoder_layers=LAYERS,
+            **dict.fromkeys((*widths, *decoder_widths), WIDTH),
+        )
+        for name, divisor in [
+            ("width", "heads"),
+            ("decoder_width", "decoder_heads"),
+            ("image_size", "patch_size"),
+        ]:
+            check_divisible(prefix + name, getattr(self, name), prefix + divisor, getattr(self, divisor))
 
     @property
     def patches(self) -> int:

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from radscribe.ranges import PIXELS, check_fields
+
 _MOST_DEGREES = 10.0
 _SCALES = (0.8, 1.2)
 
@@ -40,9 +42,10 @@ class TransformConfig:
     augmentation: Literal["none", "rotate_or_scale", "rotate_and_scale"] = "none"
 
     def __post_init__(self) -> None:
+        check_fields(self, "data.transform.", short_side=PIXELS, crop=PIXELS)
         if self.crop > self.short_side:
             raise ValueError(
-                f"transform.crop {self.crop} is larger than transform.short_side {self.short_side}"
+                f"data.transform.crop {self.crop} is larger than data.transform.short_side {self.short_side}"
             )
 
 
