@@ -217,7 +217,6 @@ def evaluate(
     if (draft_labels is None) != (reference_labels is None) or (draft_labels and run):
         raise RadScribeError("--draft_labels and --reference_labels go together, with --predictions")
     if run is not None:
-        from radscribe.studies.store import PreparedStore
         from radscribe.training.run_directory import RunDirectory
         from radscribe.training.scoring import score_run, write_drafts
 
@@ -225,7 +224,7 @@ def evaluate(
         directory = RunDirectory(run)
         evaluation, made = score_run(
             directory,
-            PreparedStore(store or directory.load_config().store),
+            directory.open_store(store),
             split,
             protocol=protocol,
             meteor=meteor,
@@ -316,7 +315,6 @@ def compare(
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.comparison import compare_groups, parse_groups
-    from radscribe.studies.store import PreparedStore
     from radscribe.training.run_directory import RunDirectory
     from radscribe.training.scoring import score_run
 
@@ -328,7 +326,7 @@ def compare(
     for name, runs in parsed.items():
         evaluated[name], chosen[name] = [], []
         for run in map(RunDirectory, runs):
-            prepared = PreparedStore(store or run.load_config().store)
+            prepared = run.open_store(store)
             evaluation, _ = score_run(
                 run,
                 prepared,
@@ -489,15 +487,15 @@ def embeddings(
     """
     from radscribe.evaluation.comparison import parse_groups
     from radscribe.explain.embedding_distances import EmbeddingDistances, draw_distances, embedding_distances
-    from radscribe.studies.store import PreparedStore
+    from radscribe.training.run_directory import RunDirectory
     from radscribe.training.trained_system import load
 
     found = {}
     for name, members in parse_groups(runs).items():
         measured = []
-        for trained in map(load, members):
-            studies = PreparedStore(store or trained.config.store).studies(split)
-            measured.append(embedding_distances(trained, studies, progress=progress))
+        for run in members:
+            studies = RunDirectory(run).open_store(store).studies(split)
+            measured.append(embedding_distances(load(run), studies, progress=progress))
         found[name] = EmbeddingDistances.of_runs(measured)
         if not json:
             print(f"{name}: {found[name]}")
@@ -685,6 +683,7 @@ def train(
     store: Path | None = None,
     resume: bool = False,
     print_config: bool = False,
+    full: bool = False,
     progress: bool = True,
 ) -> None:
     """Train a recipe, choose the weights on validation, and score the test split once.
@@ -700,6 +699,7 @@ def train(
         store: the prepared store to train on.
         resume: go on with the run in --out, exactly as if it had not been interrupted.
         print_config: print the full configuration and stop.
+        full: Print all tables of scores at the end instead of the summary.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
 
@@ -934,7 +934,7 @@ def main(arguments: list[str] | None = None) -> None:
             command(**values)
     except RadScribeError as error:
         print(f"radscribe: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise SystemExit(error.exit_code) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
@@ -1028,8 +1028,13 @@ def _train(arguments: list[str]) -> None:
     early.add_argument("--out", type=Path, default=default_out)
     early.add_argument("--resume", action="store_true")
     known, _ = early.parse_known_args(arguments)
-    if known.resume:
+    if known.resume and RunDirectory(known.out).config.is_file():
         config = RunDirectory(known.out).load_config()
+        if config.recipe != arguments[0]:
+            raise RadScribeError(
+                f"the run in '{known.out}' was begun with the recipe {config.recipe}, not {arguments[0]}",
+                f"Go on with it: radscribe train {config.recipe} --out {known.out} --resume",
+            )
     parser = _command_parser(train)
     add_config_arguments(parser, config)
     try:
@@ -1045,6 +1050,9 @@ def _train(arguments: list[str]) -> None:
     from radscribe.training.train import train as train_system
 
     run = train_system(config, values.out or default_out, resume=values.resume, progress=values.progress)
-    if run.scores.is_file():
-        print(run.scores.read_text(), end="")
+    shown = run.scores if values.full else run.summary
+    if shown.is_file():
+        print(shown.read_text(), end="")
+        rest = f"{run.scores} has every score; " if not values.full else ""
+        print(f"{rest}look at the drafts: radscribe page {run.path} --out page.html")
     print(f"run directory: {run.path}")

@@ -22,17 +22,21 @@ class Progress:
         total: number of steps.
         name: what is done, in one or two words.
         unit: what a step is, in the plural, such as `studies`.
+        done: steps that were done earlier.
         show: without it nothing is shown.
+
+    Attributes:
+        note: how the work is going, such as its loss; set it where `due` says so.
     """
 
-    def __init__(self, total: int, name: str, unit: str, *, show: bool = True):
+    def __init__(self, total: int, name: str, unit: str, *, done: int = 0, show: bool = True):
         self.total = total
         self.name = name
         self.unit = unit
-        self.done = 0
+        self.done = done
         self.note = ""
         self._bar = (
-            tqdm(total=total, desc=name, unit=f" {unit}", file=sys.stderr, leave=False, dynamic_ncols=True)
+            tqdm(total=total, initial=done, desc=name, unit=f" {unit}", file=sys.stderr, leave=False)
             if show and sys.stderr.isatty()
             else None
         )
@@ -45,26 +49,31 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Show the last state: the work is done, or it was stopped."""
         if self._bar is not None:
             self._bar.close()
-        elif self._lines and (self.done or kind is None):
+        elif self._lines:
             self._print()
 
-    def update(self, steps: int = 1, note: str | None = None) -> None:
-        """Count some steps as done.
+    @property
+    def due(self) -> bool:
+        """Whether it is time to show something; a note that is costly to make is made then."""
+        interval = SECONDS if self._bar is None else self._bar.mininterval
+        return (self._lines or self._bar is not None) and time.monotonic() - self._shown >= interval
 
-        Args:
-            steps: how many.
-            note: how the work is going, such as its loss; the last note stays unless another is given.
-        """
+    def update(self, steps: int = 1) -> None:
+        """Count some steps as done."""
         self.done += steps
-        if note is not None:
-            self.note = note
+        due = self.due
         if self._bar is not None:
-            if note is not None:
-                self._bar.set_postfix_str(note, refresh=False)
+            if due:
+                self._shown = time.monotonic()
+                self._bar.set_postfix_str(self.note, refresh=False)
             self._bar.update(steps)
-        elif self._lines and time.monotonic() - self._shown >= SECONDS:
+        elif due:
             self._print()
 
     def _print(self) -> None:

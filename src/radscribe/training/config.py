@@ -210,8 +210,8 @@ class TrainingConfig:
         check_choice("training.device", self.device, get_args(Device))
         if self.validate_every > self.epochs:
             raise ValueError(
-                f"training.validate_every {self.validate_every} must not exceed training.epochs {self.epochs}, "
-                "for weights are chosen by validation"
+                f"training.validate_every {self.validate_every} must not exceed training.epochs "
+                f"{self.epochs}, for weights are chosen by validation"
             )
         if self.clip_value and self.clip_norm:
             raise ValueError("training.clip_value and training.clip_norm exclude each other")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import ctypes
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import nn
@@ -44,6 +45,26 @@ def keep_large_blocks() -> None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_BELOW)
         mallopt(_M_TRIM_THRESHOLD, _FREE_AT_THE_TOP)
         mallopt(_M_ARENA_MAX, 1)
+
+
+@contextmanager
+def memory_errors_explained() -> Iterator[None]:
+    """Turn a want of memory into one line.
+
+    Raises:
+        RadScribeError: memory could not be had.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on the CPU
+        wanting = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+        if not wanting:
+            raise
+        raise RadScribeError(
+            f"there is not enough memory ({' '.join(str(error).split())[:150]})",
+            "Begin anew, in another --out, with fewer studies side by side (--training.batch_size), whose "
+            "gradients --training.accumulate sums, or with smaller sizes",
+        ) from error
 
 
 def check_fits(config: RunConfig, vocabulary: Vocabulary, device: torch.device) -> None:

@@ -6,9 +6,10 @@ weights.safetensors   the best weights by validation, but for those of a frozen 
 language_model.json   which language model that is: name, revision and hash of its content
 run.json              where it came from: store, its hash, versions, best score, sizes
 training_log.jsonl    one line per logged step and per validation
-metrics.json          the test split's scores with the baselines'
+metrics.json          the test split's scores with the baselines'; metrics.txt has the tables of all of them,
+                      summary.txt the most important ones in a few lines
 drafts.test.jsonl     what was scored
-checkpoints/last.ckpt the whole training state, for --resume
+checkpoints/last.ckpt the whole training state, for --resume; previous.ckpt is the one before
 tensorboard/          the same curves
 MODEL_CARD.md         what it is, what it scored, what it must not be used for
 """
@@ -28,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.store import MANIFEST, PreparedStore, write_whole
+from radscribe.studies.store import MANIFEST, PreparedStore, read_manifest, write_whole
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import System
 from radscribe.text.language_model_files import LanguageModelFiles
@@ -54,7 +55,9 @@ class RunDirectory:
         self.log = self.path / "training_log.jsonl"
         self.metrics = self.path / "metrics.json"
         self.scores = self.path / "metrics.txt"
+        self.summary = self.path / "summary.txt"
         self.checkpoint = self.path / "checkpoints" / "last.ckpt"
+        self.previous_checkpoint = self.path / "checkpoints" / "previous.ckpt"
         self.tensorboard = self.path / "tensorboard"
         self.model_card = self.path / "MODEL_CARD.md"
 
@@ -144,19 +147,35 @@ class RunDirectory:
         Raises:
             RadScribeError: the run names no store, or there is none.
         """
-        path = store or self.load_config().store
-        if not path:
+        return PreparedStore(store or self.find_store())
+
+    def find_store(self) -> Path:
+        """Where the store that the run was trained on is now.
+
+        It is looked for at its absolute place, and where it was relative to the run directory: so it is found
+        where both were moved together. Of two, the one with the content that was learnt is taken.
+
+        Raises:
+            RadScribeError: the run names no store, or there is none at either place.
+        """
+        absolute, facts = self.load_config().store, self.read_facts()
+        if not absolute:
             raise RadScribeError(
                 f"the run '{self.path}' names no store", "Say where the studies are: --store STORE"
             )
-        if not (Path(path) / MANIFEST).is_file() and store is None:
-            source = self.read_facts().get("store_source", "SOURCE")
+        places = [Path(absolute)]
+        if relative := facts.get("store_relative"):
+            places.append(Path(os.path.normpath(self.path.absolute() / relative)))
+        found = [place for place in places if (place / MANIFEST).is_file()]
+        if not found:
             raise RadScribeError(
-                f"the store '{path}' of the run '{self.path}' is gone",
+                f"the store '{absolute}' of the run '{self.path}' is gone",
                 "Say where it is now with --store STORE, or make it again: "
-                f"radscribe prepare {source} --out {path}",
+                f"radscribe prepare {facts.get('store_source', 'SOURCE')} --out {absolute}",
             )
-        return PreparedStore(path)
+        learnt = facts.get("store_content_hash")
+        same = [place for place in found if read_manifest(place).get("content_hash") == learnt]
+        return (same or found)[0]
 
     def load_system(self) -> System:
         """Build the system and load its weights strictly.

@@ -102,7 +102,9 @@ class ViewTraining:
                 torch.nn.utils.clip_grad_norm_(trained, 1.0)
                 optimizer.step()
                 schedule.step()
-                bar.update(note=f"loss {loss.item():.3f}")
+                if bar.due:
+                    bar.note = f"loss {loss.item():.3f}"
+                bar.update()
 
     def _batches(
         self, views: Sequence[View], transform: TransformConfig
