@@ -95,18 +95,19 @@ def generate(
     decoding: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> None:
-    """Draft reports with a trained run, one JSON object per line: id, text, logprob.
+    """Draft reports with a trained run: one line of JSON per study, with id, text and logprob.
 
-    Studies that cannot be read are reported on standard error and left out; the rest is drafted.
+    Studies that cannot be read are named on standard error and left out; the others are drafted.
 
     Args:
-        run: a run directory.
-        source: a prepared store, a folder of images, or single image files.
-        out: where to write the drafts; standard output unless given.
-        split: of a prepared store: train, val, test or all.
-        batch: studies decoded side by side.
-        device: where to run.
-        decoding: fields of the decoding to change, as in --decoding '{"beams": 5, "minimum_length": 20}'.
+        run: The run directory of a trained system.
+        source: A prepared store, a folder of images, a table of studies, or single image files.
+        out: File to write the drafts to; without it they are printed on standard output.
+        split: Split to draft where the source is a prepared store: train, val, test or all.
+        batch: Number of studies that are decoded at the same time.
+        device: Device to compute on; auto takes a GPU where there is one.
+        decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
+            "minimum_length": 20}'.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.progress import track
@@ -380,14 +381,14 @@ def page(
     studies: int = 12,
     progress: bool = True,
 ) -> None:
-    """Write one self-contained HTML page: drafts beside images and masks, the loss curve, the scores.
+    """Write one HTML page about a run: drafts beside images and masks, the loss curve, and the scores.
 
     Args:
-        run: a run directory.
-        out: the page to write.
-        store: where the studies are; the store that the run was trained on unless given.
-        split: whose drafts to show.
-        studies: how many.
+        run: The run directory of a trained system.
+        out: HTML file to write.
+        store: Prepared store with the studies; without it the store that the run was trained on is used.
+        split: Split whose drafts are shown: train, val, test or all.
+        studies: Number of studies to show.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.explain.run_page import write_run_page
@@ -411,25 +412,29 @@ def explain(
     decoding: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> None:
-    """Draft studies and show where the run looked at each word: PNG files, and one HTML page.
+    """Draft studies and show where the run looked as it wrote each word: PNG files and one HTML page.
 
-    Shows what the system has of: cross-attention of each word, VDM and TDM, class activation maps with
-    probabilities, important words, memory vectors. Studies that cannot be read are reported on standard
-    error and left out.
+    Shows what the system has of these: cross-attention of each word, visual and textual discriminative maps
+    (VDM and TDM), class activation maps with probabilities, important words, memory vectors. Studies that
+    cannot be read are named on standard error and left out.
 
     Args:
-        run: a run directory.
-        out: folder to write; its index.html is the page.
-        study: ids of studies in the store, as in --study A B.
-        images: image files instead, each a study of its own.
-        together: the images are the views of one study.
-        store: where the studies are; the store that the run was trained on unless given.
-        words: which words of the drafts get PNG files; unless given, those that the system selects as
-            important, or else those that name an observation. The page has all words.
-        layer: decoder layer of the PNG files, counted from 1; the last unless given.
-        heads: attention heads of the PNG files: mean, max, or one of them, counted from 1.
-        device: where to run.
-        decoding: fields of the decoding to change, as for generate.
+        run: The run directory of a trained system.
+        out: Folder to write; open its index.html.
+        study: Ids of studies in the store, separated by spaces.
+        images: Image files to explain instead of studies of the store; each file is a study of its own.
+        together: Take all files of --images as the views of one study.
+        store: Prepared store with the studies; without it the store that the run was trained on is used.
+        words: Words of the drafts for which PNG files are written. Without it these are the words that the
+            system itself selects as important, or else the words that name an observation. The page always
+            shows all words.
+        layer: Decoder layer whose attention the PNG files show, counted from 1; without it the last layer is
+            shown.
+        heads: Attention head that the PNG files show: mean or max over all heads, or the number of one head,
+            counted from 1.
+        device: Device to compute on; auto takes a GPU where there is one.
+        decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
+            "minimum_length": 20}'.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     if (study is None) == (images is None):
@@ -475,14 +480,15 @@ def embeddings(
     json: bool = False,
     progress: bool = True,
 ) -> None:
-    """Measure how near visual embeddings lie to the words of the language model, and draw histograms.
+    """Measure how near visual embeddings lie to words of the language model, and draw histograms.
 
     Args:
-        runs: run directories of systems with a frozen language model, or groups as NAME=RUN,RUN,RUN.
-        store: where the studies are; each run's own unless given.
-        split: train, val, test or all.
-        out: write the histograms there: a .png, .pdf or .svg file.
-        json: print JSON.
+        runs: Run directories of systems with a frozen language model, or groups of runs written
+            NAME=RUN,RUN,RUN.
+        store: Prepared store with the studies; without it the store that each run was trained on is used.
+        split: Split whose views are measured: train, val, test or all.
+        out: File to draw the histograms to; its name ends in .png, .pdf or .svg.
+        json: Print JSON instead of text.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.comparison import parse_groups
@@ -509,7 +515,7 @@ def systems(*, json: bool = False) -> None:
     """List the published systems that can be trained.
 
     Args:
-        json: print JSON.
+        json: Print JSON instead of text.
     """
     from dataclasses import asdict
 
@@ -526,12 +532,12 @@ def systems(*, json: bool = False) -> None:
 
 
 def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -> None:
-    """List the recipes, or show one.
+    """List the recipes, or show one recipe.
 
     Args:
-        name: a recipe; all unless given.
-        print_config: print the full configuration.
-        json: print JSON.
+        name: Name of one recipe to show; without it all recipes are listed.
+        print_config: Print every field of the configuration too.
+        json: Print JSON instead of text.
     """
     from dataclasses import asdict
 
@@ -568,25 +574,27 @@ def bench(
     pairs: int = 3858,
     resamples: int = 1000,
 ) -> None:
-    """Measure seconds and peak memory, as ratios within one run.
+    """Measure seconds and peak memory, and print them as ratios within one run.
 
-    decode and train measure a system against its own backbone, memory R2Gen's relational memory against the
-    released loop, score the metrics against pycocoevalcap. 'radscribe bench plan RECIPE' plans instead, with
-    options of its own: what a recipe with a frozen language model would take on a GPU that is not there.
+    decode and train compare a system with its own backbone, memory compares R2Gen's relational memory with
+    the loop of the released code, and score compares the metrics with pycocoevalcap. 'radscribe bench plan
+    RECIPE' has options of its own: it plans memory and time of a recipe with a frozen language model on a GPU
+    that is not there.
 
     Args:
-        task: decode (all tokens forced), train (forward, backward, optimiser step), memory or score.
-        system: its name.
-        variant: of its recipe, such as base; the paper's full system unless given.
-        batch: studies.
-        views: per study.
-        beam: beams of the decoding.
-        length: tokens of a report.
-        threads: CPU threads.
-        repeats: measured runs; the median counts.
-        paper_size: the paper's sizes; otherwise those of the phantom recipe.
-        pairs: drafts and references to score.
-        resamples: bootstrap resamples to score.
+        task: What to measure: decode (drafting, every token forced), train (forward and backward pass and
+            optimiser step), memory (R2Gen's relational memory) or score (the metrics).
+        system: System to measure with decode and train; 'radscribe systems' lists the names.
+        variant: Variant of the system's recipe, such as base; without it the paper's full system is measured.
+        batch: Number of studies that are processed at the same time.
+        views: Number of views per study.
+        beam: Number of beams of the decoding.
+        length: Number of tokens of a report.
+        threads: Number of CPU threads.
+        repeats: Number of measured repetitions; their median is printed.
+        paper_size: Measure the system at the paper's size; otherwise at the size of the phantom recipe.
+        pairs: Number of pairs of draft and reference that score measures.
+        resamples: Number of bootstrap resamples that score measures.
     """
     from radscribe.bench.speed import bench as measure
     from radscribe.bench.speed import bench_memory, bench_scoring
@@ -620,18 +628,20 @@ def plan(
     bandwidth_tb: float = 2.04,
     teraflops: float = 312.0,
 ) -> None:
-    """Plan memory and time of a recipe with a frozen language model on a GPU.
+    """Plan memory and time of a recipe with a frozen language model on a GPU that is not there.
 
-    One training step of one study is run here, with the recipe's parts at their sizes, random weights, and
-    one and two layers of the language model; the rest is counted from it. No weights are downloaded; it takes
-    some minutes and gigabytes.
+    One training step of one study runs here, with the recipe's parts at their sizes, random weights, and one
+    and two layers of the language model; everything else is computed from it. No weights are downloaded. It
+    takes some minutes and gigabytes.
 
     Args:
-        recipe: to plan for, such as bidirectional/iu-xray.
-        language_model: a folder whose config.json has the shapes; those of the recipe's model unless given.
-        memory_gb: of the GPU, in 10^9 bytes; an A100's unless given, as in the next two.
-        bandwidth_tb: of its memory, in 10^12 bytes a second.
-        teraflops: its 10^12 operations a second in the language model's format.
+        recipe: Recipe to plan for, such as bidirectional/iu-xray.
+        language_model: Folder whose config.json gives the shapes of the language model; without it the shapes
+            of the recipe's own model are used.
+        memory_gb: Memory of the GPU, in 10^9 bytes; the default is an A100's.
+        bandwidth_tb: Memory bandwidth of the GPU, in 10^12 bytes per second; the default is an A100's.
+        teraflops: Speed of the GPU in the format of the language model, in 10^12 operations per second; the
+            default is an A100's.
     """
     from radscribe.bench.plan import Accelerator, bench_plan
 
@@ -640,10 +650,10 @@ def plan(
 
 
 def interop_check(golden: Path) -> None:
-    """Build a released architecture from a golden file and compare; exits 1 on a difference.
+    """Build a released architecture from a golden file and compare; a difference gives exit code 1.
 
     Args:
-        golden: a .safetensors file with configuration, weights, inputs and outputs.
+        golden: A .safetensors file with configuration, weights, inputs and outputs.
     """
     from radscribe.interop.golden import check_golden
 
@@ -664,11 +674,11 @@ def interop_import(
     """Turn a released checkpoint into a run directory.
 
     Args:
-        system: which system the checkpoint is of.
-        checkpoint: the released model.pth.
-        annotation: the annotation.json that it was trained with; its vocabulary is made from it.
-        out: the run directory to write.
-        dataset: which dataset's released recipe the checkpoint goes with.
+        system: System that the checkpoint belongs to; 'radscribe systems' lists the names.
+        checkpoint: The released checkpoint file, such as model.pth.
+        annotation: The annotation.json that the checkpoint was trained with; the vocabulary is made from it.
+        out: Run directory to write.
+        dataset: Data set whose released recipe the checkpoint was trained with.
     """
     from radscribe.interop.checkpoints import import_released
 
@@ -686,19 +696,20 @@ def train(
     full: bool = False,
     progress: bool = True,
 ) -> None:
-    """Train a recipe, choose the weights on validation, and score the test split once.
+    """Train a recipe, choose its weights on the validation split, and score the test split once.
 
-    Every field of the recipe can be overridden, as in --training.epochs 10 or --system.top_k 64;
-    'radscribe train RECIPE --help' lists them, 'radscribe recipes' lists the recipes. With options of their
-    own, 'radscribe train view-classifier' trains what tells frontal from lateral views, and 'radscribe train
-    masked-autoencoder' a vision encoder to start from.
+    Every field of the recipe is an option, as in --training.epochs 10 or --system.top_k 64. 'radscribe train
+    RECIPE --help' lists the fields and 'radscribe recipes' lists the recipes. Two trainings have options of
+    their own: 'radscribe train view-classifier' trains a classifier of frontal and lateral views, and
+    'radscribe train masked-autoencoder' trains a vision encoder to start from.
 
     Args:
-        recipe: name of a recipe.
-        out: the run directory to write; runs/RECIPE unless given.
-        store: the prepared store to train on.
-        resume: go on with the run in --out, exactly as if it had not been interrupted.
-        print_config: print the full configuration and stop.
+        recipe: Name of the recipe; 'radscribe recipes' lists the names.
+        out: Run directory to write; without it runs/RECIPE is written.
+        store: Prepared store to train on.
+        resume: Go on with the interrupted run in --out, with the same result as if it had not been
+            interrupted.
+        print_config: Print the full configuration and stop.
         full: Print all tables of scores at the end instead of the summary.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
@@ -720,20 +731,20 @@ def train_view_classifier(
 ) -> None:
     """Train a classifier of frontal and lateral views, for views whose projection is unknown.
 
-    Learns the views of the train split whose projection is known, and prints how many of the val split's it
-    recognises; the test split is left alone.
+    It learns from the views of the train split whose projection is known, and prints how many views of the
+    val split it recognises; the test split is not used.
 
     Args:
-        store: a prepared store.
-        out: the directory to write, for --data.view_classifier of a recipe.
-        epochs: passes over the views.
-        batch: views per step.
-        learning_rate: the first; it falls to 0.
-        architecture: a convolutional network of timm.
-        weights: those it starts from: none, the tag of published weights, or a file.
-        seed: of all that is random.
-        threads: CPU threads; 0 takes all.
-        device: where to run.
+        store: Prepared store to learn from.
+        out: Directory to write; pass it to a recipe with --data.view_classifier.
+        epochs: Number of passes over the training views.
+        batch: Number of views per training step.
+        learning_rate: Learning rate at the start; it falls to 0.
+        architecture: Convolutional network, by its name in timm.
+        weights: Weights to start from: none (random weights), the tag of published weights, or a file.
+        seed: Random seed of the weights, the order of views and the crops.
+        threads: Number of CPU threads; 0 takes all CPUs.
+        device: Device to compute on; auto takes a GPU where there is one.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.studies.store import PreparedStore
@@ -776,20 +787,20 @@ def train_masked_autoencoder(
 ) -> None:
     """Train a masked autoencoder on the images of a store, for a recipe of bidirectional learning.
 
-    Learns to draw what is left out of the train split's views, and prints how well it does on the val split;
-    the test split is left alone. Writes a model in the format of transformers.
+    It learns to draw the patches that are left out of the views of the train split, and prints how well it
+    does so on the val split; the test split is not used. It writes a model in the format of transformers.
 
     Args:
-        store: a prepared store.
-        out: the folder to write, for --system.vision.weights of the recipe.
-        recipe: the one that it is for, which gives sizes and image geometry.
-        epochs: passes over the views.
-        batch: views per step.
-        learning_rate: the highest; it rises first and falls to 0.
-        weights: those it starts from: none, a name on the Hugging Face hub, or a folder.
-        seed: of all that is random.
-        threads: CPU threads; 0 takes all.
-        device: where to run.
+        store: Prepared store to learn from.
+        out: Folder to write; pass it to a recipe with --system.vision.weights.
+        recipe: Recipe that the encoder is for; it gives the sizes and the image geometry.
+        epochs: Number of passes over the training views.
+        batch: Number of views per training step.
+        learning_rate: Highest learning rate; it rises to this and then falls to 0.
+        weights: Weights to start from: none (random weights), a name on the Hugging Face hub, or a folder.
+        seed: Random seed of the weights, the order of views, the crops and the masks.
+        threads: Number of CPU threads; 0 takes all CPUs.
+        device: Device to compute on; auto takes a GPU where there is one.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from dataclasses import replace
@@ -844,26 +855,27 @@ def pretrain_lm(
 ) -> None:
     """Pretrain a small language model on the reports of a store, for systems with a frozen language model.
 
-    Learns the train split and keeps the weights with the best loss on validation; the test split is left
-    alone. Writes a model and a tokenizer in the format of transformers.
+    It learns the train split and keeps the weights with the lowest loss on the validation split; the test
+    split is not used. It writes a model and a tokenizer in the format of transformers.
 
     Args:
-        store: a prepared store.
-        out: the folder to write.
-        size: 1m, 8m or 30m: about so many million parameters.
-        text: text files to learn from too, a blank line between texts, as in --text A.txt B.txt.
-        section: of the reports.
-        cleaning: text cleaning of reports and text files, that of the systems to come: iu_xray, mimic_cxr,
-            mimic_cxr_r2gengpt or none.
-        vocabulary_size: most entries of the tokenizer; by size unless given.
-        epochs: most passes over the texts; it stops earlier when validation gets no better.
-        batch: texts per step.
-        learning_rate: the highest; by size unless given.
-        seed: of all that is random.
-        threads: CPU threads; 0 takes all.
-        device: where to run.
+        store: Prepared store whose reports are learnt.
+        out: Folder to write.
+        size: Size of the model: about this many million parameters.
+        text: Text files to learn from too, separated by spaces; in a file a blank line separates two texts.
+        section: Report section to learn; several sections are joined by ' + '.
+        cleaning: Text cleaning of reports and text files; take that of the systems that will use the model.
+        vocabulary_size: Largest number of entries of the tokenizer; without it the size decides.
+        epochs: Largest number of passes over the texts; training stops earlier when validation gets no
+            better.
+        batch: Number of texts per training step.
+        learning_rate: Highest learning rate; without it the size decides.
+        seed: Random seed of everything that is random in the training.
+        threads: Number of CPU threads; 0 takes all CPUs.
+        device: Device to compute on; auto takes a GPU where there is one.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
-        resume: go on with the training in --out, exactly as if it had not been interrupted.
+        resume: Go on with the interrupted training in --out, with the same result as if it had not been
+            interrupted.
     """
     from radscribe.studies.store import PreparedStore
     from radscribe.training.pretrain_language_model import Pretraining, pretrain_language_model, summary

@@ -30,20 +30,24 @@ class DecodingConfig:
     """How drafts are decoded.
 
     Attributes:
-        method: `beam`, `greedy` or `sample`.
-        beams: hypotheses kept per study (method `beam`).
-        scoring: `captioning` or `full`; see the module's text.
-        maximum_length: most tokens of a draft; one that fills it has no end token.
-        minimum_length: fewest tokens of a draft, its end not counted.
-        no_repeat_ngram: no n-gram of this many tokens occurs twice; 0 allows all.
-        repetition_penalty: the log-probability of each token that the draft has already is multiplied by it,
-            so that above 1 repetitions are penalised; 1 leaves them. It decides which hypotheses win, as
-            `transformers` lets it in beam search, and is not in the reported log-probabilities.
-        length_penalty: hypotheses compete by log-probability / length ** length_penalty, the end counted.
-        temperature: logits are divided by it (method `sample`).
-        top_k: sample among the k most probable tokens; 0 for all.
-        top_p: sample among the fewest tokens that hold this probability.
-        seed: of the sampling.
+        method: How tokens are chosen: `beam` search, `greedy` (the most probable token), or `sample` (at
+            random).
+        beams: Number of hypotheses kept per study (method `beam`).
+        scoring: What happens to the place of a hypothesis that has ended: `captioning` leaves it empty for
+            one step, as the papers' code does, and `full` fills it with the next best hypothesis. They differ
+            under a length penalty only.
+        maximum_length: Largest number of tokens of a draft; a draft that reaches it has no end token.
+        minimum_length: Smallest number of tokens of a draft; the end is not counted.
+        no_repeat_ngram: No sequence of this many tokens occurs twice in a draft; 0 allows all.
+        repetition_penalty: The log-probability of each token that the draft already has is multiplied by this
+            number, so that repetitions are penalised above 1; 1 leaves them. It decides which hypotheses win,
+            as in the beam search of `transformers`, and is not in the reported log-probabilities.
+        length_penalty: Hypotheses compete by log-probability / length ** length_penalty; the end counts in
+            the length.
+        temperature: Number that logits are divided by (method `sample`).
+        top_k: Sampling takes one of this many most probable tokens; 0 takes one of all.
+        top_p: Sampling takes one of the fewest tokens that together have this probability.
+        seed: Random seed of the sampling.
     """
 
     method: Literal["beam", "greedy", "sample"] = "beam"

@@ -15,9 +15,9 @@ class LowRankConfig:
     """Adapters; the defaults are R2GenGPT's.
 
     Attributes:
-        rank: of the update of each adapted matrix; 0 for no adapters.
-        alpha: the update is scaled by alpha / rank.
-        dropout: on what enters the adapters.
+        rank: Rank of the update of each adapted matrix; 0 means no adapters.
+        alpha: Scale of the update: it is multiplied by alpha / rank.
+        dropout: Dropout probability of the adapters' input.
     """
 
     rank: int = 0

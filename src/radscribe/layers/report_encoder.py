@@ -19,14 +19,14 @@ class ReportEncoderConfig:
     """Sizes of the encoder, those of BLIP base by default, and the weights that it starts from.
 
     Attributes:
-        weights: a name on the Hugging Face hub or a folder in `transformers` format
-            (`BlipForConditionalGeneration`) of these sizes, or `none`.
-        words: entries of its vocabulary; 0 for those of the language model's tokenizer, which it then uses.
-        width: of its hidden states.
-        layers: how many.
-        heads: of its attention.
-        feed_forward: hidden width of the feed-forward layers.
-        positions: most tokens of a text.
+        weights: Weights to start from: a name on the Hugging Face hub, a folder in `transformers` format
+            (`BlipForConditionalGeneration`) of these sizes, or `none` (random weights).
+        words: Number of entries of the vocabulary; 0 takes the tokenizer of the language model.
+        width: Width of the hidden states.
+        layers: Number of layers of the encoder.
+        heads: Number of attention heads of each layer.
+        feed_forward: Hidden width of the feed-forward layers.
+        positions: Largest number of tokens of a text.
     """
 
     weights: str = "Salesforce/blip-image-captioning-base"

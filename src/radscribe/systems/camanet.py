@@ -44,21 +44,24 @@ class CAMANetConfig(R2GenConfig):
     """Sizes and switches of CAMANet; the defaults are the paper's for IU X-Ray (section IV-C).
 
     Attributes:
-        vdm_assisted_encoder: VDMAE; without it and `attention_consistency` this is the paper's Base.
-        attention_consistency: VTAC.
-        classification_weight: λ of Eq. 19.
-        consistency_weight: δ of Eq. 19.
-        word_share: k of Eq. 16, the share of words that make the TDM.
-        clip_weight: of the image-text matching loss that the paper compares VTAC with; 0 leaves it out.
-        classifier: `softmax` without bias (Eq. 6-7) or `sigmoid` with bias (released).
-        map_normalisation: of the maps that a discriminative map is made from: `each` by itself (Eq. 8-9,
-            14-16), or `joint`, once, after their maximum was taken (released).
-        word_anchor: what words must resemble to be selected: the encoded `discriminative_token` (Eq. 13), or
-            the encoded `first_patch` (released, by mistake).
-        word_selection: `ceil` of k times the report's words (Eq. 15); `floor` caps that at k times the length
-            of the longest report beside it, rounded down (released).
-        consistency_studies: which studies Eq. 17 is averaged over: `all`, or those with a positive label,
-            `with_findings` (released).
+        vdm_assisted_encoder: Use the VDM-assisted encoder (VDMAE); without it and without
+            `attention_consistency` this is the paper's Base.
+        attention_consistency: Train the consistency of visual and textual maps (VTAC).
+        classification_weight: Weight of the classification loss, λ of Eq. 19.
+        consistency_weight: Weight of the consistency loss, δ of Eq. 19.
+        word_share: Share of the words that make the TDM, k of Eq. 16.
+        clip_weight: Weight of the image-text matching loss that the paper compares VTAC with; 0 leaves it
+            out.
+        classifier: Classifier of the observations: `softmax` without bias (Eq. 6-7) or `sigmoid` with bias
+            (released code).
+        map_normalisation: How the maps are normalised that a discriminative map is made from: `each` by
+            itself (Eq. 8-9, 14-16), or `joint`, once, after their maximum was taken (released code).
+        word_anchor: What words must resemble to be selected: the encoded `discriminative_token` (Eq. 13), or
+            the encoded `first_patch` (released code, by mistake).
+        word_selection: How many words are selected: `ceil` of k times the report's words (Eq. 15); `floor`
+            limits that to k times the longest report of the batch, rounded down (released code).
+        consistency_studies: Studies that Eq. 17 is averaged over: `all`, or only those with a positive label,
+            `with_findings` (released code).
     """
 
     vdm_assisted_encoder: bool = True

@@ -34,13 +34,13 @@ class TransformerConfig:
     """Sizes that the systems of the family have in common; the defaults are the papers'.
 
     Attributes:
-        backbone: the visual extractor.
-        width: d, of hidden states.
-        feed_forward: hidden width of the feed-forward layers.
-        heads: attention heads.
-        layers: layers of the encoder, and of the decoder.
-        dropout: in the Transformer.
-        visual_dropout: after the projection of visual tokens to `width`.
+        backbone: The visual extractor.
+        width: Width d of the hidden states.
+        feed_forward: Hidden width of the feed-forward layers.
+        heads: Number of attention heads of each layer.
+        layers: Number of layers of the encoder, and of the decoder.
+        dropout: Dropout probability in the Transformer.
+        visual_dropout: Dropout probability after visual tokens are projected to `width`.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

@@ -36,9 +36,9 @@ class R2GenConfig(TransformerConfig):
     """Sizes and switches of R2Gen; the defaults are the paper's.
 
     Attributes:
-        memory: relational memory and MCLN; without them this is the paper's BASE.
-        memory_slots: of the relational memory.
-        memory_heads: of its attention.
+        memory: Use the relational memory and MCLN; without them this is the paper's BASE.
+        memory_slots: Number of slots of the relational memory.
+        memory_heads: Number of attention heads of the relational memory.
     """
 
     memory: bool = True

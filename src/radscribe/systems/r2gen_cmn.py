@@ -48,13 +48,14 @@ class R2GenCMNConfig(TransformerConfig):
     """Sizes and switches of R2GenCMN; the defaults are the paper's (section 3.3).
 
     Attributes:
-        memory: `shared` (CMN), `separate` memories for image and text (BASE+MEM), or `none` (BASE).
-        memory_size: N, memory vectors.
-        threads: of querying and responding.
-        top_k: K, memory vectors that answer a query in each thread.
-        memory_input: what enters encoder and decoder: `responses` (paper, Eq. 14-15) or
+        memory: Memory matrix: `shared` by image and text (CMN), `separate` for image and text (BASE+MEM), or
+            `none` (BASE).
+        memory_size: Number of memory vectors, N.
+        threads: Number of threads of querying and responding.
+        top_k: Number of memory vectors that answer a query in each thread, K.
+        memory_input: What enters encoder and decoder: `responses` (paper, Eq. 14-15) or
             `features_and_responses` (released code).
-        encoder_positions: add sinusoidal positions to the encoder's input.
+        encoder_positions: Add sinusoidal positions to the encoder's input.
     """
 
     memory: Literal["shared", "separate", "none"] = "shared"

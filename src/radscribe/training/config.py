@@ -44,13 +44,15 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(kw_only=True)
 class LabelConfig:
-    """Where observation labels come from, and what a state counts as; published codes differ in it.
+    """Where observation labels come from, and what each state counts as.
+
+    Published code differs in what the states count as.
 
     Attributes:
-        source: `report` labels the drafted section by rules, `store` takes what the data set itself says, and
-            a path is a label file of CheXpert or CheXbert.
-        uncertain: what an uncertain observation counts as.
-        missing: what an observation that is not mentioned counts as.
+        source: Source of the labels: `report` labels the drafted section by rules, `store` takes the labels
+            that the data set itself has, and a path names a label file of CheXpert or CheXbert.
+        uncertain: What an uncertain observation counts as.
+        missing: What an observation that is not mentioned counts as.
     """
 
     source: str = "report"
@@ -67,17 +69,18 @@ class DataConfig:
     """What is learnt from a prepared store.
 
     Attributes:
-        section: the report section to draft; several, joined by ` + `, are drafted as one text.
-        cleaning: text rules of the benchmark: `iu_xray`, `mimic_cxr`, `mimic_cxr_r2gengpt` or `none`.
-        minimum_count: rarer words become `<unk>`.
-        maximum_length: training reports are cut to this many tokens, begin and end counted; the begin is not
-            counted by systems with a language model, where it is the prompt's.
-        views: most views per study; further ones are left out.
-        protocol: the protocol under which validation and test are scored.
-        labels: of observations, for systems that learn them.
-        view_classifier: what `radscribe train view-classifier` wrote; it predicts the projection of
-            training views where it is unknown, for systems that learn from it. Empty leaves them unknown.
-        transform: image geometry.
+        section: Report section to draft; several sections, joined by ` + `, are drafted as one text.
+        cleaning: Text cleaning of the benchmark; `none` leaves the text as it is.
+        minimum_count: Words that are rarer than this in the train split become `<unk>`.
+        maximum_length: Length in tokens that training reports are cut to. It counts the begin and the end;
+            systems with a language model do not count the begin, which belongs to the prompt.
+        views: Largest number of views per study; further views are left out.
+        protocol: Protocol under which validation and test are scored.
+        labels: Observation labels, for systems that learn them.
+        view_classifier: Directory that `radscribe train view-classifier` wrote. It predicts the projection of
+            training views whose projection is unknown, for systems that learn from it; without it these views
+            stay unknown.
+        transform: Image geometry.
     """
 
     section: str = "findings"
@@ -122,34 +125,35 @@ class TrainingConfig:
     """How a system is trained.
 
     Attributes:
-        seed: of the weights, the order of studies, augmentation and dropout.
-        epochs: over the train split.
-        batch_size: studies per step.
-        accumulate: batches whose gradients are summed before the optimiser steps.
-        optimizer: `adam`, or `adamw`, whose weight decay is apart from the gradients.
-        backbone_learning_rate: of the visual extractor.
-        learning_rate: of everything else.
-        betas: of Adam.
-        epsilon: of Adam.
-        amsgrad: the AMSGrad variant of Adam.
-        weight_decay: L2 penalty, as the optimiser adds it.
-        schedule: how learning rates fall: by `step`s (`decay`, `decay_every`), or along half a `cosine` over
-            all epochs, from themselves to `floor` times themselves.
-        decay: learning rates are multiplied by this every `decay_every` epochs.
-        decay_every: epochs between decays.
-        floor: see `schedule`.
-        warm_up_epochs: over these learning rates rise from `warm_up_from` times themselves.
-        warm_up_from: see `warm_up_epochs`.
-        clip_value: gradients are clamped to this absolute value; 0 leaves them.
-        clip_norm: gradients are scaled down to this norm; 0 leaves them.
-        precision: `32-true` or `bf16-mixed`.
-        validate_every: epochs between validations (by generation).
-        patience: stop after this many validations without a better score.
-        select_by: the validation score, or sum of scores, by which the best weights are chosen.
-        checkpoint_every: steps between checkpoints within an epoch; each epoch's end has one anyway.
-        workers: processes that read and transform views; 0 does it in the training process.
-        threads: CPU threads; 0 takes all.
-        device: `auto`, `cpu` or `cuda`.
+        seed: Random seed of the weights, the order of studies, the augmentation and the dropout.
+        epochs: Number of passes over the train split.
+        batch_size: Number of studies per training step.
+        accumulate: Number of batches whose gradients are summed before the optimiser steps.
+        optimizer: Optimiser; `adamw` keeps the weight decay out of the gradients and `adam` does not.
+        backbone_learning_rate: Learning rate of the visual extractor.
+        learning_rate: Learning rate of all parameters outside the visual extractor.
+        betas: Decay rates of Adam's two moving averages.
+        epsilon: Number that Adam adds to the denominator.
+        amsgrad: Use the AMSGrad variant of Adam.
+        weight_decay: Strength of the weight decay; `adam` adds it to the gradients as an L2 penalty.
+        schedule: How the learning rates fall: in a `step` every `decay_every` epochs, or along half a
+            `cosine` over all epochs down to `floor` times their value.
+        decay: Factor that the learning rates are multiplied by every `decay_every` epochs.
+        decay_every: Number of epochs between two decays.
+        floor: Share of the learning rates that the `cosine` schedule ends at.
+        warm_up_epochs: Number of epochs in which the learning rates rise to their value.
+        warm_up_from: Share of the learning rates that the warm-up starts at.
+        clip_value: Gradients are clamped to this absolute value; 0 leaves them as they are.
+        clip_norm: Gradients are scaled down to this norm; 0 leaves them as they are.
+        precision: Arithmetic of the training: 32 bits, or 16 bits where it is safe (for a GPU).
+        validate_every: Number of epochs between two validations; a validation drafts the val split.
+        patience: Training stops after this many validations without a better score.
+        select_by: Validation score, or sum of scores, that chooses the best weights.
+        checkpoint_every: Number of steps between two checkpoints within an epoch; there is one after each
+            epoch too.
+        workers: Number of processes that read and transform views; 0 does it in the training process.
+        threads: Number of CPU threads; 0 takes all CPUs.
+        device: Device to train on; `auto` takes a GPU where there is one.
     """
 
     seed: int = 0
@@ -222,13 +226,13 @@ class RunConfig:
     """A complete training configuration.
 
     Attributes:
-        recipe: the recipe it came from.
-        system_name: which system, as `radscribe systems` lists it.
-        store: the prepared store that is trained on.
-        data: what is learnt from it.
-        system: the system's own configuration, a dataclass in the system's file.
-        training: how it is trained.
-        decoding: how drafts are decoded, in validation and afterwards.
+        recipe: Name of the recipe that the configuration came from.
+        system_name: Name of the system, as `radscribe systems` lists it.
+        store: Prepared store to train on.
+        data: What is learnt from the store.
+        system: Configuration of the system: a dataclass in the system's file.
+        training: How the system is trained.
+        decoding: How drafts are decoded, in validation and afterwards.
     """
 
     recipe: str

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
+from safetensors import SafetensorError
+
 from radscribe.errors import InterruptionError, RadScribeError
 
 LOCK = "training.lock"
@@ -84,9 +86,21 @@ def disk_errors_explained(out: Path, hint: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        place = error.filename or out
-        raise RadScribeError(f"'{place}': {error.strerror or error}", hint) from error
+    except (OSError, SafetensorError) as error:
+        place = getattr(error, "filename", None) or out
+        reason = getattr(error, "strerror", None) or error
+        raise RadScribeError(f"cannot read or write '{place}': {reason}", hint) from error
+
+
+def check_empty(out: Path, hint: str = "Choose another --out") -> None:
+    """Check that nothing is in a directory but the lock.
+
+    Raises:
+        RadScribeError: there is something.
+    """
+    others = sorted(path.name for path in out.iterdir() if path.name != LOCK)
+    if others:
+        raise RadScribeError(f"there is something in '{out}' already, such as '{others[0]}'", hint)
 
 
 class StopRequest:

@@ -48,8 +48,11 @@ def keep_large_blocks() -> None:
 
 
 @contextmanager
-def memory_errors_explained() -> Iterator[None]:
+def memory_errors_explained(option: str) -> Iterator[None]:
     """Turn a want of memory into one line.
+
+    Args:
+        option: sets how many studies, views or texts are in memory at the same time.
 
     Raises:
         RadScribeError: memory could not be had.
@@ -62,8 +65,7 @@ def memory_errors_explained() -> Iterator[None]:
             raise
         raise RadScribeError(
             f"there is not enough memory ({' '.join(str(error).split())[:150]})",
-            "Begin anew, in another --out, with fewer studies side by side (--training.batch_size), whose "
-            "gradients --training.accumulate sums, or with smaller sizes",
+            f"Begin anew with a smaller {option}, or with a smaller network",
         ) from error
 
 
@@ -103,7 +105,7 @@ def _sized_parts(config: RunConfig, vocabulary: Vocabulary) -> list[nn.Module]:
     if not hasattr(sizes, "language_model"):
         return [get_system(config.system_name).build(sizes, vocabulary, config.data.maximum_length)]
     parts: list[nn.Module] = []
-    if hasattr(sizes, "vision"):
+    if getattr(sizes, "vision_kind", "") == "autoencoder":
         from radscribe.vision.masked_autoencoder import create_autoencoder
 
         parts.append(create_autoencoder(sizes.vision, mask_ratio=0.0))

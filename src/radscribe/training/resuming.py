@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,20 @@ from safetensors import SafetensorError, safe_open
 
 from radscribe.errors import RadScribeError
 from radscribe.training.config import RunConfig, field_names, save_config
-from radscribe.training.interruption import LOCK
+from radscribe.training.interruption import check_empty
 from radscribe.training.run_directory import RunDirectory, whole_or_not_at_all
 
 #: What a checkpoint of Lightning and ours must have.
-_PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "batches")
+_PARTS = (
+    "state_dict",
+    "optimizer_states",
+    "lr_schedulers",
+    "callbacks",
+    "loops",
+    "batches",
+    "global_step",
+    "epoch",
+)
 _FREE = (
     "clip_norm",
     "clip_value",
@@ -53,36 +62,53 @@ class Checkpoint(NamedTuple):
 
 
 def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
-    """The newest whole checkpoint of a run, or None where none was ever written.
+    """The newest whole checkpoint of a run, or None where none was ever written; see `read_newest`.
+
+    Raises:
+        RadScribeError: there are checkpoints, and all are damaged.
+    """
+    found = read_newest(run.checkpoint, run.previous_checkpoint, _PARTS)
+    if found is None:
+        return None
+    path, state = found
+    return Checkpoint(path, int(state["global_step"]), int(state["epoch"]) + 1)
+
+
+def read_newest(last: Path, previous: Path, parts: Sequence[str]) -> tuple[Path, dict[str, Any]] | None:
+    """Read the newest whole checkpoint of two.
 
     Where the last one is missing or damaged, the one before it is taken, which standard error says; a damaged
-    one is kept as `last.ckpt.damaged`.
+    one is kept with `.damaged` behind its name.
+
+    Args:
+        last: the last checkpoint.
+        previous: the one before it.
+        parts: what a checkpoint has, by name.
+
+    Returns:
+        Its path and its parts, or None where none was ever written.
 
     Raises:
         RadScribeError: there are checkpoints, and all are damaged.
     """
     problems = []
-    for path in (run.checkpoint, run.previous_checkpoint):
+    for path in (last, previous):
         if not path.exists():
             continue
         try:
-            checkpoint = _read(path)
+            state = _read(path, parts)
         except _DamagedError as error:
             problems.append(f"'{path}' is damaged ({error})")
             continue
-        if path == run.previous_checkpoint:
-            reason = problems[0] if problems else f"'{run.checkpoint}' is missing"
+        if path == previous:
             if problems:
-                os.replace(run.checkpoint, run.checkpoint.with_name(run.checkpoint.name + ".damaged"))
-            print(
-                f"radscribe: {reason}; the run goes on from the checkpoint before it, '{path}', after step "
-                f"{checkpoint.step}",
-                file=sys.stderr,
-            )
-        return checkpoint
+                os.replace(last, last.with_name(f"{last.name}.damaged"))
+            reason = problems[0] if problems else f"'{last}' is missing"
+            print(f"radscribe: {reason}; going on from the one before it, '{path}'", file=sys.stderr)
+        return path, state
     if problems:
         raise RadScribeError(
-            f"the run in '{run.path}' cannot go on: {'; '.join(problems)}",
+            f"the training cannot go on: {'; '.join(problems)}",
             "Restore a checkpoint from a copy, or begin anew with another --out",
         )
     return None
@@ -92,7 +118,7 @@ class _DamagedError(Exception):
     """A checkpoint cannot be used."""
 
 
-def _read(path: Path) -> Checkpoint:
+def _read(path: Path, parts: Sequence[str]) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as file:  # torch does not compare the checksums that it writes
             broken = file.testzip()
@@ -103,23 +129,27 @@ def _read(path: Path) -> Checkpoint:
         raise
     except Exception as error:  # torch raises whatever the broken file provokes
         raise _DamagedError(" ".join(f"{type(error).__name__}: {error}".split())[:100]) from error
-    missing = [name for name in (*_PARTS, "global_step", "epoch") if name not in state]
+    missing = [name for name in parts if not isinstance(state, dict) or name not in state]
     if missing:
-        raise _DamagedError(f"it is no checkpoint of a run: it has no {missing[0]}")
-    return Checkpoint(path, int(state["global_step"]), int(state["epoch"]) + 1)
+        raise _DamagedError(f"it is no checkpoint of such a training: it has no {missing[0]}")
+    return state
 
 
-def save_checkpoint(run: RunDirectory, save: Any) -> None:
+def save_checkpoint(last: Path, previous: Path, save: Callable[[Path], object]) -> None:
     """Write a checkpoint, and keep the one before it.
 
     Args:
-        run: whose.
+        last: the checkpoint to write.
+        previous: where the one before it is kept.
         save: writes the checkpoint to a path.
+
+    Raises:
+        RadScribeError: it could not be written; what was there is still there.
     """
-    with whole_or_not_at_all(run.checkpoint) as partial:
+    with whole_or_not_at_all(last) as partial:
         save(partial)
-        if run.checkpoint.exists():
-            os.replace(run.checkpoint, run.previous_checkpoint)
+        if last.exists():
+            os.replace(last, previous)
 
 
 def check_new(run: RunDirectory) -> None:
@@ -132,12 +162,7 @@ def check_new(run: RunDirectory) -> None:
         raise RadScribeError(
             f"there is a run in '{run.path}' already", "Go on with it by --resume, or choose another --out"
         )
-    others = sorted(path.name for path in run.path.iterdir() if path.name != LOCK)
-    if others:
-        raise RadScribeError(
-            f"there is something in '{run.path}' already, such as '{others[0]}', and it is no run",
-            "Choose another --out",
-        )
+    check_empty(run.path)
 
 
 def check_same_inputs(run: RunDirectory, inputs: Mapping[str, str], config: RunConfig) -> None:

@@ -26,7 +26,7 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.summary import short_summary
 from radscribe.progress import Progress
 from radscribe.studies.store import PreparedStore
-from radscribe.studies.study import Study
+from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.config import RunConfig, TrainingConfig
@@ -34,6 +34,7 @@ from radscribe.training.data import (
     TrainingBatches,
     TrainingSet,
     evaluation_batches,
+    projections_of,
     report_of,
     studies_with_report,
 )
@@ -86,7 +87,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     with (
         only_training(run.path),
         disk_errors_explained(run.path, f"Make room there or put it right, and go on: {command}"),
-        memory_errors_explained(),
+        memory_errors_explained("--training.batch_size"),
         StopRequest(training.what_is_saved) as stop,
     ):
         training.run_all(stop, resume)
@@ -132,6 +133,8 @@ class _Training:
         if resume:
             run.check_language_model(system)
         training_set = TrainingSet.of(train_studies, system, config.data, training.seed, training.device)
+        if system.learns_projections:
+            _warn_of_unknown_projections(training_set, config)
         batches = TrainingBatches(training_set, training.batch_size, training.workers)
         tokenizer = system.language_model.tokenizer if system.language_model else None
         references = scored_references(validation_studies, config.data, vocabulary, tokenizer)
@@ -250,6 +253,22 @@ def _advice(run: RunDirectory, config: RunConfig) -> str:
     if not training.clip_value and not training.clip_norm:
         changes["clip_norm"] = 1.0
     return f"Go on from the last checkpoint with lower rates: {resume_command(run, config, **changes)}"
+
+
+def _warn_of_unknown_projections(training_set: TrainingSet, config: RunConfig) -> None:
+    """Say how many training views have no known projection, to a system that learns from it."""
+    unknown = PROJECTIONS.index("unknown")
+    projections = [
+        number for study in training_set.studies for number in projections_of(study, training_set.config)
+    ]
+    if count := projections.count(unknown):
+        print(
+            f"radscribe: {count:,} of {len(projections):,} training views have no known projection, from which "
+            f"{config.system_name} would learn. To have it predicted: radscribe train view-classifier --store "
+            "STORE --out view-classifier, with a store that states it, and pass --data.view_classifier "
+            "view-classifier",
+            file=sys.stderr,
+        )
 
 
 def _inputs(config: RunConfig, store: PreparedStore) -> dict[str, str]:
@@ -399,7 +418,7 @@ class _RunKeeper(Callback):
         def save(path: Path) -> None:
             trainer.save_checkpoint(path, weights_only=False)
 
-        save_checkpoint(self.run, save)
+        save_checkpoint(self.run.checkpoint, self.run.previous_checkpoint, save)
         self.call.saved = Checkpoint(self.run.checkpoint, trainer.global_step, trainer.current_epoch + 1)
         if self.stop.asked:
             self.stop.stop()

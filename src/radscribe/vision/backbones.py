@@ -22,11 +22,11 @@ class BackboneConfig:
     """Which backbone, and which weights it starts from; the two are different things.
 
     Attributes:
-        architecture: a timm model name without a tag, such as `resnet101`.
-        weights: `none`, the tag of published weights (`tv_in1k`: torchvision's ImageNet weights), or the
-            path of a local weights file (`.safetensors`, `.pth`).
-        output_stride: pixels of a view's side to one visual token's; 32 is what most architectures do by
-            themselves, and where they can, 16 or 8 gives a finer grid from the same weights.
+        architecture: Name of a timm model without a tag, such as `resnet101`.
+        weights: Weights to start from: `none` (random weights), the tag of published weights (`tv_in1k` means
+            torchvision's ImageNet weights), or the path of a weights file (`.safetensors`, `.pth`).
+        output_stride: Number of pixels of a view's side per visual token. Most architectures have 32; some
+            can also have 16 or 8, which gives a finer grid from the same weights.
     """
 
     architecture: str = "resnet101"
@@ -44,6 +44,34 @@ class VisualTokens(NamedTuple):
 
     tokens: Tensor
     mask: Tensor
+
+
+def average_views(visual: VisualTokens, view_mask: Tensor) -> VisualTokens:
+    """The mean over the views of each study that are there, patch by patch, `[studies, patches, channels]`.
+
+    Args:
+        visual: tokens of all views.
+        view_mask: bool `[studies, views]`, True for views that are there, at least one in each study.
+    """
+    # Absent views are 0.
+    count = view_mask.sum(dim=1).view(-1, 1, 1)
+    tokens = visual.tokens.unflatten(1, (view_mask.size(1), -1)).sum(dim=1) / count
+    return VisualTokens(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool))
+
+
+def share_among_views(attention: Tensor, view_mask: Tensor) -> Tensor:
+    """Share attention to averaged tokens out to the views that they are the means of, in equal parts.
+
+    Args:
+        attention: to the tokens of `average_views` `[studies, ..., patches]`.
+        view_mask: bool `[studies, views]`, True for views that are there.
+
+    Returns:
+        Attention to the tokens of all views `[studies, ..., views * patches]`, 0 where the view is absent.
+    """
+    share = view_mask / view_mask.sum(dim=1, keepdim=True)
+    share = share.view(len(view_mask), *(1 for _ in attention.shape[1:-1]), -1, 1)
+    return (attention.unsqueeze(-2) * share).flatten(-2)
 
 
 def create_backbone(config: BackboneConfig) -> nn.Module:

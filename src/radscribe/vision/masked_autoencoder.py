@@ -23,18 +23,18 @@ class MaskedAutoencoderConfig:
     """Sizes of the autoencoder, those of MAE-Large by default, and the weights that it starts from.
 
     Attributes:
-        weights: a name on the Hugging Face hub or a folder in `transformers` format (`ViTMAEForPreTraining`)
-            of these sizes, or `none`.
-        image_size: side of a view in pixels.
-        patch_size: side of a patch.
-        width: of the encoder; layers, heads and feed_forward are the encoder's too.
-        layers: see `width`.
-        heads: see `width`.
-        feed_forward: see `width`.
-        decoder_width: of the decoder.
-        decoder_layers: of the decoder.
-        decoder_heads: of the decoder.
-        decoder_feed_forward: of the decoder.
+        weights: Weights to start from: a name on the Hugging Face hub, a folder in `transformers` format
+            (`ViTMAEForPreTraining`) of these sizes, or `none` (random weights).
+        image_size: Side of a view in pixels.
+        patch_size: Side of a patch in pixels.
+        width: Width of the encoder's hidden states.
+        layers: Number of layers of the encoder.
+        heads: Number of attention heads of the encoder.
+        feed_forward: Hidden width of the encoder's feed-forward layers.
+        decoder_width: Width of the decoder's hidden states.
+        decoder_layers: Number of layers of the decoder.
+        decoder_heads: Number of attention heads of the decoder.
+        decoder_feed_forward: Hidden width of the decoder's feed-forward layers.
     """
 
     weights: str = "facebook/vit-mae-large"

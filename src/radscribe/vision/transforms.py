@@ -26,13 +26,14 @@ class TransformConfig:
     """Image geometry.
 
     Attributes:
-        short_side: views are resized to this short side before the crop.
-        crop: side of the square that the backbone sees.
-        evaluation: `center_crop` (papers) or `squash` (released code: the whole view, aspect lost).
-        horizontal_flip: mirror half of the training views, each by itself (released code).
-        augmentation: of each training view by itself: `none`; `rotate_or_scale`, one of the two, chosen at
-            random (CAMANet's paper); `rotate_and_scale`, both in half of the views (its released code).
-            Angles to 10 degrees, scales of 0.8 to 1.2.
+        short_side: Length in pixels that the short side of a view is resized to before the crop.
+        crop: Side in pixels of the square that the backbone sees.
+        evaluation: What evaluation sees of a view: `center_crop` (papers) or `squash` (released code: the
+            whole view, its aspect ratio lost).
+        horizontal_flip: Mirror half of the training views at random, each by itself (released code).
+        augmentation: Random change of each training view: `none`; `rotate_or_scale`, one of the two
+            (CAMANet's paper); or `rotate_and_scale`, both in half of the views (CAMANet's released code).
+            Angles reach 10 degrees and scales lie between 0.8 and 1.2.
     """
 
     short_side: int = 256
