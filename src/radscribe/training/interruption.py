@@ -92,6 +92,18 @@ def disk_errors_explained(out: Path, hint: str) -> Iterator[None]:
         raise RadScribeError(f"cannot read or write '{place}': {reason}", hint) from error
 
 
+def check_new_directory(out: Path) -> None:
+    """Check that a directory is not there yet and can be made.
+
+    Raises:
+        RadScribeError: it is there, or a part of its path is a file.
+    """
+    if out.exists():
+        raise RadScribeError(f"'{out}' exists already", "Choose another --out")
+    if any(path.is_file() for path in out.parents):
+        raise _no_directory(out, NotADirectoryError())
+
+
 def check_empty(out: Path, hint: str = "Choose another --out") -> None:
     """Check that nothing is in a directory but the lock.
 

@@ -20,6 +20,7 @@ import torch
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
+from radscribe.pretrained import without_bars
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import Study, View
@@ -67,11 +68,22 @@ def train_masked_autoencoder(
             cannot be loaded, a number is out of range, or the loss is not finite.
     """
     out = Path(out)
-    device = training.begin(out)
+    with training.prepared(out) as device:
+        return _train(store, out, vision, data, training, device)
+
+
+def _train(
+    store: PreparedStore,
+    out: Path,
+    vision: MaskedAutoencoderConfig,
+    data: DataConfig,
+    training: ViewTraining,
+    device: torch.device,
+) -> dict[str, Any]:
     views = {split: _views(store.studies(split), data.views) for split in ("train", "val")}
     if not views["train"]:
         raise RadScribeError(f"the train split of '{store.path}' has no view", "Prepare a source with images")
-    model = create_autoencoder(vision, mask_ratio=_LEFT_OUT).to(device)
+    model = create_autoencoder(vision, mask_ratio=_LEFT_OUT, option="weights").to(device)
     normalise = Normalisation().to(device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=training.learning_rate, weight_decay=_WEIGHT_DECAY, betas=_MOMENTS
@@ -101,8 +113,8 @@ def train_masked_autoencoder(
         if views["val"]
         else None,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
+    with without_bars():
+        model.save_pretrained(out)
     (out / MODEL_CARD).write_text(_model_card(facts), encoding="utf-8")
     write_whole(out / FACTS, json.dumps(facts, indent=2) + "\n")
     return facts

@@ -263,10 +263,10 @@ def _warn_of_unknown_projections(training_set: TrainingSet, config: RunConfig) -
     ]
     if count := projections.count(unknown):
         print(
-            f"radscribe: {count:,} of {len(projections):,} training views have no known projection, from which "
-            f"{config.system_name} would learn. To have it predicted: radscribe train view-classifier --store "
-            "STORE --out view-classifier, with a store that states it, and pass --data.view_classifier "
-            "view-classifier",
+            f"radscribe: {count:,} of {len(projections):,} training views have no known projection, from "
+            f"which {config.system_name} would learn. To have it predicted: radscribe train view-classifier "
+            "--store STORE --out view-classifier, with a store that states it, and pass "
+            "--data.view_classifier view-classifier",
             file=sys.stderr,
         )
 

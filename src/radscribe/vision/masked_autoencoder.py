@@ -74,12 +74,15 @@ class MaskedAutoencoderConfig:
         return (self.image_size // self.patch_size) ** 2
 
 
-def create_autoencoder(config: MaskedAutoencoderConfig, *, mask_ratio: float) -> Any:
+def create_autoencoder(
+    config: MaskedAutoencoderConfig, *, mask_ratio: float, option: str = "system.vision.weights"
+) -> Any:
     """The autoencoder as `transformers` has it, `ViTMAEForPreTraining`.
 
     Args:
         config: sizes and weights.
         mask_ratio: share of the patches that the encoder does not see.
+        option: the command's option for `config.weights`, to name in errors.
 
     Raises:
         RadScribeError: the weights are not there, could not be downloaded, or are of other sizes.
@@ -99,7 +102,7 @@ def create_autoencoder(config: MaskedAutoencoderConfig, *, mask_ratio: float) ->
         decoder_intermediate_size=config.decoder_feed_forward,
         mask_ratio=mask_ratio,
     )
-    model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, "system.vision.weights")
+    model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, option)
     if config.weights == "none":
         # transformers leaves all positions at zero: it takes the embeddings for initialised once their
         # projection is, and zeroes the decoder's.
