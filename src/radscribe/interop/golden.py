@@ -249,7 +249,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         config["d_vf"], config["vocab_tokens"], config["max_seq_length"]
     except (ValueError, KeyError, TypeError) as error:
         raise RadScribeError(
-            f"'{path}' is not a golden file: its metadata 'config' is damaged ({type(error).__name__}: {error})",
+            f"'{path}' is not a golden file: its metadata 'config' is damaged "
+            f"({type(error).__name__}: {error})",
             "Take it from its source again",
         ) from error
     return config, tensors
