@@ -84,7 +84,7 @@ _FIELDS = [
     ("system.width=65536", "needs at least"),
     ("system.layers=256 --system.width=16384", "of memory for its weights"),
     ("system.backbone.architecture=resnet999", "unknown backbone architecture 'resnet999'"),
-    ("system.backbone.weights=nowhere.pth", "'nowhere.pth' of resnet18 are neither a file nor"),
+    ("system.backbone.weights=nowhere.pth", "are neither a file nor a published tag"),
     ("data.view_classifier=nowhere", "no view classifier in 'nowhere'"),
     ("data.labels.source=nowhere.csv", "nowhere.csv"),
     ("data.section=comparison", "has a section 'comparison'"),

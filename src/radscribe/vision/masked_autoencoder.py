@@ -17,6 +17,22 @@ from radscribe.pretrained import load_pretrained
 from radscribe.ranges import LAYERS, PIXELS, WIDTH, check_divisible, check_fields
 from radscribe.vision.backbones import ViewEncoder
 
+#: The option of a recipe that names the weights.
+WEIGHTS = "system.vision.weights"
+#: What `transformers` calls our sizes.
+_SIZES = {
+    "image_size": "image_size",
+    "patch_size": "patch_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "feed_forward": "intermediate_size",
+    "decoder_width": "decoder_hidden_size",
+    "decoder_layers": "decoder_num_hidden_layers",
+    "decoder_heads": "decoder_num_attention_heads",
+    "decoder_feed_forward": "decoder_intermediate_size",
+}
+
 
 @dataclass(kw_only=True)
 class MaskedAutoencoderConfig:
@@ -74,9 +90,7 @@ class MaskedAutoencoderConfig:
         return (self.image_size // self.patch_size) ** 2
 
 
-def create_autoencoder(
-    config: MaskedAutoencoderConfig, *, mask_ratio: float, option: str = "system.vision.weights"
-) -> Any:
+def create_autoencoder(config: MaskedAutoencoderConfig, *, mask_ratio: float, option: str = WEIGHTS) -> Any:
     """The autoencoder as `transformers` has it, `ViTMAEForPreTraining`.
 
     Args:
@@ -89,18 +103,9 @@ def create_autoencoder(
     """
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
+    _check_sizes(config, option)
     sizes = ViTMAEConfig(
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-        hidden_size=config.width,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=config.feed_forward,
-        decoder_hidden_size=config.decoder_width,
-        decoder_num_hidden_layers=config.decoder_layers,
-        decoder_num_attention_heads=config.decoder_heads,
-        decoder_intermediate_size=config.decoder_feed_forward,
-        mask_ratio=mask_ratio,
+        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()}, mask_ratio=mask_ratio
     )
     model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, option)
     if config.weights == "none":
@@ -110,6 +115,37 @@ def create_autoencoder(
         model.vit.embeddings.initialize_weights()
         model.decoder.initialize_weights(config.patches)
     return model
+
+
+def _check_sizes(config: MaskedAutoencoderConfig, option: str) -> None:
+    """Compare the sizes with those of the weights, where the weights can be found.
+
+    Raises:
+        RadScribeError: they differ; it says what to type.
+    """
+    from transformers import ViTMAEConfig
+
+    if config.weights == "none":
+        return
+    try:
+        theirs = ViTMAEConfig.from_pretrained(config.weights)
+    except Exception:  # what is wrong with the weights themselves is said when they are loaded
+        return
+    other = {
+        ours: getattr(theirs, name)
+        for ours, name in _SIZES.items()
+        if getattr(theirs, name) != getattr(config, ours)
+    }
+    if not other:
+        return
+    if option == WEIGHTS:
+        hint = "Give theirs: " + " ".join(f"--system.vision.{name} {size}" for name, size in other.items())
+    else:
+        hint = f"Choose a recipe with their sizes by --recipe, or start from random weights: --{option} none"
+    sizes = ", ".join(f"{name} {size} and not {getattr(config, name)}" for name, size in other.items())
+    raise RadScribeError(
+        f"the weights '{config.weights}' have other sizes than the recipe's system.vision: {sizes}", hint
+    )
 
 
 class MaskedAutoencoder(ViewEncoder):
