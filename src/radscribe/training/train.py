@@ -99,6 +99,7 @@ class _Training:
 
     Attributes:
         saved: the newest checkpoint of the run, or None.
+        changes: what a resumed run changes in its configuration; see `changes_between`.
     """
 
     def __init__(self, run: RunDirectory, config: RunConfig, progress: bool):
@@ -106,6 +107,7 @@ class _Training:
         self.config = config
         self.progress = progress
         self.saved: Checkpoint | None = None
+        self.changes: dict[str, tuple[Any, Any]] = {}
 
     def run_all(self, stop: StopRequest, resume: bool) -> None:
         """Everything from the store to the scores."""
@@ -141,6 +143,8 @@ class _Training:
         if not resume:  # now that nothing is missing
             run.create(config, vocabulary, _facts(run, config, store))
             run.record_language_model(system)
+        if self.changes:
+            record_changes(run, config, self.changes, self.saved.step if self.saved else 0)
         module = TrainingModule(system, config, batches, references, _advice(run, config))
         self._fit(module, validation_studies, stop)
         _score_test_split(run, store, self.progress)
@@ -173,8 +177,7 @@ class _Training:
             print(f"radscribe: '{run.path}' has no checkpoint yet; it begins again", file=sys.stderr)
         else:
             check_best_weights(run)
-        if changes:
-            record_changes(run, self.config, changes, self.saved.step if self.saved else 0)
+        self.changes = changes
         return self.saved is not None
 
     def _fit(self, module: TrainingModule, validation_studies: Sequence[Study], stop: StopRequest) -> None:
