@@ -19,7 +19,7 @@ ROWS = [
     {"evaluation"},
     {"training"},
     {"recipes"},
-    {"interop", "explain", "bench"},
+    {"interop", "pages", "bench", "api"},
     {"cli"},
 ]
 #: Arrows within a row.

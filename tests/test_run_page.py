@@ -17,10 +17,10 @@ from PIL import Image
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.evaluate import evaluate_texts
-from radscribe.explain.page_parts import mask_path, split_sentences
-from radscribe.explain.run_page import write_run_page
-from radscribe.explain.run_page_charts import line_chart, thin, ticks
-from radscribe.explain.run_page_studies import (
+from radscribe.pages.page_parts import mask_path, split_sentences
+from radscribe.pages.run_page import write_run_page
+from radscribe.pages.run_page_charts import line_chart, thin, ticks
+from radscribe.pages.run_page_studies import (
     DraftedStudy,
     choose_studies,
     compare_sentences,
@@ -363,13 +363,22 @@ def test_wrong_options_are_refused(run, tmp_path, options, message):
         write_run_page(run.path, tmp_path / "page.html", **options)
 
 
+def test_a_run_on_synthetic_images_says_so(run, phantom, page_path, tmp_path):
+    says = "this run was trained on synthetic images: its drafts say nothing about real ones"
+    assert says in page_path.read_text()
+    other = write_run(tmp_path / "run", phantom, varied_drafts(phantom))
+    other.update_facts(store_source="/data/studies")
+    write_run_page(other.path, tmp_path / "page.html", studies=1)
+    assert "trained on synthetic images" not in (tmp_path / "page.html").read_text()
+
+
 def test_a_page_that_cannot_be_written_is_named(run, tmp_path):
-    with pytest.raises(RadScribeError, match="cannot write the page"):
+    with pytest.raises(RadScribeError, match="cannot write a page"):
         write_run_page(run.path, tmp_path, studies=1)
 
 
 def test_importing_the_page_does_not_import_torch():
-    code = "import sys, radscribe.explain.run_page; sys.exit('torch' in sys.modules)"
+    code = "import sys, radscribe.pages.run_page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -9,7 +9,6 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from radscribe import NOTICE, __version__
-from radscribe.errors import RadScribeError
+from radscribe.errors import RadScribeError, warn
+from radscribe.text.cleaning import CleaningName
+from radscribe.text.protocols import ProtocolName
 
 if TYPE_CHECKING:
     from radscribe.evaluation.evaluate import Evaluation
@@ -89,73 +90,68 @@ def generate(
     source: list[str],
     *,
     out: Path | None = None,
-    split: str = "all",
+    overwrite: bool = False,
+    resume: bool = False,
+    split: str | None = None,
     batch: int = 16,
+    n_best: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> None:
-    """Draft reports with a trained run: one line of JSON per study, with id, text and logprob.
+    """Draft reports with a trained run: one line of JSON per study, which also says where it comes from.
 
-    Studies that cannot be read are named on standard error and left out; the others are drafted.
+    Studies that cannot be read are named on standard error and left out; the others are drafted. A file is
+    written whole or not at all; what an interrupted command has drafted is kept in OUT.partial.
 
     Args:
         run: The run directory of a trained system.
-        source: A prepared store, a folder of images, a table of studies, or single image files.
-        out: File to write the drafts to; without it they are printed on standard output.
-        split: Split to draft where the source is a prepared store: train, val, test or all.
+        source: Prepared stores, folders of images, tables of studies, or single image files.
+        out: File to write the drafts to, .jsonl or .csv; without it they are printed as JSON Lines.
+        overwrite: Replace the file if it is there.
+        resume: Go on with an interrupted command; it ends with the same file.
+        split: Split to draft where the source is a prepared store: train, val, test or all; without it all
+            studies are drafted.
         batch: Number of studies that are decoded at the same time.
+        n_best: Number of drafts for each study, best first; at most as many as the decoding has beams.
+            Without it the number of the run is taken, which is usually 1.
         device: Device to compute on; auto takes a GPU where there is one.
         decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
             "minimum_length": 20}'.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
-    from radscribe.progress import track
+    from radscribe.studies.given import given_studies
+    from radscribe.training.draft_file import DraftFile, print_drafts, write_draft_file
+
+    if out is None and (overwrite or resume):
+        raise RadScribeError("--overwrite and --resume go with --out FILE")
+    if batch < 1:
+        raise RadScribeError(f"--batch {batch} is no number of studies", "Give 1 or more")
+    changes = dict(decoding or {})
+    if n_best is not None and changes.setdefault("n_best", n_best) != n_best:
+        raise RadScribeError(f"--n_best {n_best} and --decoding say different things", "Give one of them")
+    target = DraftFile(out, overwrite=overwrite, resume=resume) if out else None
     from radscribe.training.trained_system import load
 
     rejections: list[Rejection] = []
     trained = load(run, device)
-    studies = list(_studies(source, split, rejections))
-    drafts = trained.generate(studies, batch_size=batch, on_rejection=rejections.append, **(decoding or {}))
-    lines = (
-        dumps({"id": draft.id, "text": draft.text, "logprob": round(draft.logprob, 4)}) for draft in drafts
-    )
-    # A bar among drafts on a terminal is no help.
-    shown = progress and (out is not None or not sys.stdout.isatty())
-    written = 0
-    with out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
-        for line in track(lines, len(studies), "drafting", "studies", show=shown):
-            file.write(line + "\n")
-            written += 1
-        file.flush()
+    studies = list(given_studies(source, rejections.append, split=split))
+    if target:
+        written = write_draft_file(
+            target, trained, studies, batch, rejections.append, progress=progress, **changes
+        )
+    else:
+        written = print_drafts(trained, studies, batch, rejections.append, **changes)
     for rejection in rejections:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
     if not written:
-        raise RadScribeError(f"no study of {', '.join(source)} could be drafted")
+        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
+        more = f", and {len(reasons) - 1} more are rejected" if len(reasons) > 1 else ""
+        raise RadScribeError(f"no study of {', '.join(source)} could be drafted: {reasons[0]}{more}")
     if out:
         print(f"{written} drafts in {out}, {len(rejections)} rejected; {NOTICE}", file=sys.stderr)
-
-
-def _studies(source: list[str], split: str, rejections: list[Rejection]) -> Iterator[Study]:
-    """The studies of a store, a folder or table, or of single image files."""
-    from radscribe.studies.readers import open_source
-    from radscribe.studies.rejection import Rejection
-    from radscribe.studies.store import MANIFEST, PreparedStore
-    from radscribe.studies.study import Study, View
-
-    for each in map(Path, source):
-        if (each / MANIFEST).is_file():
-            yield from PreparedStore(each).studies(split)
-        elif each.is_file() and each.suffix.lower() not in {".csv", ".tsv", ".jsonl", ".json"}:
-            yield Study(id=each.stem, patient_id=each.stem, views=(View(each),))
-        elif each.exists():
-            for record in open_source(each):
-                if isinstance(record, Rejection):
-                    rejections.append(record)
-                else:
-                    yield record
-        else:
-            rejections.append(Rejection(each.stem, str(each), f"no such file or folder: {each}"))
+    if caution := trained.caution:
+        print(f"CAUTION: {run} was {caution}", file=sys.stderr)
 
 
 def evaluate(
@@ -165,8 +161,8 @@ def evaluate(
     split: str = "test",
     predictions: Path | None = None,
     references: Path | None = None,
-    protocol: Literal["r2gen", "r2gengpt", "clean_full", "raw"] | None = None,
-    cleaning: Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"] = "iu_xray",
+    protocol: ProtocolName | None = None,
+    cleaning: CleaningName = "iu_xray",
     section: str = "findings",
     vocabulary: Path | None = None,
     tokenizer: str | None = None,
@@ -218,11 +214,14 @@ def evaluate(
     if (draft_labels is None) != (reference_labels is None) or (draft_labels and run):
         raise RadScribeError("--draft_labels and --reference_labels go together, with --predictions")
     if run is not None:
+        from radscribe.studies.outputs import check_output
         from radscribe.training.run_directory import RunDirectory
         from radscribe.training.scoring import score_run, write_drafts
 
         rejections: list[Rejection] = []
         directory = RunDirectory(run)
+        if drafts:
+            check_output(drafts, b'"logprob": ', "drafts")
         evaluation, made = score_run(
             directory,
             directory.open_store(store),
@@ -293,41 +292,55 @@ def compare(
     *,
     store: Path | None = None,
     split: str = "test",
-    protocol: Literal["r2gen", "clean_full", "raw"] | None = None,
+    protocol: ProtocolName | None = None,
     scores: list[str] | None = None,
     resamples: int = 1000,
     json: bool = False,
     progress: bool = True,
 ) -> None:
-    """Score runs, or groups of runs with different seeds, and compare each with the first.
+    """Score runs, or groups of runs with different seeds, and compare each group with the first one.
 
-    Prints the mean over a group's runs with a 95% interval, its lowest and highest run, the difference to the
-    first group and its p-value from the same resamples of studies; and after which epochs the runs' weights
-    were chosen.
+    Prints the mean over a group's runs with a 95% interval, its lowest and highest run, and the difference to
+    the first group with two p-values: from resampling the studies, and from Welch's t-test over the runs. A
+    difference is called clear where both are below .05. The second test needs three runs in each group.
 
     Args:
-        groups: runs, or groups as NAME=RUN,RUN,RUN; the first is what the others are compared with.
-        store: the store to score on; the one that the first run was trained on unless given.
-        split: train, val, test or all.
-        protocol: text rules; the runs' own unless given.
-        scores: which scores, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones unless given.
-        resamples: bootstrap resamples behind the intervals.
-        json: print JSON instead of a table.
+        groups: Two or more runs, or groups of runs as NAME=RUN,RUN,RUN. The others are compared with the
+            first.
+        store: The store to score on; each run's own store unless given.
+        split: The split to score: train, val, test or all.
+        protocol: The text rules to score under; each run's own unless given.
+        scores: The scores to compare, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones
+            unless given.
+        resamples: How often the studies are resampled for intervals and p-values, from 1 to 100000.
+        json: Print JSON instead of a table.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
-    from radscribe.evaluation.comparison import compare_groups, parse_groups
-    from radscribe.training.run_directory import RunDirectory
-    from radscribe.training.scoring import score_run
+    from radscribe.evaluation.bootstrap import check_resamples
+    from radscribe.evaluation.comparison import check_score_names, compare_groups, parse_groups
 
     parsed = parse_groups(groups)
     if len(parsed) < 2:
         raise RadScribeError("there is nothing to compare", "Give at least two runs, or groups NAME=RUN,RUN")
+    check_score_names(scores or ())
+    check_resamples(resamples)
+    from radscribe.training.run_directory import RunDirectory
+    from radscribe.training.scoring import score_run
+
+    # What is amiss with any run comes to light before the first is scored.
+    opened = {
+        name: [(run, run.open_store(store)) for run in map(RunDirectory, runs)]
+        for name, runs in parsed.items()
+    }
+    for members in opened.values():
+        for run, prepared in members:
+            run.check_weights()
+            prepared.studies(split)
     evaluated: dict[str, list[Evaluation]] = {}
     chosen: dict[str, list[int | None]] = {}
-    for name, runs in parsed.items():
+    for name, members in opened.items():
         evaluated[name], chosen[name] = [], []
-        for run in map(RunDirectory, runs):
-            prepared = run.open_store(store)
+        for run, prepared in members:
             evaluation, _ = score_run(
                 run,
                 prepared,
@@ -353,23 +366,54 @@ def compare(
 def label(file: str, *, json: bool = False) -> None:
     """State the 14 CheXpert observations of report texts: present, absent, uncertain or not mentioned.
 
+    Reports must be in English. A text with too few known English words is unreadable, and is not labelled.
+
     Args:
-        file: one text per line; - for standard input.
-        json: print one JSON object per text, with the words that decided each state.
+        file: A file with one report per line; - reads standard input.
+        json: Print one JSON object per report: its states, and the words that decided each of them.
+    """
+    from radscribe.text.observation_labeller import label_report
+
+    texts = unreadable = 0
+    for line in _lines(file):
+        labels = label_report(line)
+        print(dumps(labels.to_json()) if json else labels)
+        texts += 1
+        unreadable += labels.unreadable
+    if not texts:
+        raise RadScribeError(f"{_named(file)} has no text", "Write one report per line")
+    if unreadable:
+        warn(
+            f"{unreadable} of {texts} texts are unreadable: they have too few known English words",
+            "They are not labelled, for the labeller knows English only",
+        )
+
+
+def _named(file: str) -> str:
+    return "standard input" if file == "-" else f"'{file}'"
+
+
+def _lines(file: str) -> Iterator[str]:
+    """The lines of a text file, or of standard input as they come.
+
+    Raises:
+        RadScribeError: there is no such file or no standard input, or a line that is no text.
     """
     from io import StringIO
 
     from radscribe.studies.text_files import read_text
-    from radscribe.text.observation_labeller import label_report
 
-    with (
-        open(0, encoding="utf-8", errors="replace", closefd=False)
+    if file == "-" and sys.stdin is None:
+        raise RadScribeError("standard input is closed", "Give a file, or pipe texts into this command")
+    lines = (
+        (line.decode("utf-8", errors="replace") for line in sys.stdin.buffer)
         if file == "-"
-        else StringIO(read_text(Path(file))) as texts
-    ):
-        for line in texts:
-            labels = label_report(line.rstrip("\n"))
-            print(dumps(labels.to_json()) if json else labels)
+        else StringIO(read_text(Path(file)))
+    )
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise RadScribeError(f"{_named(file)} is no text file: line {number} holds a NUL byte")
+        yield line.rstrip("\r\n")
 
 
 def page(
@@ -391,7 +435,7 @@ def page(
         studies: Number of studies to show.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
-    from radscribe.explain.run_page import write_run_page
+    from radscribe.pages.run_page import write_run_page
 
     write_run_page(run, out, store=store, split=split, studies=studies, progress=progress)
     print(f"look at it: {out.resolve().as_uri()}")
@@ -443,12 +487,14 @@ def explain(
         raise RadScribeError("--store goes with --study, not with --images")
     if together and images is None:
         raise RadScribeError("--together goes with --images")
-    from radscribe.explain.explanation_page import write_explanations
+    from radscribe.pages.explanation_page import check_folder, write_explanations
     from radscribe.progress import track
+    from radscribe.studies.given import file_id
     from radscribe.studies.study import Study, View
     from radscribe.training.run_directory import RunDirectory
     from radscribe.training.trained_system import load
 
+    check_folder(out)
     trained = load(run, device)
     studies: list[Study | Path | str] = list(images or [])
     if study is not None:
@@ -456,7 +502,7 @@ def explain(
         studies = [prepared.study(each) for each in study]
     elif together:
         files = [Path(each) for each in images or []]
-        name = files[0].stem
+        name = file_id(files[0])
         studies = [Study(id=name, patient_id=name, views=tuple(map(View, files)))]
     rejections: list[Rejection] = []
     explained = trained.explain(studies, on_rejection=rejections.append, **(decoding or {}))
@@ -464,11 +510,15 @@ def explain(
     for rejection in rejections:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
     if not explanations:
-        raise RadScribeError(f"no study of {', '.join(study or images or [])} could be explained")
+        named = ", ".join(study or images or [])
+        reasons = "; ".join(dict.fromkeys(rejection.reason for rejection in rejections))
+        raise RadScribeError(f"no study of {named} could be explained: {reasons or 'there is none'}")
     written = write_explanations(
         explanations, out, config=trained.config, words=words, layer=layer, heads=heads
     )
     print(f"look at it: {written.resolve().as_uri()}")
+    if caution := trained.caution:
+        print(f"CAUTION: {run} was {caution}", file=sys.stderr)
 
 
 def embeddings(
@@ -480,7 +530,7 @@ def embeddings(
     json: bool = False,
     progress: bool = True,
 ) -> None:
-    """Measure how near visual embeddings lie to words of the language model, and draw histograms.
+    """Measure how near visual embeddings lie to words, and whether text to vision reads the report.
 
     Args:
         runs: Run directories of systems with a frozen language model, or groups of runs written
@@ -492,16 +542,23 @@ def embeddings(
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.comparison import parse_groups
-    from radscribe.explain.embedding_distances import EmbeddingDistances, draw_distances, embedding_distances
+    from radscribe.pages.embedding_distances import (
+        EmbeddingDistances,
+        check_figure,
+        draw_distances,
+        embedding_distances,
+    )
     from radscribe.training.run_directory import RunDirectory
     from radscribe.training.trained_system import load
 
+    if out:
+        check_figure(out)
     found = {}
     for name, members in parse_groups(runs).items():
         measured = []
-        for run in members:
-            studies = RunDirectory(run).open_store(store).studies(split)
-            measured.append(embedding_distances(load(run), studies, progress=progress))
+        for member in members:
+            studies = RunDirectory(member).open_store(store).studies(split)
+            measured.append(embedding_distances(load(member), studies, progress=progress))
         found[name] = EmbeddingDistances.of_runs(measured)
         if not json:
             print(f"{name}: {found[name]}")
@@ -509,6 +566,37 @@ def embeddings(
         print(dumps({name: each.to_json() for name, each in found.items()}, indent=2))
     if out:
         draw_distances(found, out)
+
+
+def check(path: Path) -> None:
+    """Check that a run or a prepared store is whole: reads every file of it, and compares hashes.
+
+    Says what was checked, each part in a line. Exits with 1 if something is damaged.
+
+    Args:
+        path: a run directory or a prepared store.
+    """
+    from radscribe.studies.store import MANIFEST
+
+    if (path / MANIFEST).exists():
+        from radscribe.studies.check_store import check_store
+
+        found = check_store(path)
+    elif (path / "config.yaml").exists() or (path / "run.json").exists():
+        from radscribe.training.check_run import check_run
+
+        found = check_run(path)
+    else:
+        raise RadScribeError(
+            f"'{path}' is neither a run directory nor a prepared store",
+            "Give what radscribe train, interop import or prepare wrote",
+        )
+    for part in found:
+        print(part)
+    if damaged := [part.part for part in found if part.damaged]:
+        print(f"radscribe: '{path}' is damaged: {'; '.join(damaged)}", file=sys.stderr)
+        raise SystemExit(1)
+    print(f"{path}: OK")
 
 
 def systems(*, json: bool = False) -> None:
@@ -531,12 +619,13 @@ def systems(*, json: bool = False) -> None:
         print(f"  variants: {', '.join(each.variants)}; docs/{each.docs}")
 
 
-def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -> None:
+def recipes(name: str = "", *, print_config: bool = False, rates: bool = False, json: bool = False) -> None:
     """List the recipes, or show one recipe.
 
     Args:
         name: Name of one recipe to show; without it all recipes are listed.
         print_config: Print every field of the configuration too.
+        rates: Print the learning rates of each epoch. A visual extractor that is frozen has none.
         json: Print JSON instead of text.
     """
     from dataclasses import asdict
@@ -544,11 +633,15 @@ def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -
     from radscribe.recipes import RECIPES, get_recipe
     from radscribe.training.config import to_yaml
 
+    if rates:
+        from radscribe.training.schedule import rates_table, recipe_rates
+
     chosen = [get_recipe(name)] if name else list(RECIPES.values())
     if json:
         rows = [
             {"name": each.name, "summary": each.summary, "docs": each.docs}
             | ({"config": asdict(each.build())} if print_config else {})
+            | ({"rates": [asdict(epoch) for epoch in recipe_rates(each.build())]} if rates else {})
             for each in chosen
         ]
         print(dumps(rows, indent=2))
@@ -557,6 +650,8 @@ def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -
         print(f"{each.name}\n  {each.summary}\n  docs/{each.docs}")
         if print_config:
             print(to_yaml(each.build()))
+        if rates:
+            print(rates_table(recipe_rates(each.build())))
 
 
 def bench(
@@ -915,6 +1010,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "page": page,
     "embeddings": embeddings,
     "explain": explain,
+    "check": check,
     "recipes": recipes,
     "systems": systems,
     "bench": bench,

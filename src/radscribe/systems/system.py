@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from radscribe.decoding.search import DecodingConfig
+from radscribe.decoding.search import Decoded, DecodingConfig
 
 if TYPE_CHECKING:
     from radscribe.layers.frozen_language_model import FrozenLanguageModel
@@ -41,10 +41,18 @@ class Batch:
 
 @dataclass(slots=True)
 class Losses:
-    """The named terms of a training loss (scalars) and what is minimised."""
+    """The losses of a batch.
+
+    Attributes:
+        total: what is minimised, a scalar.
+        terms: the terms of it by name, scalars.
+        shares: by name, the share of the batch's studies of which something holds, scalars from 0 to 1; their
+            means over an epoch are logged, and `System.warning` looks at them.
+    """
 
     total: Tensor
     terms: dict[str, Tensor]
+    shares: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -58,6 +66,8 @@ class Draft:
         logprob: log-probability of each draft, `[studies]`.
         probabilities: of each of `OBSERVATIONS`, where the system classifies them,
             `[studies, observations]`.
+        alternatives: texts and log-probabilities of the second best drafts, of the third best and so on, as
+            many as the decoding asks for; see `Decoded`.
     """
 
     texts: list[str]
@@ -65,6 +75,24 @@ class Draft:
     token_logprobs: Tensor
     logprob: Tensor
     probabilities: Tensor | None = None
+    alternatives: tuple[tuple[list[str], Tensor], ...] = ()
+
+    @classmethod
+    def of(cls, decoded: Decoded, text_of: Callable[[list[int]], str]) -> Draft:
+        """The drafts that a search found.
+
+        Args:
+            decoded: what it found.
+            text_of: gives the text of a draft's tokens.
+        """
+
+        def texts(found: Decoded) -> list[str]:
+            return [text_of(row) for row in found.tokens.tolist()]
+
+        others = tuple((texts(found), found.logprob) for found in decoded.alternatives)
+        return cls(
+            texts(decoded), decoded.tokens, decoded.token_logprobs, decoded.logprob, alternatives=others
+        )
 
 
 @dataclass(slots=True)
@@ -144,6 +172,14 @@ class System(nn.Module):
     @abstractmethod
     def forward(self, batch: Batch) -> Losses:
         """The training losses of a batch."""
+
+    def warning(self, shares: Mapping[str, float]) -> str | None:
+        """What the user should know of an epoch, and do about it; nothing by default.
+
+        Args:
+            shares: the means of `Losses.shares` over the studies of the epoch.
+        """
+        return None
 
     @abstractmethod
     def generate(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Draft:

@@ -36,9 +36,10 @@ from radscribe.ranges import (
     check_fields,
 )
 from radscribe.systems.registry import get_system
+from radscribe.text.cleaning import CleaningName
+from radscribe.text.protocols import ProtocolName
 from radscribe.vision.transforms import TransformConfig
 
-ProtocolName = Literal["r2gen", "r2gengpt", "clean_full", "raw"]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -50,7 +51,8 @@ class LabelConfig:
 
     Attributes:
         source: Source of the labels: `report` labels the drafted section by rules, `store` takes the labels
-            that the data set itself has, and a path names a label file of CheXpert or CheXbert.
+            that the data set itself has, and a path names a label file: CSV as CheXpert and
+            CheXbert write it, or JSON as CAMANet's authors released it.
         uncertain: What an uncertain observation counts as.
         missing: What an observation that is not mentioned counts as.
     """
@@ -84,7 +86,7 @@ class DataConfig:
     """
 
     section: str = "findings"
-    cleaning: Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"] = "iu_xray"
+    cleaning: CleaningName = "iu_xray"
     minimum_count: int = 3
     maximum_length: int = 60
     views: int = 2
@@ -141,8 +143,9 @@ class TrainingConfig:
         decay: Factor that the learning rates are multiplied by every `decay_every` epochs.
         decay_every: Number of epochs between two decays.
         floor: Share of the learning rates that the `cosine` schedule ends at.
-        warm_up_epochs: Number of epochs in which the learning rates rise to their value.
-        warm_up_from: Share of the learning rates that the warm-up starts at.
+        warm_up_epochs: Number of epochs in which both learning rates rise, a little with each step, from
+            `warm_up_from` to their value.
+        warm_up_from: Learning rate at which the warm-up begins, the same for all parameters.
         clip_value: Gradients are clamped to this absolute value; 0 leaves them as they are.
         clip_norm: Gradients are scaled down to this norm; 0 leaves them as they are.
         precision: Arithmetic of the training: 32 bits, or 16 bits where it is safe (for a GPU).
@@ -172,7 +175,7 @@ class TrainingConfig:
     decay_every: int = 1
     floor: float = 0.0
     warm_up_epochs: int = 0
-    warm_up_from: float = 0.1
+    warm_up_from: float = 0.0
     clip_value: float = 0.0
     clip_norm: float = 0.0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -308,9 +311,14 @@ def field_names(config: Any, prefix: str = "") -> dict[str, Any]:
     return names
 
 
+#: First line of the file. A file that begins with it and has not `_END` is cut.
+_BEGIN = "# The whole configuration of a run, down to the line of three dots.\n"
+_END = "...\n"
+
+
 def save_config(config: RunConfig, path: Path) -> None:
-    """Write `config` as YAML."""
-    path.write_text(to_yaml(config), encoding="utf-8")
+    """Write `config` as YAML, with a mark at its end, so that a file that was cut is seen."""
+    path.write_text(f"{_BEGIN}{to_yaml(config)}{_END}", encoding="utf-8")
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -325,17 +333,35 @@ def load_config(path: Path) -> RunConfig:
     Raises:
         RadScribeError: no such file, not a configuration, or one with unknown or ill-typed fields.
     """
+    hint = "Take the file from a copy of the run, or train it again"
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
         recipe, system_name, store = (values.pop(name) for name in ("recipe", "system_name", "store"))
-    except (OSError, yaml.YAMLError, AttributeError, KeyError) as error:
+        if text.startswith(_BEGIN) and not text.endswith(_END):
+            raise ValueError("it is cut short: its last line is not '...'")
+        if not isinstance(store, str) or not isinstance(recipe, str) or not isinstance(system_name, str):
+            raise TypeError("recipe, system_name and store are no texts")
+    except (
+        OSError,
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ) as error:
+        reason = " ".join(str(error).split())
         raise RadScribeError(
-            f"cannot read the configuration '{path}' ({type(error).__name__}: {error})"
+            f"cannot read the configuration '{path}' ({type(error).__name__}: {reason})", hint
         ) from error
-    base = RunConfig(
-        recipe=recipe, system_name=system_name, store=store, system=get_system(system_name).config()
-    )
-    return override(base, values)
+    try:
+        base = RunConfig(
+            recipe=recipe, system_name=system_name, store=store, system=get_system(system_name).config()
+        )
+        return override(base, values)
+    except RadScribeError as error:
+        raise RadScribeError(f"the configuration '{path}' is wrong: {error}") from error
 
 
 def _plain(value: Any) -> Any:

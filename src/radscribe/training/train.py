@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -20,6 +22,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
+from tqdm import tqdm
 
 from radscribe import __version__
 from radscribe.errors import RadScribeError
@@ -29,7 +32,7 @@ from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import RunConfig, TrainingConfig
+from radscribe.training.config import RunConfig, field_names
 from radscribe.training.data import (
     TrainingBatches,
     TrainingSet,
@@ -56,9 +59,19 @@ from radscribe.training.resuming import (
     resume_command,
     save_checkpoint,
 )
-from radscribe.training.run_directory import RunDirectory, save_weights
+from radscribe.training.run_directory import RunDirectory
 from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
 from radscribe.training.view_classifier import ViewClassifier
+from radscribe.vision.backbones import ViewEncoder
+from radscribe.vision.transforms import check_store, settled_transform
+
+#: Ends of the names of fields that training takes from its store and from the backbone's weights unless set.
+_SETTLED = (
+    "transform.store_short_side",
+    "transform.interpolation",
+    "normalisation.mean",
+    "normalisation.std",
+)
 
 
 def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress: bool = True) -> RunDirectory:
@@ -81,7 +94,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
             f"recipe {config.recipe} needs a prepared store",
             "Make one with radscribe prepare SOURCE --out STORE, and pass --store STORE",
         )
-    config = dataclasses.replace(config, store=str(Path(config.store).absolute()))
+    config = dataclasses.replace(copy.deepcopy(config), store=str(Path(config.store).absolute()))
     training = _Training(run, config, progress)
     command = resume_command(run, config)
     with (
@@ -112,6 +125,13 @@ class _Training:
     def run_all(self, stop: StopRequest, resume: bool) -> None:
         """Everything from the store to the scores."""
         run, training = self.run, self.config.training
+        lowest = min(training.backbone_learning_rate, training.learning_rate)
+        if training.warm_up_epochs and training.warm_up_from > lowest:
+            raise RadScribeError(
+                f"training.warm_up_from {training.warm_up_from:g} is above a learning rate that the warm-up "
+                f"shall rise to, {lowest:g}",
+                "Pass a lower one, such as --training.warm_up_from 0",
+            )
         if resume:
             resume = self._resume()
         else:
@@ -121,6 +141,7 @@ class _Training:
         if training.threads:
             torch.set_num_threads(training.threads)
         store = PreparedStore(config.store)
+        check_store(store, config.data.transform)
         train_studies = studies_with_report(store.studies("train"), config.data.section, "train")
         validation_studies = studies_with_report(store.studies("val"), config.data.section, "val")
         if resume:
@@ -141,6 +162,9 @@ class _Training:
         tokenizer = system.language_model.tokenizer if system.language_model else None
         references = scored_references(validation_studies, config.data, vocabulary, tokenizer)
         if not resume:  # now that nothing is missing
+            assert isinstance(system.backbone, ViewEncoder)
+            config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)
+            system.backbone.keep_normalisation()
             run.create(config, vocabulary, _facts(run, config, store))
             run.record_language_model(system)
         if self.changes:
@@ -165,6 +189,7 @@ class _Training:
         before = dataclasses.replace(before, store=str(Path(before.store).absolute()))
         if self.config.store == before.store:  # it may have been moved together with the run
             self.config = dataclasses.replace(self.config, store=str(run.find_store()))
+        self.config = _settled_as(before, self.config)
         changes = changes_between(before, self.config)
         check_changes(run, changes)
         self.saved = newest_checkpoint(run)
@@ -274,6 +299,16 @@ def _warn_of_unknown_projections(training_set: TrainingSet, config: RunConfig) -
         )
 
 
+def _settled_as(kept: RunConfig, config: RunConfig) -> RunConfig:
+    """A copy of `config` with what it leaves to its store and weights as the begun run has it."""
+    config, settled = copy.deepcopy(config), field_names(kept)
+    for name, value in field_names(config).items():
+        if name.endswith(_SETTLED) and not value and name in settled:
+            *path, last = name.split(".")
+            setattr(functools.reduce(getattr, path, config), last, settled[name])
+    return config
+
+
 def _inputs(config: RunConfig, store: PreparedStore) -> dict[str, str]:
     """Hashes of what training learns from, by their names in `run.json`."""
     hashes = {"store_content_hash": store.manifest["content_hash"]}
@@ -297,17 +332,6 @@ def _facts(run: RunDirectory, config: RunConfig, store: PreparedStore) -> dict[s
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "finished": False,
     }
-
-
-def _use_configured_rates(trainer: Trainer, training: TrainingConfig) -> None:
-    """Have the learning rates of the configuration, in place of those that came with a checkpoint."""
-    configured = {"backbone": training.backbone_learning_rate, "rest": training.learning_rate}
-    for each in trainer.lr_scheduler_configs:
-        scheduler: Any = each.scheduler
-        scheduler.base_lrs = [configured[group["name"]] for group in scheduler.optimizer.param_groups]
-        groups = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-        for group, rate, factor in groups:
-            group["initial_lr"], group["lr"] = rate, rate * factor(scheduler.last_epoch)
 
 
 def _score_test_split(run: RunDirectory, store: PreparedStore, progress: bool) -> None:
@@ -382,7 +406,6 @@ class _RunKeeper(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop log lines of steps that a killed run made after its last checkpoint, and begin to step."""
         keep_log_until(self.run, trainer.global_step)
-        _use_configured_rates(trainer, self.training)
         self.stop.stepping = True
 
     def on_train_batch_end(
@@ -411,10 +434,14 @@ class _RunKeeper(Callback):
         score = scores[self.training.select_by]
         if score > self.best:
             self.best = score
-            save_weights(self.module.system, self.run.weights)
-            self.run.update_facts(best={self.training.select_by: score, "epoch": trainer.current_epoch})
+            best = {self.training.select_by: score, "epoch": trainer.current_epoch}
+            self.run.save_weights(self.module.system, best=best)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if shares := self.module.take_shares():
+            self._log(trainer, shares=shares)
+            if warning := self.module.system.warning(shares):
+                tqdm.write(f"radscribe: epoch {trainer.current_epoch + 1}: {warning}", file=sys.stderr)
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:

@@ -20,13 +20,12 @@ from radscribe import __version__
 from radscribe.errors import RadScribeError
 from radscribe.progress import Progress
 from radscribe.ranges import BATCH, COUNT, LEARNING_RATE, SEED, THREADS, check_options
-from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import View
 from radscribe.training.device import chosen_device
 from radscribe.training.interruption import StopRequest, check_empty, disk_errors_explained, only_training
 from radscribe.training.memory import memory_errors_explained
-from radscribe.vision.transforms import TransformConfig, training_view
+from radscribe.vision.transforms import TransformConfig, stored_view, training_view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +136,7 @@ class ViewTraining:
             for start in range(0, len(order), self.batch):
                 chosen = order[start : start + self.batch]
                 pixels = [
-                    training_view(read_view(views[number], transform.short_side).pixels, transform, random)
+                    training_view(stored_view(views[number], transform).pixels, transform, random)
                     for number in chosen
                 ]
                 yield chosen, torch.stack(pixels)

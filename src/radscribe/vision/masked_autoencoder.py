@@ -6,7 +6,7 @@ come from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,9 +16,10 @@ from radscribe.errors import RadScribeError
 from radscribe.pretrained import load_pretrained
 from radscribe.ranges import LAYERS, PIXELS, WIDTH, check_divisible, check_fields
 from radscribe.vision.backbones import ViewEncoder
+from radscribe.vision.published_pixels import NormalisationConfig, pixels_of_transformers
 
 #: The option of a recipe that names the weights.
-WEIGHTS = "system.vision.weights"
+WEIGHTS_FIELD = "system.vision.weights"
 #: What `transformers` calls our sizes.
 _SIZES = {
     "image_size": "image_size",
@@ -51,6 +52,7 @@ class MaskedAutoencoderConfig:
         decoder_layers: Number of layers of the decoder.
         decoder_heads: Number of attention heads of the decoder.
         decoder_feed_forward: Hidden width of the decoder's feed-forward layers.
+        normalisation: Mean and standard deviation of the pixels.
     """
 
     weights: str = "facebook/vit-mae-large"
@@ -64,6 +66,7 @@ class MaskedAutoencoderConfig:
     decoder_layers: int = 8
     decoder_heads: int = 16
     decoder_feed_forward: int = 2048
+    normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
 
     def __post_init__(self) -> None:
         prefix = "system.vision."
@@ -90,7 +93,9 @@ class MaskedAutoencoderConfig:
         return (self.image_size // self.patch_size) ** 2
 
 
-def create_autoencoder(config: MaskedAutoencoderConfig, *, mask_ratio: float, option: str = WEIGHTS) -> Any:
+def create_autoencoder(
+    config: MaskedAutoencoderConfig, *, mask_ratio: float, option: str = WEIGHTS_FIELD
+) -> Any:
     """The autoencoder as `transformers` has it, `ViTMAEForPreTraining`.
 
     Args:
@@ -138,7 +143,7 @@ def _check_sizes(config: MaskedAutoencoderConfig, option: str) -> None:
     }
     if not other:
         return
-    if option == WEIGHTS:
+    if option == WEIGHTS_FIELD:
         hint = "Give theirs: " + " ".join(f"--system.vision.{name} {size}" for name, size in other.items())
     else:
         hint = f"Choose a recipe with their sizes by --recipe, or start from random weights: --{option} none"
@@ -157,10 +162,11 @@ class MaskedAutoencoder(ViewEncoder):
     """
 
     def __init__(self, config: MaskedAutoencoderConfig, *, decoder: bool):
-        super().__init__(channels=config.width)
+        model = create_autoencoder(config, mask_ratio=0.0)
+        pixels = pixels_of_transformers(config.weights, WEIGHTS_FIELD)
+        super().__init__(config.width, pixels, config.normalisation)
         self.image_size = config.image_size
         self.patches = config.patches
-        model = create_autoencoder(config, mask_ratio=0.0)
         self._unpatchify = model.unpatchify
         self.encoder = model.vit
         self.decoder = model.decoder if decoder else None
