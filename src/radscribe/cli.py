@@ -44,6 +44,7 @@ def prepare(
     study_pattern: str | None = None,
     patient_pattern: str | None = None,
     update: bool = False,
+    progress: bool = True,
 ) -> None:
     """Read studies from any source once, and write a prepared store.
 
@@ -67,6 +68,7 @@ def prepare(
         patient_pattern: likewise for the patient; for folders, and for tables without a column patient.
         update: make a store that was prepared before follow its source: add what is new, decode anew what has
             changed, and drop what is gone. Studies that are the same stay in their split.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.studies.prepare import prepare as prepare_store
 
@@ -87,6 +89,7 @@ def prepare(
         workers=workers,
         limit=limit,
         update=update,
+        progress=progress,
         **{name: value for name, value in options.items() if value is not None},
     )
     print(summary)
@@ -104,6 +107,7 @@ def generate(
     n_best: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
+    progress: bool = True,
 ) -> None:
     """Draft reports with a trained run: one line of JSON per study, which also says where it comes from.
 
@@ -124,6 +128,7 @@ def generate(
         device: Device to compute on; auto takes a GPU where there is one.
         decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
             "minimum_length": 20}'.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.studies.given import given_studies
     from radscribe.training.draft_file import DraftFile, print_drafts, write_draft_file
@@ -142,7 +147,9 @@ def generate(
     trained = load(run, device)
     studies = list(given_studies(source, rejections.append, split=split))
     if target:
-        written = write_draft_file(target, trained, studies, batch, rejections.append, **changes)
+        written = write_draft_file(
+            target, trained, studies, batch, rejections.append, progress=progress, **changes
+        )
     else:
         written = print_drafts(trained, studies, batch, rejections.append, **changes)
     for rejection in rejections:
@@ -177,6 +184,7 @@ def evaluate(
     drafts: Path | None = None,
     full: bool = False,
     json: bool = False,
+    progress: bool = True,
 ) -> None:
     """Score drafts: of a run on a split of a store, or of any system from two files.
 
@@ -206,6 +214,7 @@ def evaluate(
         drafts: also write the run's drafts to this file.
         full: print all tables instead of the summary.
         json: print JSON with everything instead of tables.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.evaluate import evaluate_texts, read_texts
     from radscribe.evaluation.summary import short_summary
@@ -216,7 +225,6 @@ def evaluate(
         raise RadScribeError("--draft_labels and --reference_labels go together, with --predictions")
     if run is not None:
         from radscribe.studies.outputs import check_output
-        from radscribe.studies.store import PreparedStore
         from radscribe.training.run_directory import RunDirectory
         from radscribe.training.scoring import score_run, write_drafts
 
@@ -226,11 +234,12 @@ def evaluate(
             check_output(drafts, b'"logprob": ', "drafts")
         evaluation, made = score_run(
             directory,
-            PreparedStore(store or directory.load_config().store),
+            directory.open_store(store),
             split,
             protocol=protocol,
             meteor=meteor,
             resamples=resamples,
+            progress=progress,
             on_rejection=rejections.append,
         )
         for rejection in rejections:
@@ -297,6 +306,7 @@ def compare(
     scores: list[str] | None = None,
     resamples: int = 1000,
     json: bool = False,
+    progress: bool = True,
 ) -> None:
     """Score runs, or groups of runs with different seeds, and compare each group with the first one.
 
@@ -314,6 +324,7 @@ def compare(
             unless given.
         resamples: How often the studies are resampled for intervals and p-values, from 1 to 100000.
         json: Print JSON instead of a table.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.bootstrap import check_resamples
     from radscribe.evaluation.comparison import check_score_names, compare_groups, parse_groups
@@ -341,7 +352,13 @@ def compare(
         evaluated[name], chosen[name] = [], []
         for run, prepared in members:
             evaluation, _ = score_run(
-                run, prepared, split, protocol=protocol, meteor=False, resamples=resamples
+                run,
+                prepared,
+                split,
+                protocol=protocol,
+                meteor=False,
+                resamples=resamples,
+                progress=progress,
             )
             evaluated[name].append(evaluation)
             best = run.read_facts().get("best")  # which an imported run does not have
@@ -409,7 +426,15 @@ def _lines(file: str) -> Iterator[str]:
         yield line.rstrip("\r\n")
 
 
-def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test", studies: int = 12) -> None:
+def page(
+    run: Path,
+    *,
+    out: Path,
+    store: Path | None = None,
+    split: str = "test",
+    studies: int = 12,
+    progress: bool = True,
+) -> None:
     """Write one HTML page about a run: drafts beside images and masks, the loss curve, and the scores.
 
     Args:
@@ -418,10 +443,11 @@ def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test"
         store: Prepared store with the studies; without it the store that the run was trained on is used.
         split: Split whose drafts are shown: train, val, test or all.
         studies: Number of studies to show.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.pages.run_page import write_run_page
 
-    write_run_page(run, out, store=store, split=split, studies=studies)
+    write_run_page(run, out, store=store, split=split, studies=studies, progress=progress)
     print(f"look at it: {out.resolve().as_uri()}")
 
 
@@ -438,6 +464,7 @@ def explain(
     heads: str = "mean",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
+    progress: bool = True,
 ) -> None:
     """Draft studies and show where the run looked as it wrote each word: PNG files and one HTML page.
 
@@ -462,6 +489,7 @@ def explain(
         device: Device to compute on; auto takes a GPU where there is one.
         decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
             "minimum_length": 20}'.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     if (study is None) == (images is None):
         raise RadScribeError("explain needs either --study ID [ID ...] or --images FILE [FILE ...]")
@@ -470,6 +498,7 @@ def explain(
     if together and images is None:
         raise RadScribeError("--together goes with --images")
     from radscribe.pages.explanation_page import check_folder, write_explanations
+    from radscribe.progress import track
     from radscribe.studies.given import file_id
     from radscribe.studies.study import Study, View
     from radscribe.training.run_directory import RunDirectory
@@ -486,7 +515,8 @@ def explain(
         name = file_id(files[0])
         studies = [Study(id=name, patient_id=name, views=tuple(map(View, files)))]
     rejections: list[Rejection] = []
-    explanations = list(trained.explain(studies, on_rejection=rejections.append, **(decoding or {})))
+    explained = trained.explain(studies, on_rejection=rejections.append, **(decoding or {}))
+    explanations = list(track(explained, len(studies), "explaining", "studies", show=progress))
     for rejection in rejections:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
     if not explanations:
@@ -508,6 +538,7 @@ def embeddings(
     split: str = "test",
     out: Path | None = None,
     json: bool = False,
+    progress: bool = True,
 ) -> None:
     """Measure how near visual embeddings lie to words, and whether text to vision reads the report.
 
@@ -518,6 +549,7 @@ def embeddings(
         split: Split whose views are measured: train, val, test or all.
         out: File to draw the histograms to; its name ends in .png, .pdf or .svg.
         json: Print JSON instead of text.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.comparison import parse_groups
     from radscribe.pages.embedding_distances import (
@@ -536,7 +568,7 @@ def embeddings(
         measured = []
         for member in members:
             studies = RunDirectory(member).open_store(store).studies(split)
-            measured.append(embedding_distances(load(member), studies))
+            measured.append(embedding_distances(load(member), studies, progress=progress))
         found[name] = EmbeddingDistances.of_runs(measured)
         if not json:
             print(f"{name}: {found[name]}")
@@ -766,6 +798,7 @@ def train(
     store: Path | None = None,
     resume: bool = False,
     print_config: bool = False,
+    full: bool = False,
     progress: bool = True,
 ) -> None:
     """Train a recipe, choose its weights on the validation split, and score the test split once.
@@ -782,7 +815,8 @@ def train(
         resume: Go on with the interrupted run in --out, with the same result as if it had not been
             interrupted.
         print_config: Print the full configuration and stop.
-        progress: Show progress bars.
+        full: Print all tables of scores at the end instead of the summary.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
 
 
@@ -816,7 +850,7 @@ def train_view_classifier(
         seed: Random seed of the weights, the order of views and the crops.
         threads: Number of CPU threads; 0 takes all CPUs.
         device: Device to compute on; auto takes a GPU where there is one.
-        progress: Show a progress bar.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.studies.store import PreparedStore
     from radscribe.training.view_classifier import summary
@@ -872,7 +906,7 @@ def train_masked_autoencoder(
         seed: Random seed of the weights, the order of views, the crops and the masks.
         threads: Number of CPU threads; 0 takes all CPUs.
         device: Device to compute on; auto takes a GPU where there is one.
-        progress: Show a progress bar.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from dataclasses import replace
 
@@ -944,7 +978,7 @@ def pretrain_lm(
         seed: Random seed of everything that is random in the training.
         threads: Number of CPU threads; 0 takes all CPUs.
         device: Device to compute on; auto takes a GPU where there is one.
-        progress: Show a progress bar.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
         resume: Go on with the interrupted training in --out, with the same result as if it had not been
             interrupted.
     """
@@ -1112,8 +1146,13 @@ def _train(arguments: list[str]) -> None:
     early.add_argument("--out", type=Path, default=default_out)
     early.add_argument("--resume", action="store_true")
     known, _ = early.parse_known_args(arguments)
-    if known.resume:
+    if known.resume and RunDirectory(known.out).config.is_file():
         config = RunDirectory(known.out).load_config()
+        if config.recipe != arguments[0]:
+            raise RadScribeError(
+                f"the run in '{known.out}' was begun with the recipe {config.recipe}, not {arguments[0]}",
+                f"Go on with it: radscribe train {config.recipe} --out {known.out} --resume",
+            )
     parser = _command_parser(train)
     add_config_arguments(parser, config)
     try:
@@ -1129,6 +1168,9 @@ def _train(arguments: list[str]) -> None:
     from radscribe.training.train import train as train_system
 
     run = train_system(config, values.out or default_out, resume=values.resume, progress=values.progress)
-    if run.scores.is_file():
-        print(run.scores.read_text(), end="")
+    shown = run.scores if values.full else run.summary
+    if shown.is_file():
+        print(shown.read_text(), end="")
+        rest = f"{run.scores} has every score; " if not values.full else ""
+        print(f"{rest}look at the drafts: radscribe page {run.path} --out page.html")
     print(f"run directory: {run.path}")

@@ -22,6 +22,13 @@ class RadScribeError(Exception):
         self.exit_code = exit_code
 
 
+class InterruptionError(RadScribeError):
+    """The user stopped a command: what is saved, and how to go on."""
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(message, hint, exit_code=130)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> RadScribeError:
     """The error for a name that is not there: it offers the closest one and lists what exists."""
     known = sorted(known)

@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -23,9 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from radscribe.errors import RadScribeError
+from radscribe.progress import Progress
 from radscribe.studies.images import STORE_SHORT_SIDE, ImageError, original_view, resize_view
 from radscribe.studies.readers import READERS, find_reader, open_source, without_duplicates
 from radscribe.studies.rejection import BAD_RECORD, NO_VIEW, Rejection
@@ -141,7 +139,7 @@ def prepare(
         update: where the source of a complete store has changed, follow it. New studies of a patient join the
             split of that patient, and what is unchanged stays as it is. Changed studies are decoded anew,
             and studies that the source no longer has are dropped.
-        progress: show a progress bar on standard error.
+        progress: show how far it is, on standard error.
         reader_options: options of the reader, such as `images` and `columns`.
 
     Raises:
@@ -338,7 +336,7 @@ def _write_studies(
     lines = []
     with (
         open(writer.index / REJECTED, "w", newline="", buffering=1, **ENCODING) as file,
-        tqdm(total=studies, unit=" studies", file=sys.stderr, disable=not (progress and studies)) as bar,
+        Progress(studies, "preparing", "studies", show=progress and studies > 0) as bar,
         closing(decoder.decode(records, earlier)) as results,
     ):
         rejected = csv.writer(file, lineterminator="\n")
