@@ -11,14 +11,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "radscribe"
 
 #: A package may import those in rows above its own, and nothing beside or below it.
 ROWS = [
-    {"errors", "observations"},
+    {"errors", "observations", "values"},
     {"studies", "text", "pretrained"},
     {"vision", "layers", "decoding"},
     {"systems"},
     {"evaluation"},
     {"training"},
     {"recipes"},
-    {"interop", "explain", "bench"},
+    {"interop", "explain", "bench", "parsing"},
     {"cli"},
 ]
 #: Arrows within a row.

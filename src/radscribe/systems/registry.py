@@ -103,7 +103,7 @@ SYSTEMS: dict[str, SystemEntry] = {
             "with Frozen LLMs",
             published="Anonymous, under review",
             summary="What a frozen language model reads of an image, it must also generate from the report.",
-            variants=("v2t", "v2t-clip", "v2t-t2v"),
+            variants=("v2t", "v2t-clip", "v2t-t2v", "r2gen-gpt"),
             docs="systems/bidirectional.md",
             module="radscribe.systems.bidirectional",
             class_name="Bidirectional",
