@@ -337,17 +337,17 @@ def test_standardised_features():
     """Statistics are of the views that are there; in drafting it is one linear map."""
     system = built("/v2t", standardise=True)
     batch = batch_of(system)
-    features, mask = system.backbone(batch.views, batch.view_mask)
+    visual = features, mask = system.backbone(batch.views, batch.view_mask)
     assert not mask.all()
     system.train()
-    system.map_features(features, mask)
+    system.map_features(visual)
     momentum = system.standardise.momentum
     assert torch.allclose(system.standardise.running_mean, momentum * features[mask].mean(dim=0), atol=1e-6)
     system.eval()
     scale = (system.standardise.running_var + system.standardise.eps).rsqrt()
     weight = system.visual_mapper.weight * scale
     bias = system.visual_mapper.bias - weight @ system.standardise.running_mean
-    mapped = system.map_features(features, mask).embeddings
+    mapped = system.map_features(visual).embeddings
     assert torch.allclose(mapped[mask], (features @ weight.T + bias)[mask], atol=1e-4)
 
 

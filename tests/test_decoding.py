@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -110,9 +111,19 @@ def test_a_beam_wide_enough_for_everything_finds_the_best_report(
     assert math.isclose(found.logprob.item(), total_logprob(state, 0, best), abs_tol=1e-5)
 
 
-def plain_beam_search(state: MarkovState, study: int, config: DecodingConfig, logits: int) -> tuple[int, ...]:
-    """The rules of both scorings, written down one study and one hypothesis at a time."""
-    open_beams, ended = [(0.0, ())], []
+Hypothesis = tuple[float, tuple[int, ...]]  # its total log-probability and its words
+
+
+def best_of(hypotheses: list[Hypothesis], config: DecodingConfig) -> tuple[int, ...]:
+    return max(hypotheses, key=lambda found: found[0] / len(found[1]) ** config.length_penalty)[1]
+
+
+def plain_beam_search(
+    state: MarkovState, study: int, config: DecodingConfig, logits: int
+) -> Iterator[tuple[int, ...]]:
+    """The rules of both scorings, one study and one hypothesis at a time: the best one after every step."""
+    open_beams: list[Hypothesis] = [(0.0, ())]
+    ended: list[Hypothesis] = []
     for length in range(config.maximum_length):
         candidates = sorted(
             (
@@ -128,11 +139,15 @@ def plain_beam_search(state: MarkovState, study: int, config: DecodingConfig, lo
             open_beams = [candidate for candidate in candidates if candidate[1][-1] != END][: config.beams]
         else:
             open_beams = [candidate for candidate in within if candidate[1][-1] != END]
+        competing = ended + open_beams
+        yield max(competing, key=lambda candidate: candidate[0] / len(candidate[1]) ** config.length_penalty)[
+            1
+        ]
         if length + 1 == config.maximum_length:
             ended += open_beams
         if not open_beams:
             break
-    return max(ended, key=lambda candidate: candidate[0] / len(candidate[1]) ** config.length_penalty)[1]
+    yield best_of(ended, config)
 
 
 @settings(max_examples=60, deadline=None)
@@ -148,7 +163,7 @@ def test_beam_search_is_its_plain_transcription(logits, longest, beams, penalty,
     config = DecodingConfig(beams=beams, scoring=scoring, maximum_length=longest, length_penalty=penalty)
     state, found = search(config, studies=3, logits=logits, seed=seed)
     for study in range(3):
-        expected = plain_beam_search(state, study, config, logits)
+        *_, expected = plain_beam_search(state, study, config, logits)
         assert found.tokens[study].tolist() == pad(expected, longest)
 
 
@@ -209,17 +224,27 @@ def test_steps_lead_to_the_result(method):
                 assert torch.equal(each.tokens[:, :count], found.tokens[:, :count])
 
 
-def test_what_leads_in_a_beam_search_is_its_best_hypothesis_so_far():
-    config = DecodingConfig(beams=3, maximum_length=6)
-    state = MarkovState(2, 3, 4, 7)
-    for leading in decode_steps(state.step, state, 2, config, torch.device("cpu")):
-        for study, row in enumerate(leading().tokens.tolist()):
-            length = row.index(END) + 1 if END in row else len(row)
-            words = tuple(row[:length]) if END in row[:length] else tuple(row)
-            ended = total_logprob(state, study, words)
-            opened = total_logprob(state, study, tuple(word for word in row if word))
-            logprob = leading().logprob[study].item()
-            assert any(math.isclose(logprob, each, abs_tol=1e-5) for each in (ended, opened))
+@pytest.mark.parametrize("scoring", ["captioning", "full"])
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_what_leads_in_a_beam_search_is_its_best_hypothesis_so_far(scoring, length_penalty):
+    config = DecodingConfig(beams=3, maximum_length=6, scoring=scoring, length_penalty=length_penalty)
+    changed = 0
+    for seed in range(10):
+        state = MarkovState(2, 3, 4, seed)
+        expected = [list(plain_beam_search(state, study, config, 4)) for study in range(2)]
+        previous = None
+        for number, leading in enumerate(decode_steps(state.step, state, 2, config, torch.device("cpu"))):
+            shown = leading()
+            for study, row in enumerate(shown.tokens.tolist()):
+                words = expected[study][min(number, len(expected[study]) - 1)]
+                assert row == pad(words, 6)
+                assert shown.logprob[study].item() == pytest.approx(
+                    total_logprob(state, study, words), abs=1e-5
+                )
+            if previous is not None:
+                changed += not torch.equal(shown.tokens[:, :number], previous[:, :number])
+            previous = shown.tokens
+    assert changed, "no search changed its mind, so that nothing of it was tested"
 
 
 def test_token_logprobs_are_those_of_the_words():

@@ -12,6 +12,7 @@ from radscribe.evaluation.baselines import best_constant_report, nearest_neighbo
 from radscribe.evaluation.clinical import CLINICAL_BLOCKS
 from radscribe.evaluation.diversity import measure_diversity
 from radscribe.evaluation.evaluate import METRICS, compare, evaluate_texts, read_texts
+from radscribe.evaluation.summary import short_summary
 from radscribe.studies.study import RenderedView, Study, View
 from radscribe.text.vocabulary import Vocabulary
 
@@ -70,6 +71,26 @@ def test_perfect_drafts_score_one_and_beat_the_constant():
     assert evaluation.rows["system"].scores["BLEU-4"].value == pytest.approx(1)
     assert evaluation.rows["constant"].diversity.distinct_reports == 1
     assert evaluation.differences["constant"]["BLEU-4"].value > 0.3
+
+
+def test_the_short_summary_has_few_lines_and_says_who_is_better():
+    baselines = {"constant report": CONSTANT, "nearest neighbour": dict(reversed(REFERENCES.items()))}
+    many = {f"{study}{n}": text for study, text in REFERENCES.items() for n in range(10)}
+    constant = dict.fromkeys(many, "the heart is normal . no effusion .")
+    worse = short_summary(evaluate_texts(constant, many, **QUICK, baselines={"other": many}))
+    assert "Does not beat the other baseline on any text metric: clearly lower on BLEU-1, BLEU-4" in worse
+    assert "Writes the same report for all 40 studies" in worse
+    better = short_summary(evaluate_texts(many, many, **QUICK, baselines={"constant report": constant}))
+    assert "Beats the constant report baseline on every text metric." in better
+    for text in (worse, better, short_summary(evaluate_texts(CONSTANT, REFERENCES, **QUICK))):
+        assert len(text.splitlines()) <= 24
+        assert max(map(len, text.splitlines())) <= 120
+        assert text.endswith("research use, not for clinical diagnosis")
+        assert "METEOR (it was not asked for)" in text
+    alone = short_summary(evaluate_texts(CONSTANT, REFERENCES, **QUICK))
+    assert "No baseline was scored" in alone
+    both = short_summary(evaluate_texts(CONSTANT, REFERENCES, **QUICK, baselines=baselines))
+    assert [line.split("  ")[0] for line in both.splitlines()[1:7:2]] == ["system", *baselines]
 
 
 def test_drafts_and_references_meet_by_id_not_by_order():

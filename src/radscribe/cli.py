@@ -170,13 +170,14 @@ def evaluate(
     draft_labels: Path | None = None,
     reference_labels: Path | None = None,
     drafts: Path | None = None,
+    full: bool = False,
     json: bool = False,
 ) -> None:
     """Score drafts: of a run on a split of a store, or of any system from two files.
 
-    Prints BLEU-1 to BLEU-4, METEOR (where Java is there), ROUGE-L and CIDEr with 95% intervals, the
-    baselines, diversity, clinical efficacy (precision, recall and F1 on 14 observations) and the rules of
-    the protocol.
+    Prints the usual scores (BLEU, METEOR where Java is there, ROUGE-L, CIDEr, clinical F1) with 95%
+    intervals beside those of the baselines, and says in words whether the system beats these. --full prints
+    every score, every difference, each observation, and the rules under which all were computed.
 
     Args:
         run: a run directory; its drafts of the split are made and scored.
@@ -198,9 +199,11 @@ def evaluate(
             CheXpert or CheXbert with a column study_id.
         reference_labels: likewise those in the references, by the same labeller; both or neither.
         drafts: also write the run's drafts to this file.
-        json: print JSON instead of tables.
+        full: print all tables instead of the summary.
+        json: print JSON with everything instead of tables.
     """
     from radscribe.evaluation.evaluate import evaluate_texts, read_texts
+    from radscribe.evaluation.summary import short_summary
 
     if (run is None) == (predictions is None):
         raise RadScribeError("evaluate needs either a run or --predictions with --references")
@@ -269,7 +272,12 @@ def evaluate(
             meteor=meteor,
             labels=labels,
         )
-    print(dumps(evaluation.to_json(), indent=2) if json else evaluation)
+    if json:
+        print(dumps(evaluation.to_json(), indent=2))
+    elif full:
+        print(evaluation)
+    else:
+        print(f"{short_summary(evaluation)}\nEvery score, difference and rule: the same command with --full")
 
 
 def compare(

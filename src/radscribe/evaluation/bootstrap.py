@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.metrics import Scores, StudyStatistics
 
 INTERVAL_LEVEL = 0.95
+#: Below this p-value a difference is called one.
+SIGNIFICANT = 0.05
 _RESAMPLES_AT_ONCE = 100
 _ROUNDING = 1e-12
 
@@ -43,6 +46,13 @@ class Difference:
     low: float
     high: float
     p: float
+
+
+def direction(difference: Difference) -> Literal["higher", "unclear", "lower"]:
+    """Where a difference clearly points, if anywhere."""
+    if difference.p >= SIGNIFICANT or difference.value == 0:
+        return "unclear"
+    return "higher" if difference.value > 0 else "lower"
 
 
 def resampled_scores(families: Sequence[StudyStatistics], resamples: int, seed: int) -> list[Scores]:

@@ -113,6 +113,14 @@ class Provenance:
         return "; ".join([*parts, NOTICE])
 
     @property
+    def in_short(self) -> str:
+        """What no score may be passed on without, in one line."""
+        return (
+            f"{self.studies} studies, protocol {self.protocol}, references sha256 "
+            f"{self.references_sha256[:12]}; {NOTICE}"
+        )
+
+    @property
     def clinical_efficacy(self) -> str:
         """A caption for clinical scores: who labelled, and what they therefore compare with."""
         caption = f"Clinical efficacy, observations by {self.labels}"

@@ -1,7 +1,9 @@
 """BLEU, ROUGE-L and CIDEr, exact and fast, as additive statistics of each study.
 
 The scores equal those of `pycocoevalcap` without its PTB tokenizer, with one reference per study, as the
-published systems are scored. Words are what whitespace separates.
+published systems are scored. Words are what white space separates, as in `str.split()`. ROUGE-L is an
+exception: the reference implementation splits at every single blank, and so does this module. So two blanks
+enclose an empty word, and a tab or a line break belongs to a word.
 
 Every corpus score here is a function of sums over studies. So a bootstrap resample is a matrix product, not a
 second scoring: see `radscribe.evaluation.bootstrap`.
@@ -222,8 +224,8 @@ def _rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray
     """ROUGE-L of each study [studies]."""
     scores = np.zeros(len(references))
     for study, (hypothesis, reference) in enumerate(zip(hypotheses, references, strict=True)):
-        # The reference implementation splits '' into one empty word, so two empty texts agree.
-        draft_words, reference_words = hypothesis.split() or [""], reference.split() or [""]
+        # As the reference implementation: an empty word between two blanks counts, and two empty texts agree.
+        draft_words, reference_words = hypothesis.split(" "), reference.split(" ")
         common = _longest_common_subsequence(draft_words, reference_words)
         if common:
             precision, recall = common / len(draft_words), common / len(reference_words)

@@ -41,6 +41,19 @@ def text_table(
     return _format_table(lines)
 
 
+def summary_table(names: Mapping[str, str], scores: ScoresByRow) -> str:
+    """A row of scores and one of intervals for each row of `scores`.
+
+    Args:
+        names: names of scores by the heading of their column.
+        scores: of the system and the baselines.
+    """
+    lines = [["", *names]]
+    for row, of_row in scores.items():
+        lines += _stack([[row], *(_score_cell(of_row.get(name)) for name in names.values())])
+    return _format_table(lines)
+
+
 def diversity_table(diversity: Mapping[str, Diversity]) -> str:
     """Variety and length of the texts of each row."""
     first = next(iter(diversity.values()))

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError, unknown_name
-from radscribe.evaluation.bootstrap import Difference, Score
+from radscribe.evaluation.bootstrap import SIGNIFICANT, Difference, Score, direction
 from radscribe.evaluation.clinical import CLINICAL_BLOCKS, ObservationScore, UncertainPolicy
 from radscribe.evaluation.diversity import Diversity
-from radscribe.evaluation.evaluate import MANY_UNKNOWN, METRICS, SYSTEM, Provenance, read_texts
+from radscribe.evaluation.evaluate import METRICS, SYSTEM, Provenance, read_texts
 from radscribe.evaluation.metrics import text_statistics
+from radscribe.evaluation.summary import CLINICAL_F1, verdicts
 from radscribe.explain.page_parts import page_file
 from radscribe.explain.run_page_charts import histogram, line_chart, thin, whisker
 from radscribe.explain.run_page_studies import (
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from radscribe.training.config import RunConfig
     from radscribe.training.run_directory import RunDirectory
 
-#: Below this p-value a difference is called one.
-SIGNIFICANT = 0.05
 _SAME_SCORE = 1e-6
 #: Names of the clinical F1 scores by heading, as HTML. They are in sight, precision and recall a click away.
 _CLINICAL_F1 = {
@@ -318,68 +317,18 @@ def _chosen_weights(best: Mapping[str, Any]) -> str:
 
 
 def _verdicts(metrics: Metrics) -> str:
-    """What the scores mean, in words: first of all whether the system beats what needs no model."""
-    verdicts = [
-        _against_baseline(baseline, {name: differences[name] for name in names}, kind)
-        for kind, names in (("text metric", metrics.text_metrics), ("clinical F1", _CLINICAL_F1.values()))
-        for baseline, differences in metrics.differences.items()
-        if all(name in differences for name in names)
-    ]
-    if not verdicts:
-        verdicts.append(("bad", "No baseline was scored, so nothing here says what these scores are worth."))
-    verdicts.append(_on_diversity(metrics))
-    ours, references = metrics.diversity[SYSTEM], metrics.diversity.get("references")
-    if ours.unknown_words >= MANY_UNKNOWN and references and references.unknown_words:
-        verdicts.append(
-            (
-                "bad",
-                f"<b>{ours.unknown_words:.1%} of its words are {escape(UNKNOWN_TOKEN)}</b>, which match "
-                f"{escape(UNKNOWN_TOKEN)} in the references and inflate every score: "
-                "score it under clean_full.",
-            )
-        )
-    return "".join(f'<li class="{kind}">{text}</li>' for kind, text in verdicts)
-
-
-def _against_baseline(baseline: str, differences: Mapping[str, Difference], kind: str) -> tuple[str, str]:
-    by_direction: dict[str, list[str]] = {"higher": [], "unclear": [], "lower": []}
-    for name, difference in differences.items():
-        by_direction[_direction(difference)].append(escape(name))
-    phrases = {
-        "higher": "clearly higher on",
-        "unclear": "no clear difference on",
-        "lower": "clearly lower on",
-    }
-    detail = "; ".join(f"{phrases[each]} {', '.join(names)}" for each, names in by_direction.items() if names)
-    baseline = f"the {escape(baseline)} baseline"
-    if not by_direction["lower"] and not by_direction["unclear"]:
-        return "good", f"<b>Beats {baseline}</b> on every {kind}."
-    if not by_direction["higher"]:
-        return "bad", f"<b>Does not beat {baseline} on any {kind}</b>: {detail}."
-    unbeaten = ", ".join(escape(name) for name, each in differences.items() if _direction(each) != "higher")
-    return "mixed", f"<b>Does not beat {baseline} on {unbeaten}</b>: {detail}."
-
-
-def _direction(difference: Difference) -> str:
-    if difference.p >= SIGNIFICANT or difference.value == 0:
-        return "unclear"
-    return "higher" if difference.value > 0 else "lower"
-
-
-def _on_diversity(metrics: Metrics) -> tuple[str, str]:
-    ours, references = metrics.diversity[SYSTEM], metrics.diversity.get("references")
-    if ours.distinct_reports == 1 and ours.reports > 1:
-        return (
-            "bad",
-            f"<b>Writes the same report for all {ours.reports} studies</b>: the images make no difference.",
-        )
-    theirs = f" (the references: {references.distinct_reports})" if references else ""
-    text = (
-        f"Writes {ours.distinct_reports} distinct reports for {ours.reports} studies{theirs}; "
-        f"{ours.most_frequent:.1%} of them get its most frequent one."
+    """What the scores mean, in words."""
+    found = verdicts(
+        metrics.differences,
+        metrics.diversity,
+        metrics.text_metrics,
+        {name: name for name in CLINICAL_F1},
     )
-    few = references is not None and 2 * ours.distinct_reports < references.distinct_reports
-    return ("mixed", f"<b>Less than half as varied as the references</b>: {text}") if few else ("info", text)
+    return "".join(
+        f'<li class="{verdict.kind}">'
+        f"{f'<b>{escape(verdict.headline)}</b>' if verdict.headline else ''}{escape(verdict.detail)}</li>"
+        for verdict in found
+    )
 
 
 def _score_table(metrics: Metrics, names: Mapping[str, str], what: str) -> str:
@@ -498,7 +447,7 @@ def _table(head: str, rows: Sequence[str], caption: str, kind: str = "") -> str:
 
 def _difference_cell(difference: Difference) -> str:
     return (
-        f'<td class="{_direction(difference)}"><span class="number">{_signed(difference.value)}</span>'
+        f'<td class="{direction(difference)}"><span class="number">{_signed(difference.value)}</span>'
         f"<small>{_signed(difference.low)} to {_signed(difference.high)}</small>"
         f"<small>p {difference.p:.3f}</small></td>"
     )

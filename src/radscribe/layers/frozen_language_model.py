@@ -6,7 +6,8 @@ a text encoder), and then
 
 - scores a report, teacher-forced (`logits`, `loss`);
 - writes one, word by word, with its keys and values kept (`start`, `step`);
-- gives its hidden states in front of further embeddings (`preceding`), or its attention (`attention`).
+- says what it would generate in the place of further embeddings (`preceding`, `expected_words`);
+- gives its attention (`attention`).
 
 Tokens are those of `Batch` and `Draft`: the model's ids plus 1, so that 0 can begin, end and pad as
 everywhere in RadScribe, while an id 0 of the model stays a token. Where an embedding is absent, it is masked
@@ -187,18 +188,22 @@ class FrozenLanguageModel(nn.Module):
         inputs = self._inputs(_joined(*self._prompt_parts(prompt), self.embed_words(tokens[:, 1:])))
         return self.model(**inputs, use_cache=False, logits_to_keep=tokens.size(1)).logits
 
-    def loss(self, prompt: Prompt, tokens: Tensor) -> Tensor:
-        """Negative log-probability of reports, averaged over words and ends.
+    def loss(self, prompt: Prompt, tokens: Tensor, words: Literal["mean", "sum"] = "mean") -> Tensor:
+        """Negative log-probability of reports, their ends counted as words.
 
         Args:
             prompt: what is given, which is not part of the loss.
             tokens: int `[studies, length]`: begin, words, end, padding, as in `Batch`.
+            words: `mean` averages over all words of all studies; `sum` adds the words of a report, and
+                averages over studies.
         """
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         there = inputs != 0
         there[:, 0] = True  # a word and the begin have a target: the next word, or the end
         labels = self._to_ids(targets).masked_fill(~there, -100)
-        return F.cross_entropy(self.logits(prompt, inputs).float().flatten(0, 1), labels.flatten())
+        logits = self.logits(prompt, inputs).float().flatten(0, 1)
+        loss = F.cross_entropy(logits, labels.flatten(), reduction=words)
+        return loss / len(tokens) if words == "sum" else loss
 
     def token_logprobs(self, logits: Tensor) -> Tensor:
         """Log-probabilities `[..., tokens]` by token from logits `[..., ids]` by id: 0 is the model's end."""
@@ -220,12 +225,24 @@ class FrozenLanguageModel(nn.Module):
         """
         whole = _joined(*self._prompt_parts(prompt), following)
         states = self.model.base_model(**self._inputs(whole), use_cache=False).last_hidden_state
-        # The last position that is there in front of each: behind an absent view, the end of the one before.
-        places = torch.arange(whole.mask.size(1), device=whole.mask.device)
-        last = torch.where(whole.mask, places, 0).cummax(dim=1).values
-        count = following.mask.size(1)
-        before = last[:, -count - 1 : -1].unsqueeze(-1).expand(-1, -1, states.size(-1))
-        return states.gather(1, before)
+        return _in_front(states, following.mask)
+
+    def expected_words(self, prompt: Prompt, following: Embedded) -> Tensor:
+        """The word embedding that is expected in the place of each of `following` `[studies, length, width]`.
+
+        It is the mean of all word embeddings, weighted with the probability that the model gives each word
+        there: softmax(logits) W. It therefore lies in the convex hull of the word embeddings.
+
+        Args:
+            prompt: see `preceding`, as for all arguments.
+            following: likewise.
+        """
+        whole = _joined(*self._prompt_parts(prompt), following)
+        # Logits are by far the largest tensor here: none is made for the prompt, but for its last position.
+        positions = following.mask.size(1) + 1
+        logits = self.model(**self._inputs(whole), use_cache=False, logits_to_keep=positions).logits
+        words = self.model.get_input_embeddings().weight
+        return _in_front(logits, following.mask).float().softmax(dim=-1).to(words.dtype) @ words
 
     def attention(self, prompt: Prompt, tokens: Tensor) -> Tensor:
         """Attention to the embeddings inside the prompt, by the step that writes what follows each token.
@@ -320,6 +337,21 @@ class FrozenLanguageModel(nn.Module):
             yield
         finally:
             self.model.set_attn_implementation(usual)
+
+
+def _in_front(outputs: Tensor, mask: Tensor) -> Tensor:
+    """The output that precedes each of the last positions: the one at the nearest position that is there.
+
+    Args:
+        outputs: `[studies, longer, width]`, of a sequence that ends with the positions of `mask`. In front of
+            these there is a position in every study.
+        mask: bool `[studies, length]`, True for what is there.
+    """
+    count = mask.size(1)
+    places = torch.arange(1, count, device=mask.device)
+    # 0 is the position in front of all of `mask`, and so what precedes its first.
+    before = F.pad(torch.where(mask[:, :-1], places, 0).cummax(dim=1).values, (1, 0))
+    return outputs[:, -count - 1 :].gather(1, before.unsqueeze(-1).expand(-1, -1, outputs.size(-1)))
 
 
 def _joined(*parts: Embedded) -> Embedded:

@@ -4,29 +4,32 @@ Bidirectional Learning for the Visual Representation in Radiology Report Generat
 Anonymous, under double-blind review; no released code. Equation numbers in this file are the paper's.
 
 Vision to text (Eq. 1): a masked autoencoder's encoder and a linear visual mapper put a view into the word
-embedding space of a frozen language model, which writes the report. In training, two more branches act on the
-same visual embeddings: text to vision, in which the language model reads the report, through a text encoder
-and a textual mapper, and its hidden states must predict the visual embeddings (Eq. 2); and reconstruction, in
-which a reverse mapper and the autoencoder's decoder must draw the view from them. Drafting uses vision to
-text alone.
+embedding space of a frozen language model, which writes the report. In training, two more branches act on
+the same visual embeddings E_v. Text to vision (Eq. 2): the language model reads the report, through a text
+encoder and a textual mapper, and generates visual embeddings E_g, which E_v must equal. Reconstruction: a
+reverse mapper and the autoencoder's decoder must draw the view from E_v. Drafting uses vision to text alone.
 
-The paper does not say where the visual embeddings that the language model generates are read: here it is
-given the visual embeddings themselves, and the hidden state in front of each must equal it. The paper takes
-one view a study: here the views of a study stand behind each other in the report's prompt, and each is
-generated and reconstructed by itself, from the report with a sentence that names its projection.
+The paper leaves open how the language model, which writes words, generates an embedding. Here E_g of a patch
+is read at the position in front of it (`generated`), and what the language model reads there is never E_v
+with its gradient (`preceding`): by Eq. 4-5, E_g depends on the text encoder, not on the vision encoder.
 
-Gradients of text to vision reach the visual embeddings as its target (Eq. 4-5), and as what is read before
-the next; `consistency_target` and `teacher` switch each off.
+The paper takes one view of a study. Here the views of a study stand behind each other in the report's prompt,
+and each view is generated and reconstructed by itself, from the report with a sentence that names its
+projection. On R2GenGPT's visual embeddings (the paper's Table 4), which are means over the views of a study,
+these means are generated, from the report alone.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from radscribe.errors import RadScribeError
 from radscribe.layers.contrastive import ImageTextMatching, mean_token
 from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoder, ReportEncoderConfig
@@ -35,7 +38,14 @@ from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.system import Batch, Losses
 from radscribe.text.prompts import VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.vision.backbones import Backbone, BackboneConfig, ViewEncoder
+from radscribe.vision.backbones import (
+    Backbone,
+    BackboneConfig,
+    ViewEncoder,
+    VisualTokens,
+    average_views,
+    share_among_views,
+)
 from radscribe.vision.masked_autoencoder import MaskedAutoencoder, MaskedAutoencoderConfig
 
 #: Width of the space in which the comparison with CLIP matches image and report (the paper's footnote 4).
@@ -44,23 +54,41 @@ _MATCHING_WIDTH = 512
 
 @dataclass(kw_only=True)
 class BidirectionalConfig:
-    """Parts and switches; the defaults are the paper's (section 4.1).
+    """Parts and switches. The defaults are the paper's (section 4.1) where it says something.
 
     Attributes:
         vision: the masked autoencoder.
-        backbone: with `vision_kind` `backbone`: a timm model in its place, as for the paper's Table 4.
-        vision_kind: `autoencoder` or `backbone`; the latter cannot reconstruct.
+        backbone: the timm model that takes its place unless `vision_kind` is `autoencoder`.
+        vision_kind: what makes the visual embeddings. `autoencoder` is the paper's; `backbone` puts a timm
+            model in its place; `r2gen_gpt` makes them as R2GenGPT does (Table 4): a timm model whose tokens
+            are averaged over views, and a layer normalisation behind the visual mapper. Only the autoencoder
+            reconstructs.
+        alignment: with `vision_kind` `r2gen_gpt`, R2GenGPT's field of this name: `shallow` freezes the timm
+            model, `deep` trains it.
         language_model: the frozen language model.
         report_encoder: the text encoder of the text-to-vision branch.
-        text_to_vision: T2V, with its loss (Eq. 2).
-        reconstruction: of the views.
-        consistency_weight: λ1 of Eq. 3.
+        text_to_vision: train the text-to-vision branch (T2V) with its loss L_TVC (Eq. 2).
+        reconstruction: train the reconstruction of the views.
+        word_loss: how L_VTC adds up the words of a report (Eq. 1). `sum` is the equation: the sum over words,
+            averaged over studies. `mean` divides by the number of words, as most code does; Eq. 3 then weighs
+            the other losses more, by that number.
+        consistency_weight: λ1 of Eq. 3. The paper's 1 goes with the sum of Eq. 1.
         reconstruction_weight: λ2 of Eq. 3.
-        clip_weight: of the image-text matching that the paper compares with (V2T+CLIP); 0 leaves it out.
-        consistency_target: `trained`, or `detached`: Eq. 2 then moves the text encoder alone to the visual
-            embeddings, and not these.
-        teacher: whether gradients also pass through the visual embeddings that the language model reads as it
-            generates the next: `trained` or `detached`.
+        clip_weight: weight of the image-text matching that the paper compares with (V2T+CLIP). At 0 there is
+            none.
+        generated: how an embedding E_g (Eq. 2) is read from the language model. `expected_word` is the mean
+            of the word embeddings, weighted with the probability of each word. It lies among the words, and
+            visual embeddings near words are what the paper finds (Figure 4). `state` is the last hidden
+            state after the final normalisation, which is much longer than a word embedding, so that visual
+            embeddings drawn to it leave the words.
+        preceding: what the language model reads in front of a patch as it generates it. `teacher` gives it
+            the visual embeddings of the patches before, detached; `queries` gives it learnt embeddings, one
+            for each patch, so that the report alone tells images apart. In both, E_g has no gradient to the
+            vision encoder (Eq. 4-5).
+        patches: how many visual embeddings a view has. It must be set with `preceding` `queries` where the
+            vision encoder is not the autoencoder, which knows it, and is not used otherwise.
+        consistency_target: `trained` has Eq. 2 move both E_v and E_g towards each other, as Eq. 4-5 have it.
+            `detached` leaves E_v as it is, so that the text-to-vision branch learns and changes nothing else.
         standardise: have the visual mapper read features of mean 0 and variance 1 over the training views, as
             linear probes of masked autoencoders do (He et al., CVPR 2022, appendix A.1). In drafting it is
             still a linear map.
@@ -68,21 +96,30 @@ class BidirectionalConfig:
 
     vision: MaskedAutoencoderConfig = field(default_factory=MaskedAutoencoderConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    vision_kind: Literal["autoencoder", "backbone"] = "autoencoder"
+    vision_kind: Literal["autoencoder", "backbone", "r2gen_gpt"] = "autoencoder"
+    alignment: Literal["shallow", "deep"] = "deep"
     language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     report_encoder: ReportEncoderConfig = field(default_factory=ReportEncoderConfig)
     text_to_vision: bool = True
     reconstruction: bool = True
+    word_loss: Literal["sum", "mean"] = "sum"
     consistency_weight: float = 1.0
     reconstruction_weight: float = 1.0
     clip_weight: float = 0.0
+    generated: Literal["expected_word", "state"] = "expected_word"
+    preceding: Literal["teacher", "queries"] = "teacher"
+    patches: int = 0
     consistency_target: Literal["trained", "detached"] = "trained"
-    teacher: Literal["trained", "detached"] = "trained"
     standardise: bool = False
 
     def __post_init__(self) -> None:
-        if self.reconstruction and self.vision_kind == "backbone":
+        if self.reconstruction and self.vision_kind != "autoencoder":
             raise ValueError("system.reconstruction needs system.vision_kind autoencoder")
+        if self.preceding == "queries" and self.vision_kind != "autoencoder" and self.patches < 1:
+            raise ValueError(
+                "system.preceding queries needs system.patches, the visual embeddings of one view, unless "
+                "system.vision_kind is autoencoder"
+            )
 
 
 class Bidirectional(LanguageModelSystem):
@@ -99,9 +136,15 @@ class Bidirectional(LanguageModelSystem):
         channels, width = self.backbone.channels, self.language_model.width
         self.standardise = nn.BatchNorm1d(channels, affine=False) if config.standardise else None
         self.visual_mapper = nn.Linear(channels, width)
+        self.averaged = config.vision_kind == "r2gen_gpt"
+        self.visual_norm = nn.LayerNorm(width) if self.averaged else nn.Identity()
+        self.frozen_vision = self.averaged and config.alignment == "shallow"
+        self.backbone.requires_grad_(not self.frozen_vision)
         if config.text_to_vision:
             self.report_encoder = ReportEncoder(config.report_encoder, self.language_model.tokens)
             self.textual_mapper = nn.Linear(self.report_encoder.width, width)
+            if config.preceding == "queries":
+                self.queries = nn.Parameter(self._first_queries())
         if config.reconstruction:
             self.reverse_mapper = nn.Linear(width, channels)
         if config.clip_weight:
@@ -109,6 +152,23 @@ class Bidirectional(LanguageModelSystem):
             self.matching_image = nn.Linear(channels, _MATCHING_WIDTH)
             self.matching_text = nn.Linear(width, _MATCHING_WIDTH)
         self.train()
+
+    def _first_queries(self) -> Tensor:
+        """Random embeddings `[patches - 1, width]` of the length of words, one in front of each patch.
+
+        The first patch needs none: in front of it stands the end of the prompt.
+        """
+        backbone = self.backbone
+        patches = backbone.patches if isinstance(backbone, MaskedAutoencoder) else self.config.patches
+        words = self.language_model.model.get_input_embeddings().weight.float()
+        return torch.randn(patches - 1, words.size(1)) * words.std()
+
+    def train(self, mode: bool = True) -> Bidirectional:
+        """A frozen vision encoder is always in evaluation mode, as in R2GenGPT."""
+        super().train(mode)
+        if self.frozen_vision:
+            self.backbone.eval()
+        return self
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """See `System.backbone_parameters`."""
@@ -118,19 +178,27 @@ class Bidirectional(LanguageModelSystem):
 
     def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
         """E_v of all views of each study, behind each other; see `LanguageModelSystem.visual_embeddings`."""
-        features, mask = self.backbone(views, view_mask)
-        return self.map_features(features, mask)
+        return self.map_features(self.features(views, view_mask))
 
-    def map_features(self, features: Tensor, mask: Tensor) -> Embedded:
-        """E_v (Eq. 1) of features `[studies, patches, channels]`; where nothing is there it means nothing."""
+    def features(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
+        """Z_v of all views of each study, behind each other, or their mean over views (`r2gen_gpt`)."""
+        with torch.no_grad() if self.frozen_vision else nullcontext():
+            visual: VisualTokens = self.backbone(views, view_mask)
+        return average_views(visual, view_mask) if self.averaged else visual
+
+    def map_features(self, visual: VisualTokens) -> Embedded:
+        """E_v = m_v(Z_v) (Eq. 1); where a view is absent it means nothing."""
+        features, mask = visual
         if self.standardise:
             features = torch.zeros_like(features).masked_scatter(
                 mask.unsqueeze(-1), self.standardise(features[mask]).to(features.dtype)
             )
-        return Embedded(self.visual_mapper(features), mask)
+        return Embedded(self.visual_norm(self.visual_mapper(features)), mask)
 
     def on_views(self, attention: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """See `LanguageModelSystem.on_views`."""
+        """See `LanguageModelSystem.on_views`; attention to an averaged token is shared out to its views."""
+        if self.averaged:
+            attention = share_among_views(attention, view_mask)
         per_view = attention.size(-1) // view_mask.size(1)
         return attention, view_mask.unsqueeze(-1).expand(-1, -1, per_view).flatten(1)
 
@@ -139,31 +207,41 @@ class Bidirectional(LanguageModelSystem):
     def forward(self, batch: Batch) -> Losses:
         """The losses of Eq. 1-3."""
         config = self.config
-        features, mask = self.backbone(batch.views, batch.view_mask)
-        embedded = self.map_features(features, mask)
-        visual, prompt = embedded.embeddings, self.prompt(embedded)
-        terms = {"cross_entropy": self.language_model.loss(prompt, batch.tokens)}  # Eq. 1, a word's mean
+        features = self.features(batch.views, batch.view_mask)
+        visual = self.map_features(features)
+        # Eq. 1
+        terms = {
+            "cross_entropy": self.language_model.loss(self.prompt(visual), batch.tokens, config.word_loss)
+        }
         weights = {
             "cross_entropy": 1.0,
             "consistency": config.consistency_weight,
             "reconstruction": config.reconstruction_weight,
             "image_text_matching": config.clip_weight,
         }
-        # From here on each view stands by itself: `[views that are there, patches, width]`.
-        of_views = visual.unflatten(1, (batch.view_mask.size(1), -1))[batch.view_mask]
+        images = self.by_image(visual, batch.view_mask)
         if config.text_to_vision:
-            terms["consistency"] = self.consistency(of_views, batch)
+            target = images if config.consistency_target == "trained" else images.detach()
+            terms["consistency"] = self.consistency(target, batch).mean()
         if config.reconstruction:
-            terms["reconstruction"] = self.reconstruction(of_views, batch.views[batch.view_mask])
+            terms["reconstruction"] = self.reconstruction(images, batch.views[batch.view_mask])
         if config.clip_weight:
             words = self.language_model.embed_words(batch.tokens[:, 1:])
             terms["image_text_matching"] = self.matching(
-                self.matching_image(mean_token(features, mask)),
+                self.matching_image(mean_token(*features)),
                 self.matching_text(mean_token(words.embeddings.float(), words.mask)),
             )
         # Eq. 3
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         return Losses(total, terms)
+
+    def by_image(self, visual: Embedded, view_mask: Tensor) -> Tensor:
+        """E_v of what is generated by itself `[images, patches, width]`: each view that is there, study after
+        study, or the mean over the views of each study (`r2gen_gpt`).
+        """
+        if self.averaged:
+            return visual.embeddings
+        return visual.embeddings.unflatten(1, (view_mask.size(1), -1))[view_mask]
 
     def reconstruction(self, visual: Tensor, views: Tensor) -> Tensor:
         """L_REC: squared difference of the normalised pixels, their mean.
@@ -177,43 +255,66 @@ class Bidirectional(LanguageModelSystem):
         return (self.backbone.normalise(views) - drawn).square().mean()
 
     def consistency(self, visual: Tensor, batch: Batch) -> Tensor:
-        """L_TVC (Eq. 2): squared distance of each visual embedding to the generated one, a patch's mean.
+        """L_TVC of each image (Eq. 2) `[images]`: squared distance of E_v to E_g, averaged over patches.
 
         Args:
-            visual: E_v of each view that is there, `[views, patches, width]`.
-            batch: with the reports and the projections of the views.
+            visual: E_v of each image of the batch, as `by_image` gives it.
+            batch: with the reports from which E_g is generated, and the projections of the views.
+        """
+        difference = visual.float() - self.generated(visual, batch).float()
+        return difference.square().sum(dim=-1).mean(dim=-1)
+
+    def generated(self, visual: Tensor, batch: Batch) -> Tensor:
+        """E_g of each image `[images, patches, width]`, generated from its report (Eq. 2).
+
+        Args:
+            visual: see `consistency`. No gradient reaches it (Eq. 4-5).
+            batch: see `consistency`.
+
+        Raises:
+            RadScribeError: an image has more or fewer patches than there are queries for.
         """
         ids, mask = self.reports_with_projection(batch)
         text = Embedded(self.textual_mapper(self.report_encoder(ids, mask)), mask)
         prompt = self.language_model.prompt(VISION_PROMPT[0], text, VISION_PROMPT[1])
-        read = visual if self.config.teacher == "trained" else visual.detach()
+        read = visual.detach()
+        if self.config.preceding == "queries":
+            if len(self.queries) + 1 != visual.size(1):
+                raise RadScribeError(
+                    f"system.patches is {len(self.queries) + 1}, but a view has {visual.size(1)} of them",
+                    f"Pass --system.patches {visual.size(1)}",
+                )
+            # Nothing is generated behind the last patch, and so nothing is read in its place.
+            read = F.pad(self.queries, (0, 0, 0, 1)).expand(len(visual), -1, -1)
         following = Embedded(read, torch.ones_like(read[..., 0], dtype=torch.bool))
-        generated = self.language_model.preceding(prompt, following)
-        target = visual if self.config.consistency_target == "trained" else visual.detach()
-        return (target - generated).square().sum(dim=-1).mean()
+        if self.config.generated == "state":
+            return self.language_model.preceding(prompt, following)
+        return self.language_model.expected_words(prompt, following)
 
     def reports_with_projection(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The report of every view that is there, with a sentence about its projection where that is known.
+        """The report of every image, with a sentence about the projection of a view where that is known.
 
         Returns:
-            Ids of the text encoder's tokenizer `[views, length]` and their mask.
+            Ids of the text encoder's tokenizer `[images, length]` and their mask.
         """
         model = self.language_model
         texts = [model.tokenizer.decode(model.ids(row)) for row in batch.tokens[:, 1:].tolist()]
-        rows = batch.view_mask.nonzero()[:, 0].tolist()
-        if batch.projections is None:
-            names = ["unknown"] * len(rows)
-        else:
-            names = [PROJECTIONS[index] for index in batch.projections[batch.view_mask].tolist()]
-        encoded = [
-            self._report_ids(texts[row] + ("" if name == "unknown" else f" this is a {name} view ."))
-            for row, name in zip(rows, names, strict=True)
-        ]
+        if not self.averaged:
+            projections = batch.projections
+            if projections is None:
+                projections = torch.full_like(batch.view_mask, PROJECTIONS.index("unknown"), dtype=torch.long)
+            rows = batch.view_mask.nonzero()[:, 0].tolist()
+            names = [PROJECTIONS[index] for index in projections[batch.view_mask].tolist()]
+            texts = [
+                texts[row] + ("" if name == "unknown" else f" this is a {name} view .")
+                for row, name in zip(rows, names, strict=True)
+            ]
+        encoded = [self._report_ids(text) for text in texts]
         length = max(map(len, encoded))
         device = batch.tokens.device
-        ids = torch.tensor([each + [0] * (length - len(each)) for each in encoded], device=device)
+        ids = torch.tensor([row + [0] * (length - len(row)) for row in encoded], device=device)
         mask = torch.arange(length, device=device) < torch.tensor(
-            [[len(each)] for each in encoded], device=device
+            [[len(row)] for row in encoded], device=device
         )
         return ids, mask
 

@@ -25,7 +25,14 @@ from radscribe.layers.low_rank import LowRankConfig, add_adapters, train_adapter
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.system import Batch, Losses
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.vision.backbones import Backbone, BackboneConfig, split_attention_projections
+from radscribe.vision.backbones import (
+    Backbone,
+    BackboneConfig,
+    VisualTokens,
+    average_views,
+    share_among_views,
+    split_attention_projections,
+)
 
 
 def _swin() -> BackboneConfig:
@@ -88,24 +95,16 @@ class R2GenGPT(LanguageModelSystem):
     def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
         """See `LanguageModelSystem.visual_embeddings`."""
         with torch.no_grad() if self.config.alignment == "shallow" else nullcontext():
-            tokens, mask = self.backbone(views, view_mask)
+            visual: VisualTokens = self.backbone(views, view_mask)
         if self.config.views == "average":
-            # Absent views are 0.
-            count = view_mask.sum(dim=1).view(-1, 1, 1)
-            tokens = tokens.unflatten(1, (view_mask.size(1), -1)).sum(dim=1) / count
-            mask = torch.ones_like(tokens[..., 0], dtype=torch.bool)
-        return Embedded(self.visual_norm(self.visual_projection(tokens)), mask)
+            visual = average_views(visual, view_mask)
+        return Embedded(self.visual_norm(self.visual_projection(visual.tokens)), visual.mask)
 
     def on_views(self, attention: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
         """See `LanguageModelSystem.on_views`; attention to an averaged token is shared out to its views."""
-        number = view_mask.size(1)
-        if self.config.views == "concatenate":
-            per_view = attention.size(-1) // number
-        else:
-            per_view = attention.size(-1)
-            share = view_mask / view_mask.sum(dim=1, keepdim=True)
-            share = share.view(-1, *(1 for _ in attention.shape[1:-1]), number, 1)
-            attention = (attention.unsqueeze(-2) * share).flatten(-2)
+        if self.config.views == "average":
+            attention = share_among_views(attention, view_mask)
+        per_view = attention.size(-1) // view_mask.size(1)
         return attention, view_mask.unsqueeze(-1).expand(-1, -1, per_view).flatten(1)
 
     def forward(self, batch: Batch) -> Losses:

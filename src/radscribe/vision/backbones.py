@@ -46,6 +46,34 @@ class VisualTokens(NamedTuple):
     mask: Tensor
 
 
+def average_views(visual: VisualTokens, view_mask: Tensor) -> VisualTokens:
+    """The mean over the views of each study that are there, patch by patch, `[studies, patches, channels]`.
+
+    Args:
+        visual: tokens of all views.
+        view_mask: bool `[studies, views]`, True for views that are there, at least one in each study.
+    """
+    # Absent views are 0.
+    count = view_mask.sum(dim=1).view(-1, 1, 1)
+    tokens = visual.tokens.unflatten(1, (view_mask.size(1), -1)).sum(dim=1) / count
+    return VisualTokens(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool))
+
+
+def share_among_views(attention: Tensor, view_mask: Tensor) -> Tensor:
+    """Share attention to averaged tokens out to the views that they are the means of, in equal parts.
+
+    Args:
+        attention: to the tokens of `average_views` `[studies, ..., patches]`.
+        view_mask: bool `[studies, views]`, True for views that are there.
+
+    Returns:
+        Attention to the tokens of all views `[studies, ..., views * patches]`, 0 where the view is absent.
+    """
+    share = view_mask / view_mask.sum(dim=1, keepdim=True)
+    share = share.view(len(view_mask), *(1 for _ in attention.shape[1:-1]), -1, 1)
+    return (attention.unsqueeze(-2) * share).flatten(-2)
+
+
 def create_backbone(config: BackboneConfig) -> nn.Module:
     """Build the timm model without a head, and load its weights.
 

@@ -1,0 +1,151 @@
+"""What scores mean, in words and in few lines: whether a system beats the baselines, and how it varies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Literal
+
+from radscribe.evaluation.bootstrap import Difference, direction
+from radscribe.evaluation.clinical import CLINICAL_BLOCKS
+from radscribe.evaluation.diversity import Diversity
+from radscribe.evaluation.evaluate import MANY_UNKNOWN, METRICS, SYSTEM, Evaluation
+from radscribe.evaluation.tables import summary_table
+from radscribe.text.cleaning import UNKNOWN_TOKEN
+
+#: Every clinical F1 score, by name.
+CLINICAL_F1 = tuple(name for block in CLINICAL_BLOCKS for name in block.names.values() if " F1 " in name)
+#: Columns of the short summary: heading, and name of the score.
+SUMMARY_SCORES: Mapping[str, str] = {
+    **{name: name for name in METRICS if name not in ("BLEU-2", "BLEU-3")},
+    "micro F1": "micro F1 (14, as_present)",
+    "macro F1": "macro F1 (14, as_present)",
+}
+_WIDTH = 118
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One sentence on what the scores mean.
+
+    Attributes:
+        kind: `good`, `mixed` or `bad` for the system, or `info`.
+        headline: the part to emphasise; may be empty.
+        detail: the rest of the sentence, with the blank or punctuation that joins it to the headline.
+    """
+
+    kind: Literal["good", "mixed", "bad", "info"]
+    headline: str
+    detail: str
+
+    def __str__(self) -> str:
+        return self.headline + self.detail
+
+
+def verdicts(
+    differences: Mapping[str, Mapping[str, Difference]],
+    diversity: Mapping[str, Diversity],
+    text_metrics: Mapping[str, str],
+    clinical_f1: Mapping[str, str],
+) -> list[Verdict]:
+    """What scores mean: first of all whether the system beats what needs no model.
+
+    Args:
+        differences: the system minus each baseline, by baseline and score.
+        diversity: of the system, the baselines and the references.
+        text_metrics: the text metrics to judge by: what to call each, and its name in `differences`.
+        clinical_f1: the clinical F1 scores to judge by, likewise.
+    """
+    found = [
+        against_baseline(baseline, {label: of_baseline[name] for label, name in names.items()}, kind)
+        for kind, names in (("text metric", text_metrics), ("clinical F1", clinical_f1))
+        for baseline, of_baseline in differences.items()
+        if names and all(name in of_baseline for name in names.values())
+    ]
+    if not found:
+        found.append(
+            Verdict("bad", "", "No baseline was scored, so nothing here says what these scores are worth.")
+        )
+    found.append(_on_diversity(diversity))
+    ours, references = diversity[SYSTEM], diversity.get("references")
+    if ours.unknown_words >= MANY_UNKNOWN and references and references.unknown_words:
+        found.append(
+            Verdict(
+                "bad",
+                f"{ours.unknown_words:.1%} of its words are {UNKNOWN_TOKEN}",
+                f", which match {UNKNOWN_TOKEN} in the references and inflate every score: score it under "
+                "clean_full.",
+            )
+        )
+    return found
+
+
+def against_baseline(baseline: str, differences: Mapping[str, Difference], kind: str) -> Verdict:
+    """Whether the system beats a baseline.
+
+    Args:
+        baseline: its name.
+        differences: the system minus the baseline, by score.
+        kind: what the scores are, in the singular, such as `text metric`.
+    """
+    by_direction: dict[str, list[str]] = {"higher": [], "unclear": [], "lower": []}
+    for name, difference in differences.items():
+        by_direction[direction(difference)].append(name)
+    phrases = {
+        "higher": "clearly higher on",
+        "unclear": "no clear difference on",
+        "lower": "clearly lower on",
+    }
+    detail = "; ".join(f"{phrases[way]} {', '.join(names)}" for way, names in by_direction.items() if names)
+    baseline = f"the {baseline} baseline"
+    if not by_direction["lower"] and not by_direction["unclear"]:
+        return Verdict("good", f"Beats {baseline}", f" on every {kind}.")
+    if not by_direction["higher"]:
+        return Verdict("bad", f"Does not beat {baseline} on any {kind}", f": {detail}.")
+    unbeaten = ", ".join(name for name in differences if name not in by_direction["higher"])
+    return Verdict("mixed", f"Does not beat {baseline} on {unbeaten}", f": {detail}.")
+
+
+def _on_diversity(diversity: Mapping[str, Diversity]) -> Verdict:
+    ours, references = diversity[SYSTEM], diversity.get("references")
+    if ours.distinct_reports == 1 and ours.reports > 1:
+        return Verdict(
+            "bad",
+            f"Writes the same report for all {ours.reports} studies",
+            ": the images make no difference.",
+        )
+    theirs = f" (the references: {references.distinct_reports})" if references else ""
+    text = (
+        f"Writes {ours.distinct_reports} distinct reports for {ours.reports} studies{theirs}; "
+        f"{ours.most_frequent:.1%} of them get its most frequent one."
+    )
+    if references is not None and 2 * ours.distinct_reports < references.distinct_reports:
+        return Verdict("mixed", "Less than half as varied as the references", f": {text}")
+    return Verdict("info", "", text)
+
+
+def short_summary(evaluation: Evaluation) -> str:
+    """The usual scores with intervals beside the baselines', and what they mean: at most 23 lines.
+
+    `str(evaluation)` is everything.
+    """
+    scores = {name: row.scores for name, row in evaluation.rows.items()}
+    shown = {label: name for label, name in SUMMARY_SCORES.items() if name in scores[SYSTEM]}
+    diversity = {name: row.diversity for name, row in evaluation.rows.items()}
+    found = verdicts(
+        evaluation.differences,
+        diversity | {"references": evaluation.references},
+        {label: name for label, name in shown.items() if name in METRICS},
+        {label: name for label, name in shown.items() if name not in METRICS},
+    )
+    missing = "; ".join(f"{name} ({reason})" for name, reason in evaluation.missing.items())
+    sentences = [*map(str, found), *([f"Not there: {missing}."] if missing else [])]
+    return "\n".join(
+        [
+            summary_table(shown, scores),
+            "",
+            *(line for text in sentences for line in wrap(text, _WIDTH, subsequent_indent="  ")),
+            evaluation.provenance.in_short,
+        ]
+    )
