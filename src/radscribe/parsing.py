@@ -276,11 +276,15 @@ def underscored(argument: str) -> str:
 
 
 def documented(thing: Any) -> dict[str, str]:
-    """The texts on parameters of a function, or on attributes of a class and those it inherits from."""
+    """The texts on parameters of a function, or on attributes of a class and those it inherits from.
+
+    They begin with a capital letter, as help does and docstrings need not.
+    """
     texts = {}
     for owner in reversed(inspect.getmro(thing)) if inspect.isclass(thing) else [thing]:
         for entry in parse_docstring(owner.__doc__ or "").params:
-            texts[entry.arg_name] = " ".join((entry.description or "").split())
+            text = " ".join((entry.description or "").split())
+            texts[entry.arg_name] = text[:1].upper() + text[1:] if text[:1].isascii() else text
     return texts
 
 

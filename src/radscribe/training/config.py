@@ -57,7 +57,7 @@ class DataConfig:
         view_classifier: Directory that `radscribe train view-classifier` wrote. It predicts the projection of
             training views whose projection is unknown, for systems that learn from it; without it these views
             stay unknown.
-        transform: Image geometry.
+        transform: Sizes, crops and changes of the images.
     """
 
     section: str = "findings"

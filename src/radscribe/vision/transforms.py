@@ -21,7 +21,7 @@ _SCALES = (0.8, 1.2)
 
 @dataclass(kw_only=True)
 class TransformConfig:
-    """Image geometry.
+    """Sizes, crops and changes of the images.
 
     Attributes:
         short_side: Length in pixels that the short side of a view is resized to before the crop.
