@@ -1028,7 +1028,7 @@ def _parse(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
 
 
 def _command_parser(command: Callable[..., None], *words: str) -> Parser:
-    return Parser(command, " ".join(["radscribe", *words]), EXAMPLES[" ".join(words)])
+    return Parser(command, " ".join(["radscribe", *words]), EXAMPLES.get(" ".join(words), ""))
 
 
 def _commands() -> dict[tuple[str, ...], Callable[..., None]]:
