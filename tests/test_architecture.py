@@ -18,7 +18,7 @@ ROWS = [
     {"evaluation"},
     {"training"},
     {"recipes"},
-    {"interop", "explain", "bench", "parsing"},
+    {"interop", "pages", "bench", "api", "parsing"},
     {"cli"},
 ]
 #: Arrows within a row.

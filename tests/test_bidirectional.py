@@ -377,7 +377,7 @@ class TestDistances:
         return TrainedSystem(built("/v2t"), config, torch.device("cpu")), store.studies()
 
     def test_against_a_plain_transcription(self, tmp_path):
-        from radscribe.explain.embedding_distances import (
+        from radscribe.pages.embedding_distances import (
             EmbeddingDistances,
             draw_distances,
             embedding_distances,
@@ -420,7 +420,7 @@ class TestDistances:
     def test_a_system_without_language_model(self):
         from tiny import tiny_config
 
-        from radscribe.explain.embedding_distances import embedding_distances
+        from radscribe.pages.embedding_distances import embedding_distances
         from radscribe.systems.registry import get_system
         from radscribe.training.trained_system import TrainedSystem
 

@@ -32,7 +32,7 @@ from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.config import save_config
 from radscribe.training.labels import labels_of
-from radscribe.training.run_directory import RunDirectory, save_weights
+from radscribe.training.run_directory import RunDirectory
 from radscribe.training.scoring import score_run, write_model_card
 
 REFERENCES = {
@@ -316,7 +316,7 @@ def classifying_run(tmp_path_factory) -> tuple[RunDirectory, PreparedStore]:
         config, vocabulary, {"store_source": "phantom", "radscribe": "0", "torch": "0", "began": "now"}
     )
     torch.manual_seed(0)
-    save_weights(get_system("camanet").build(config.system, vocabulary, 60), run.weights)
+    run.save_weights(get_system("camanet").build(config.system, vocabulary, 60))
     return run, store
 
 

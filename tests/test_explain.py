@@ -23,10 +23,10 @@ from tiny_language_models import tiny_language_model
 import radscribe
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
-from radscribe.explain.explanation_page import packed, write_explanations
-from radscribe.explain.memory_plot import memory_layout, shared_weight
-from radscribe.explain.overlays import choose_words, file_name, overlay, word_attention
 from radscribe.observations import OBSERVATIONS
+from radscribe.pages.explanation_page import packed, write_explanations
+from radscribe.pages.memory_plot import memory_layout, shared_weight
+from radscribe.pages.overlays import choose_words, file_name, overlay, word_attention
 from radscribe.recipes import get_recipe
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
@@ -36,7 +36,7 @@ from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.config import override
 from radscribe.training.data import evaluation_masks, evaluation_views
 from radscribe.training.explanation import Explanation, merge_pieces
-from radscribe.training.run_directory import RunDirectory, save_weights
+from radscribe.training.run_directory import RunDirectory
 from radscribe.training.trained_system import TrainedSystem, load
 
 WITH_LANGUAGE_MODEL = {"r2gen-gpt", "bidirectional"}
@@ -102,7 +102,7 @@ def write_run(path: Path, store: PreparedStore, system_name: str, fields: dict) 
         with torch.no_grad():  # flat logits would make ties of beams
             system.network.logits.weight.mul_(8)
     run.record_language_model(system)
-    save_weights(system, run.weights)
+    run.save_weights(system)
     return run
 
 

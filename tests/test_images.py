@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import pickle
+import socket
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -15,7 +19,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.images import ImageError, read_image, read_view, resize_view
+from radscribe.studies.images import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    read_file,
+    read_image,
+    read_view,
+    resize_view,
+    to_short_side,
+)
 from radscribe.studies.study import RenderedView, View
 
 RAMP = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8) * 2  # [40, 60], 0..196
@@ -77,12 +89,96 @@ def test_palette_with_a_transparent_entry(tmp_path):
 )
 def test_deep_pictures_are_windowed_to_their_own_range(tmp_path, name, dtype):
     deep = RAMP.astype(dtype) * 20 + 1000  # 12 bits used, as in a raw radiograph
-    pixels = read_image(saved(tmp_path, Image.fromarray(deep), name))
-    np.testing.assert_allclose(pixels, RAMP.astype(float) * 255 / RAMP.max(), atol=0.51)
+    view = read_file(saved(tmp_path, Image.fromarray(deep), name))
+    low, high = view.window
+    assert low == np.percentile(deep, 0.1, method="higher")
+    assert high == np.percentile(deep, 99.9, method="lower")
+    expected = (deep.astype(float).clip(low, high) - low) * 255 / (high - low)
+    np.testing.assert_allclose(view.pixels, expected, atol=0.51)
 
 
-def test_constant_deep_picture_is_black(tmp_path):
-    assert not read_image(saved(tmp_path, Image.fromarray(np.full((9, 9), 4000, "<u2")))).any()
+#: Height and width of pictures from a few pixels to as many as a small radiograph has.
+SIZES = st.tuples(st.integers(2, 60), st.integers(2, 60))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, st.sampled_from([4096, 60_000, 65_535]), st.sampled_from([0, 1]), st.randoms())
+def test_one_hot_or_dead_pixel_leaves_a_gradient_its_contrast(size, hot, dead, random):
+    """12 bits from 500 to 2500: what is not among the thousandth at the ends keeps its order and spacing."""
+    gradient = np.linspace(500, 2500, size[0] * size[1]).reshape(size).round().astype("<u2")
+    spoilt = gradient.copy()
+    spoilt.flat[random.randrange(spoilt.size)] = (0, hot)[not dead]
+    view = windowed(spoilt)
+    assert 500 <= view.window[0] < view.window[1] <= 2500 or spoilt.size < 6
+    if spoilt.size >= 100:
+        low, high = view.window
+        assert high - low > 0.97 * 2000
+        untouched = spoilt == gradient
+        expected = (gradient.astype(float).clip(low, high) - low) * 255 / (high - low)
+        np.testing.assert_allclose(view.pixels[untouched], expected[untouched], atol=0.51)
+
+
+def windowed(values: np.ndarray) -> RenderedView:
+    """A deep picture by way of a file."""
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF")
+    with tempfile.NamedTemporaryFile(suffix=".tiff") as file:
+        file.write(buffer.getvalue())
+        file.flush()
+        return read_file(file.name)
+
+
+@pytest.mark.parametrize(
+    ("values", "window", "ends"),
+    [
+        (np.full((9, 9), 4000, "<u2"), (4000, 4000), (0, 0)),  # constant
+        (np.full((1, 1), -7, "<i4"), (-7, -7), (0, 0)),  # one pixel
+        (np.pad([[9]], 20, constant_values=5).astype("<u2"), (5, 9), (0, 255)),  # percentiles coincide
+        (np.array([[7, 8]] * 50, "<u2"), (7, 8), (0, 255)),  # a range of 1
+        (np.array([[1, 1 + 2**-23]] * 50, "<f4"), (1, 1 + 2**-23), (0, 255)),  # the smallest step of float32
+        (np.array([[0, 1e-45]] * 50, "<f4"), (0, 2**-149), (0, 255)),  # its smallest number
+        (np.array([[-3e38, 3e38]] * 50, "<f4"), None, (0, 255)),  # a span that float32 does not hold
+        (np.array([[-(2**31), 2**31 - 1]] * 50, "<i4"), (-(2**31), 2**31 - 1), (0, 255)),
+    ],
+)
+def test_windows_of_few_values(values, window, ends):
+    view = windowed(values)
+    assert window is None or view.window == window
+    assert (view.pixels.min(), view.pixels.max()) == ends
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(tmp_path, value):
+    values = RAMP.astype("<f4")
+    values[3, 4] = value
+    assert reason_of(saved(tmp_path, Image.fromarray(values), "a.tiff")) == (
+        "damaged: holds values that are not finite"
+    )
+
+
+def test_pictures_of_8_bits_have_no_window(tmp_path):
+    assert read_file(saved(tmp_path, Image.fromarray(RAMP))).window is None
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2"])
+def test_tiff_in_which_white_is_zero(tmp_path, dtype):
+    deep = RAMP.astype(dtype)
+    path = saved(tmp_path, Image.fromarray(deep), "a.tiff", tiffinfo={262: 0})
+    # Pillow turns 8 bits round on writing, and leaves 16 bits as they are.
+    expected = RAMP if dtype == "u1" else 255 - read_image(saved(tmp_path, Image.fromarray(deep), "b.tiff"))
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_every_suffix_is_read(tmp_path, suffix):
+    """Lossless formats exactly; without regard to case."""
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    path = saved(tmp_path, Image.fromarray(RAMP), f"a{suffix}", **lossless)
+    np.testing.assert_allclose(
+        read_image(path.rename(tmp_path / f"A{suffix.upper()}")).astype(int),
+        RAMP,
+        atol=6 if suffix in (".jpg", ".jpeg") else 0,
+    )
 
 
 def without_adobe_marker(data: bytes) -> bytes:
@@ -112,7 +208,7 @@ def test_exif_orientation_is_applied(tmp_path, name, deep):
     pixels = read_image(saved(tmp_path, Image.fromarray(values), name, exif=exif))
     expected = np.rot90(RAMP, -1).astype(float) * (255 / RAMP.max() if deep else 1)
     assert pixels.shape == (60, 40)
-    np.testing.assert_allclose(pixels, expected, atol=4)
+    np.testing.assert_allclose(pixels, expected, atol=6)  # the ends of 16 bits are clipped
 
 
 def reason_of(path: Path) -> str:
@@ -123,11 +219,23 @@ def reason_of(path: Path) -> str:
     return caught.value.reason
 
 
+#: Formats with a checksum or an end marker.
+CHECKED = [{"format": "PNG"}, {"format": "JPEG"}, {"format": "JPEG", "progressive": True}]
+
+
 @pytest.mark.parametrize(
-    "options", [{"format": "PNG"}, {"format": "JPEG"}, {"format": "JPEG", "progressive": True}]
+    ("options", "padded"),
+    [
+        *((options, padded) for options in CHECKED for padded in (False, True)),
+        ({"format": "BMP"}, False),
+        ({"format": "TIFF"}, False),
+        ({"format": "TIFF", "compression": "tiff_lzw"}, False),
+        ({"format": "WEBP"}, False),
+        ({"format": "WEBP", "lossless": True}, False),
+    ],
 )
-@pytest.mark.parametrize("padded", [False, True])
 def test_no_cut_file_gives_a_half_picture(tmp_path, options, padded):
+    """BMP, TIFF and WebP state no end: where their space was allocated beforehand, nothing tells them cut."""
     buffer = io.BytesIO()
     noise().save(buffer, **options)
     data = buffer.getvalue()
@@ -153,7 +261,32 @@ def test_other_broken_files(tmp_path):
     assert reason_of(text) == "not an image"
     assert reason_of(dicom) == "DICOM is not read yet"
     assert reason_of(tmp_path / "absent.png") == "missing"
-    assert reason_of(tmp_path).startswith("not readable")
+    assert reason_of(tmp_path) == "not readable: a folder, not a file"
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path):
+    pipe, loop, deep = tmp_path / "pipe.png", tmp_path / "loop.png", tmp_path / ("x" * 300 + ".png")
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    (tmp_path / "linked.png").symlink_to(pipe)
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(tmp_path):
+        bound.bind("socket.png")
+        assert reason_of(tmp_path / "socket.png") == "not readable: a socket, not a file"
+    assert reason_of(pipe) == "not readable: a named pipe, not a file"
+    assert reason_of(tmp_path / "linked.png") == "not readable: a named pipe, not a file"
+    assert reason_of(Path("/dev/zero")) == "not readable: a device, not a file"
+    assert reason_of(loop).startswith("not readable: Too many levels")
+    assert reason_of(deep).startswith("not readable: File name too long")
+    assert reason_of(saved(tmp_path, noise()) / "below.png").startswith("not readable: Not a directory")
+    with pytest.raises(ImageError, match=r"cannot read a\\0b\.png: not readable: its name holds a NUL"):
+        read_image("a\0b.png")
+
+
+def test_files_beyond_any_picture_are_not_loaded(tmp_path):
+    path = tmp_path / "sparse.png"
+    with open(path, "wb") as file:
+        file.truncate(10**12)
+    assert reason_of(path) == "too large"
 
 
 def test_postscript_is_not_run(tmp_path):
@@ -200,6 +333,16 @@ def test_short_side_is_exact_and_aspect_kept(height, width, short_side):
     assert (new_height < new_width) <= (height < width)
     exact = short_side * max(height, width) / min(height, width)
     assert 0 <= exact - max(new_height, new_width) < 1
+
+
+@pytest.mark.parametrize("size", [(300, 411), (411, 300), (97, 230), (64, 64), (50, 65)])
+@pytest.mark.parametrize("filter_", [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC])
+def test_resized_as_torchvision_does(size, filter_):
+    from torchvision.transforms import InterpolationMode, Resize
+
+    picture = noise(*size)
+    expected = Resize(64, InterpolationMode[filter_.name])(picture)
+    np.testing.assert_array_equal(to_short_side(np.asarray(picture), 64, filter_), np.asarray(expected))
 
 
 def test_resizing_is_antialiased(tmp_path):

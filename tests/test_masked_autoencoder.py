@@ -17,7 +17,9 @@ from radscribe.vision.masked_autoencoder import MaskedAutoencoder
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return PreparedStore(tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=50))
+    return PreparedStore(
+        tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=50, short_side=108)
+    )
 
 
 def config_of():

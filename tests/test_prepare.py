@@ -89,6 +89,23 @@ def test_round_trip(source, tmp_path):
     ]
 
 
+def test_the_window_of_deep_pictures_is_noted(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    deep = np.linspace(300, 3300, 3000).round().astype("<u2").reshape(50, 60)
+    deep[7, 7] = 65_535
+    Image.fromarray(deep).save(folder / "deep.tif")
+    Image.fromarray((deep >> 4).clip(0, 255).astype(np.uint8)).save(folder / "plain.bmp")
+    prepared(folder, tmp_path / "store")
+    store = PreparedStore(tmp_path / "store")
+    low, high = store.study("deep").views[0].source.window
+    assert (low, high) == pytest.approx((303, 3297), abs=1)
+    assert store.study("deep").views[0].source().window == (low, high)
+    assert store.study("plain").views[0].source.window is None
+    lines = [json.loads(line) for line in (tmp_path / "store" / "studies.jsonl").read_text().splitlines()]
+    assert {line["id"]: line["views"][0]["window"] for line in lines} == {"deep": [low, high], "plain": None}
+
+
 def test_splits(source, tmp_path):
     prepared(source, tmp_path / "store", split_fractions=(0.5, 0.25, 0.25))
     store = PreparedStore(tmp_path / "store")
@@ -354,8 +371,8 @@ def test_stores_that_cannot_be_opened(source, tmp_path):
     out = tmp_path / "store"
     prepared(source, out)
     manifest = (out / "manifest.json").read_text()
-    (out / "manifest.json").write_text(manifest.replace('"format": 1', '"format": 99'))
-    with pytest.raises(RadScribeError, match="format 99; this RadScribe reads format 1"):
+    (out / "manifest.json").write_text(manifest.replace('"format": 2', '"format": 99'))
+    with pytest.raises(RadScribeError, match="format 99; this RadScribe reads format 2"):
         PreparedStore(out)
     (out / "manifest.json").write_text("{")
     with pytest.raises(RadScribeError, match="damaged"):

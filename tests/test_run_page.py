@@ -17,10 +17,10 @@ from PIL import Image
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.evaluate import evaluate_texts
-from radscribe.explain.page_parts import mask_path, split_sentences
-from radscribe.explain.run_page import write_run_page
-from radscribe.explain.run_page_charts import line_chart, thin, ticks
-from radscribe.explain.run_page_studies import (
+from radscribe.pages.page_parts import mask_path, split_sentences
+from radscribe.pages.run_page import write_run_page
+from radscribe.pages.run_page_charts import line_chart, thin, ticks
+from radscribe.pages.run_page_studies import (
     DraftedStudy,
     choose_studies,
     compare_sentences,
@@ -369,7 +369,7 @@ def test_a_page_that_cannot_be_written_is_named(run, tmp_path):
 
 
 def test_importing_the_page_does_not_import_torch():
-    code = "import sys, radscribe.explain.run_page; sys.exit('torch' in sys.modules)"
+    code = "import sys, radscribe.pages.run_page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -19,7 +19,7 @@ from tiny import tiny_config, tiny_store
 
 import radscribe
 from radscribe.errors import RadScribeError
-from radscribe.explain.run_page import write_run_page
+from radscribe.pages.run_page import write_run_page
 from radscribe.recipes import RECIPES
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
@@ -104,7 +104,13 @@ def assert_equal_runs(first: RunDirectory, second: RunDirectory):
     assert ours.keys() == theirs.keys()
     different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
     assert different == []
-    assert first.drafts("test").read_text() == second.drafts("test").read_text()
+
+    def drafts(run):
+        lines = [json.loads(line) for line in run.drafts("test").read_text().splitlines()]
+        assert {line.pop("run") for line in lines} == {run.path.name}
+        return lines
+
+    assert drafts(first) == drafts(second)
 
     def log(run):
         lines = [json.loads(line) for line in run.log.read_text().splitlines()]
@@ -234,7 +240,7 @@ class TestRefusals:
         subprocess.run(["cp", "-r", run.path, moved], check=True)
         whole = (moved / "weights.safetensors").read_bytes()
         (moved / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(RadScribeError, match=r"weights.safetensors' cannot be read"):
+        with pytest.raises(RadScribeError, match=r"weights.safetensors' is damaged: it cannot be read"):
             radscribe.load(moved)
 
     def test_weights_do_not_fit(self, run, tmp_path):

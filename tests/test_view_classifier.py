@@ -41,7 +41,7 @@ UNKNOWN = PROJECTIONS.index("unknown")
 
 @pytest.fixture(scope="module")
 def store_path(tmp_path_factory):
-    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=50)
+    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=50, short_side=128)
 
 
 @pytest.fixture(scope="module")

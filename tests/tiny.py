@@ -11,9 +11,9 @@ from radscribe.studies.prepare import prepare
 from radscribe.training.config import RunConfig, override
 
 
-def tiny_store(path: Path, studies: int = 40) -> Path:
+def tiny_store(path: Path, studies: int = 40, short_side: int = 64) -> Path:
     """A prepared phantom store."""
-    prepare("phantom", path, short_side=64, studies=studies, workers=1, progress=False)
+    prepare("phantom", path, short_side=short_side, studies=studies, workers=1, progress=False)
     return path
 
 

@@ -1,28 +1,58 @@
 """RadScribe: from chest X-ray studies to draft radiology reports.
 
 Research use, not for clinical diagnosis.
+
+What stands in `__all__` is the interface for Python. Each name is imported when it is first used, so that
+`import radscribe` is quick and does not import torch.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from radscribe.training.trained_system import TrainedSystem
+    from radscribe.api import evaluate, explain, generate, train
+    from radscribe.errors import RadScribeError
+    from radscribe.studies.prepare import prepare
+    from radscribe.studies.store import PreparedStore
+    from radscribe.studies.study import Study, View
+    from radscribe.training.trained_system import load
 
 __version__ = version("radscribe")
 #: Stands on every surface.
 NOTICE = "research use, not for clinical diagnosis"
-__all__ = ["NOTICE", "__version__", "load"]
+__all__ = [
+    "NOTICE",
+    "PreparedStore",
+    "RadScribeError",
+    "Study",
+    "View",
+    "__version__",
+    "evaluate",
+    "explain",
+    "generate",
+    "load",
+    "prepare",
+    "train",
+]
+
+_MODULES = {
+    "PreparedStore": "radscribe.studies.store",
+    "RadScribeError": "radscribe.errors",
+    "Study": "radscribe.studies.study",
+    "View": "radscribe.studies.study",
+    "evaluate": "radscribe.api",
+    "explain": "radscribe.api",
+    "generate": "radscribe.api",
+    "load": "radscribe.training.trained_system",
+    "prepare": "radscribe.studies.prepare",
+    "train": "radscribe.api",
+}
 
 
-def load(run: Path | str, device: str = "auto") -> TrainedSystem:
-    """Load a trained run: `radscribe.load("runs/demo").generate([...])`.
-
-    See `radscribe.training.trained_system.load`; imported on call, so that `import radscribe` is quick.
-    """
-    from radscribe.training.trained_system import load as load_run
-
-    return load_run(run, device)
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'radscribe' has no attribute '{name}'")
+    return getattr(import_module(_MODULES[name]), name)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from json import dumps
 from pathlib import Path
 from shutil import get_terminal_size
@@ -85,71 +85,64 @@ def generate(
     source: list[str],
     *,
     out: Path | None = None,
-    split: str = "all",
+    overwrite: bool = False,
+    resume: bool = False,
+    split: str | None = None,
     batch: int = 16,
+    n_best: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
 ) -> None:
-    """Draft reports with a trained run: one line of JSON per study, with id, text and logprob.
+    """Draft reports with a trained run: one line of JSON per study, which also says where it comes from.
 
-    Studies that cannot be read are named on standard error and left out; the others are drafted.
+    Studies that cannot be read are named on standard error and left out; the others are drafted. A file is
+    written whole or not at all; what an interrupted command has drafted is kept in OUT.partial.
 
     Args:
         run: The run directory of a trained system.
-        source: A prepared store, a folder of images, a table of studies, or single image files.
-        out: File to write the drafts to; without it they are printed on standard output.
-        split: Split to draft where the source is a prepared store: train, val, test or all.
+        source: Prepared stores, folders of images, tables of studies, or single image files.
+        out: File to write the drafts to, .jsonl or .csv; without it they are printed as JSON Lines.
+        overwrite: Replace the file if it is there.
+        resume: Go on with an interrupted command; it ends with the same file.
+        split: Split to draft where the source is a prepared store: train, val, test or all; without it all
+            studies are drafted.
         batch: Number of studies that are decoded at the same time.
+        n_best: Number of drafts for each study, best first; at most as many as the decoding has beams.
+            Without it the number of the run is taken, which is usually 1.
         device: Device to compute on; auto takes a GPU where there is one.
         decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
             "minimum_length": 20}'.
     """
-    from tqdm import tqdm
+    from radscribe.studies.given import given_studies
+    from radscribe.training.draft_file import DraftFile, print_drafts, write_draft_file
 
+    if out is None and (overwrite or resume):
+        raise RadScribeError("--overwrite and --resume go with --out FILE")
+    if batch < 1:
+        raise RadScribeError(f"--batch {batch} is no number of studies", "Give 1 or more")
+    changes = dict(decoding or {})
+    if n_best is not None and changes.setdefault("n_best", n_best) != n_best:
+        raise RadScribeError(f"--n_best {n_best} and --decoding say different things", "Give one of them")
+    target = DraftFile(out, overwrite=overwrite, resume=resume) if out else None
     from radscribe.training.trained_system import load
 
     rejections: list[Rejection] = []
     trained = load(run, device)
-    studies = list(_studies(source, split, rejections))
-    drafts = trained.generate(studies, batch_size=batch, on_rejection=rejections.append, **(decoding or {}))
-    lines = (
-        dumps({"id": draft.id, "text": draft.text, "logprob": round(draft.logprob, 4)}) for draft in drafts
-    )
-    progress = tqdm(lines, total=len(studies), desc="drafting", unit="study", disable=out is None)
-    written = 0
-    with out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
-        for line in progress:
-            file.write(line + "\n")
-            written += 1
-        file.flush()
+    studies = list(given_studies(source, rejections.append, split=split))
+    if target:
+        written = write_draft_file(target, trained, studies, batch, rejections.append, **changes)
+    else:
+        written = print_drafts(trained, studies, batch, rejections.append, **changes)
     for rejection in rejections:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
     if not written:
-        raise RadScribeError(f"no study of {', '.join(source)} could be drafted")
+        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
+        more = f", and {len(reasons) - 1} more are rejected" if len(reasons) > 1 else ""
+        raise RadScribeError(f"no study of {', '.join(source)} could be drafted: {reasons[0]}{more}")
     if out:
         print(f"{written} drafts in {out}, {len(rejections)} rejected; {NOTICE}", file=sys.stderr)
-
-
-def _studies(source: list[str], split: str, rejections: list[Rejection]) -> Iterator[Study]:
-    """The studies of a store, a folder or table, or of single image files."""
-    from radscribe.studies.readers import open_source
-    from radscribe.studies.rejection import Rejection
-    from radscribe.studies.store import MANIFEST, PreparedStore
-    from radscribe.studies.study import Study, View
-
-    for each in map(Path, source):
-        if (each / MANIFEST).is_file():
-            yield from PreparedStore(each).studies(split)
-        elif each.is_file() and each.suffix.lower() not in {".csv", ".tsv", ".jsonl", ".json"}:
-            yield Study(id=each.stem, patient_id=each.stem, views=(View(each),))
-        elif each.exists():
-            for record in open_source(each):
-                if isinstance(record, Rejection):
-                    rejections.append(record)
-                else:
-                    yield record
-        else:
-            rejections.append(Rejection(each.stem, str(each), f"no such file or folder: {each}"))
+    if caution := trained.caution:
+        print(f"CAUTION: {run} was {caution}", file=sys.stderr)
 
 
 def evaluate(
@@ -210,12 +203,15 @@ def evaluate(
     if (draft_labels is None) != (reference_labels is None) or (draft_labels and run):
         raise RadScribeError("--draft_labels and --reference_labels go together, with --predictions")
     if run is not None:
+        from radscribe.studies.outputs import check_output
         from radscribe.studies.store import PreparedStore
         from radscribe.training.run_directory import RunDirectory
         from radscribe.training.scoring import score_run, write_drafts
 
         rejections: list[Rejection] = []
         directory = RunDirectory(run)
+        if drafts:
+            check_output(drafts, b'"logprob": ', "drafts")
         evaluation, made = score_run(
             directory,
             PreparedStore(store or directory.load_config().store),
@@ -367,7 +363,7 @@ def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test"
         split: Split whose drafts are shown: train, val, test or all.
         studies: Number of studies to show.
     """
-    from radscribe.explain.run_page import write_run_page
+    from radscribe.pages.run_page import write_run_page
 
     write_run_page(run, out, store=store, split=split, studies=studies)
     print(f"look at it: {out.resolve().as_uri()}")
@@ -417,11 +413,13 @@ def explain(
         raise RadScribeError("--store goes with --study, not with --images")
     if together and images is None:
         raise RadScribeError("--together goes with --images")
-    from radscribe.explain.explanation_page import write_explanations
+    from radscribe.pages.explanation_page import check_folder, write_explanations
+    from radscribe.studies.given import file_id
     from radscribe.studies.study import Study, View
     from radscribe.training.run_directory import RunDirectory
     from radscribe.training.trained_system import load
 
+    check_folder(out)
     trained = load(run, device)
     studies: list[Study | Path | str] = list(images or [])
     if study is not None:
@@ -429,18 +427,22 @@ def explain(
         studies = [prepared.study(each) for each in study]
     elif together:
         files = [Path(each) for each in images or []]
-        name = files[0].stem
+        name = file_id(files[0])
         studies = [Study(id=name, patient_id=name, views=tuple(map(View, files)))]
     rejections: list[Rejection] = []
     explanations = list(trained.explain(studies, on_rejection=rejections.append, **(decoding or {})))
     for rejection in rejections:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
     if not explanations:
-        raise RadScribeError(f"no study of {', '.join(study or images or [])} could be explained")
+        named = ", ".join(study or images or [])
+        reasons = "; ".join(dict.fromkeys(rejection.reason for rejection in rejections))
+        raise RadScribeError(f"no study of {named} could be explained: {reasons or 'there is none'}")
     written = write_explanations(
         explanations, out, config=trained.config, words=words, layer=layer, heads=heads
     )
     print(f"look at it: {written.resolve().as_uri()}")
+    if caution := trained.caution:
+        print(f"CAUTION: {run} was {caution}", file=sys.stderr)
 
 
 def embeddings(
@@ -462,16 +464,23 @@ def embeddings(
         json: Print JSON instead of text.
     """
     from radscribe.evaluation.comparison import parse_groups
-    from radscribe.explain.embedding_distances import EmbeddingDistances, draw_distances, embedding_distances
-    from radscribe.studies.store import PreparedStore
+    from radscribe.pages.embedding_distances import (
+        EmbeddingDistances,
+        check_figure,
+        draw_distances,
+        embedding_distances,
+    )
+    from radscribe.training.run_directory import RunDirectory
     from radscribe.training.trained_system import load
 
+    if out:
+        check_figure(out)
     found = {}
     for name, members in parse_groups(runs).items():
         measured = []
-        for trained in map(load, members):
-            studies = PreparedStore(store or trained.config.store).studies(split)
-            measured.append(embedding_distances(trained, studies))
+        for member in members:
+            studies = RunDirectory(member).open_store(store).studies(split)
+            measured.append(embedding_distances(load(member), studies))
         found[name] = EmbeddingDistances.of_runs(measured)
         if not json:
             print(f"{name}: {found[name]}")
@@ -479,6 +488,37 @@ def embeddings(
         print(dumps({name: each.to_json() for name, each in found.items()}, indent=2))
     if out:
         draw_distances(found, out)
+
+
+def check(path: Path) -> None:
+    """Check that a run or a prepared store is whole: reads every file of it, and compares hashes.
+
+    Says what was checked, each part in a line. Exits with 1 if something is damaged.
+
+    Args:
+        path: a run directory or a prepared store.
+    """
+    from radscribe.studies.store import MANIFEST
+
+    if (path / MANIFEST).exists():
+        from radscribe.studies.check_store import check_store
+
+        found = check_store(path)
+    elif (path / "config.yaml").exists() or (path / "run.json").exists():
+        from radscribe.training.check_run import check_run
+
+        found = check_run(path)
+    else:
+        raise RadScribeError(
+            f"'{path}' is neither a run directory nor a prepared store",
+            "Give what radscribe train, interop import or prepare wrote",
+        )
+    for part in found:
+        print(part)
+    if damaged := sum(part.damaged for part in found):
+        print(f"{path}: {damaged} of {len(found)} parts are damaged")
+        raise SystemExit(1)
+    print(f"{path}: OK")
 
 
 def systems(*, json: bool = False) -> None:
@@ -883,6 +923,7 @@ COMMANDS: dict[str, Callable[..., None] | dict[str, Callable[..., None]]] = {
     "page": page,
     "embeddings": embeddings,
     "explain": explain,
+    "check": check,
     "recipes": recipes,
     "systems": systems,
     "bench": bench,

@@ -8,21 +8,46 @@ no open hypothesis can still win. Two named scorings:
 - `full`: slots of ended hypotheses are filled with the next best open ones. That changes the result under a
   length penalty only: without one, what fills the slot can never overtake what ended there.
 
-Both accept a length penalty, a minimum length, no-repeat n-grams and a repetition penalty. Token 0 begins,
-ends and pads. `decode` gives the result, `decode_steps` also what leads after every token, for those who show
-a draft while it is written.
+Both accept a length penalty, a minimum length, no-repeat n-grams and a repetition penalty. Both can give the
+`n_best` drafts instead of the best alone. Token 0 begins, ends and pads. `decode` gives the result,
+`decode_steps` also what leads after every token, for those who show a draft while it is written.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
+from typing import Any, Literal, Protocol, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
 END = 0
+
+#: The one method that uses a field, where the others do not.
+METHOD_OF_FIELD = {
+    "beams": "beam",
+    "n_best": "beam",
+    "scoring": "beam",
+    "length_penalty": "beam",
+    "temperature": "sample",
+    "top_k": "sample",
+    "top_p": "sample",
+    "seed": "sample",
+}
+#: Least and greatest value of each number; a bound that is None is not there.
+_RANGES: dict[str, tuple[float | None, float | None]] = {
+    "beams": (1, 1000),
+    "n_best": (1, 1000),
+    "maximum_length": (1, 5000),  # systems have positions for so many tokens
+    "minimum_length": (0, 5000),
+    "no_repeat_ngram": (0, None),
+    "top_k": (0, None),
+    "seed": (0, 2**63 - 1),
+}
+_ABOVE_0 = ("repetition_penalty", "temperature", "top_p")
 
 
 @dataclass(kw_only=True)
@@ -33,6 +58,7 @@ class DecodingConfig:
         method: How tokens are chosen: `beam` search, `greedy` (the most probable token), or `sample` (at
             random).
         beams: Number of hypotheses kept per study (method `beam`).
+        n_best: Number of drafts given per study, best first (method `beam`); at most `beams`.
         scoring: What happens to the place of a hypothesis that has ended: `captioning` leaves it empty for
             one step, as the papers' code does, and `full` fills it with the next best hypothesis. They differ
             under a length penalty only.
@@ -52,6 +78,7 @@ class DecodingConfig:
 
     method: Literal["beam", "greedy", "sample"] = "beam"
     beams: int = 3
+    n_best: int = 1
     scoring: Literal["captioning", "full"] = "captioning"
     maximum_length: int = 60
     minimum_length: int = 0
@@ -64,20 +91,41 @@ class DecodingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in [
-            ("beams", 1),
-            ("maximum_length", 1),
-            ("minimum_length", 0),
-            ("no_repeat_ngram", 0),
-        ]:
-            if getattr(self, name) < least:
-                raise ValueError(f"decoding.{name} must be at least {least}, not {getattr(self, name)}")
+        """Check all fields.
+
+        Raises:
+            ValueError: a field has another type, is out of range or not finite, or two do not go together.
+        """
+        types = get_type_hints(type(self))
+        for name in (field.name for field in fields(self)):
+            _check_field(name, types[name], getattr(self, name))
         if self.minimum_length > self.maximum_length:
             raise ValueError("decoding.minimum_length must not exceed decoding.maximum_length")
-        if self.repetition_penalty <= 0:
-            raise ValueError("decoding.repetition_penalty must be above 0")
-        if self.temperature <= 0 or not 0 < self.top_p <= 1:
-            raise ValueError("decoding.temperature must be above 0 and decoding.top_p in (0, 1]")
+        if self.top_p > 1:
+            raise ValueError(f"decoding.top_p must be in (0, 1], not {self.top_p}")
+        if self.n_best > beams_of(self):
+            wide = "the method 'beam'" if self.method != "beam" else f"decoding.beams {self.n_best} or more"
+            raise ValueError(f"decoding.n_best {self.n_best} needs {wide}")
+
+
+def _check_field(name: str, kind: Any, value: Any) -> None:
+    """Raise ValueError where a decoding field has not its type or is out of its range."""
+    if names := get_args(kind):
+        if value not in names:
+            raise ValueError(f"decoding.{name} must be {' or '.join(names)}, not {value!r}")
+        return
+    number, words = (Integral, "a whole number") if kind is int else (Real, "a number")
+    if not isinstance(value, number) or isinstance(value, bool):
+        raise ValueError(f"decoding.{name} must be {words}, not {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"decoding.{name} must be finite, not {value}")
+    least, greatest = _RANGES.get(name, (None, None))
+    if least is not None and value < least:
+        raise ValueError(f"decoding.{name} must be at least {least}, not {value}")
+    if greatest is not None and value > greatest:
+        raise ValueError(f"decoding.{name} must be at most {greatest}, not {value}")
+    if name in _ABOVE_0 and value <= 0:
+        raise ValueError(f"decoding.{name} must be above 0, not {value}")
 
 
 class DecoderState(Protocol):
@@ -99,12 +147,16 @@ class Decoded:
         tokens: int `[studies, maximum_length]`, 0 after the end.
         token_logprobs: log-probability of each token, the end token's included, 0 after it
             `[studies, maximum_length]`.
-        logprob: their sum `[studies]`.
+        logprob: their sum `[studies]`. NaN where the system gave a log-probability that is not a number, and
+            -inf where minimum length and no-repeat n-grams allow no draft: there is no draft of that study.
+        alternatives: the second best, the third and so on, up to `n_best`. Where a search found fewer, their
+            `logprob` is -inf.
     """
 
     tokens: Tensor
     token_logprobs: Tensor
     logprob: Tensor
+    alternatives: tuple[Decoded, ...] = ()
 
 
 #: Gives the leading hypotheses at one moment of a search.
@@ -195,29 +247,33 @@ def _beam_search(
     total[:, 0] = 0.0
     last = torch.zeros(studies, beams, dtype=torch.long, device=device)
 
-    best_score = torch.full((studies,), -torch.inf, device=device)
-    best_tokens = tokens[:, 0].clone()
-    best_token_logprobs = token_logprobs[:, 0].clone()
+    # The best ended hypotheses of each study, best first.
+    best_scores = torch.full((studies, config.n_best), -torch.inf, device=device)
+    best_tokens = tokens[:, : config.n_best].clone()
+    best_logprobs = token_logprobs[:, : config.n_best].clone()
+    not_a_number = torch.zeros(studies, dtype=torch.bool, device=device)
 
     def take_if_better(
         candidate_total: Tensor, length: int, candidate_tokens: Tensor, logprobs: Tensor
     ) -> None:
         """Keep the best of the ended hypotheses `[studies, candidates, ...]`; open ones come as -inf."""
-        nonlocal best_score, best_tokens, best_token_logprobs
-        score, which = (candidate_total / length**config.length_penalty).max(dim=1)
-        rows = torch.arange(studies, device=device)
-        better = score > best_score
-        best_score = torch.where(better, score, best_score)
-        best_tokens = torch.where(better[:, None], candidate_tokens[rows, which], best_tokens)
-        best_token_logprobs = torch.where(better[:, None], logprobs[rows, which], best_token_logprobs)
+        nonlocal best_scores, best_tokens, best_logprobs
+        # Of hypotheses with one score, the one that ended first stays in front.
+        scores = torch.cat([best_scores, candidate_total / length**config.length_penalty], dim=1)
+        scores, which = scores.sort(dim=1, descending=True, stable=True)
+        best_scores, which = scores[:, : config.n_best], which[:, : config.n_best, None]
+        along = which.expand(-1, -1, longest)
+        best_tokens = torch.cat([best_tokens, candidate_tokens], dim=1).gather(1, along)
+        best_logprobs = torch.cat([best_logprobs, logprobs], dim=1).gather(1, along)
 
     def leading() -> Decoded:
         """The best of ended and open hypotheses."""
         open_score, which = (total / (length + 1) ** config.length_penalty).max(dim=1)
         rows = torch.arange(studies, device=device)
-        ahead = (open_score > best_score)[:, None]
-        logprobs = torch.where(ahead, token_logprobs[rows, which], best_token_logprobs)
-        return Decoded(torch.where(ahead, tokens[rows, which], best_tokens), logprobs, logprobs.sum(dim=1))
+        ahead = (open_score > best_scores[:, 0])[:, None]
+        logprobs = torch.where(ahead, token_logprobs[rows, which], best_logprobs[:, 0])
+        sums = logprobs.sum(dim=1).masked_fill(not_a_number, torch.nan)
+        return Decoded(torch.where(ahead, tokens[rows, which], best_tokens[:, 0]), logprobs, sums)
 
     check_every = 1 if device.type == "cpu" else 8  # elsewhere looking at a result waits for the device
     for length in range(longest):
@@ -227,6 +283,8 @@ def _beam_search(
         candidates = (total.unsqueeze(-1) + allowed).flatten(1)
         # Each beam ends in at most one way, so twice the beams always hold enough open hypotheses.
         scores, index = candidates.topk(2 * beams if refill else beams, dim=1)
+        # NaN sorts above all numbers, so that none is missed here.
+        not_a_number = not_a_number | scores.isnan().any(dim=1)
         parents, chosen = index // logits, index % logits
         along = parents.unsqueeze(-1).expand(-1, -1, longest)
         new_tokens, new_logprobs = tokens.gather(1, along), token_logprobs.gather(1, along)
@@ -248,12 +306,21 @@ def _beam_search(
         total, last, tokens, token_logprobs = scores, chosen, new_tokens, new_logprobs
         if length + 1 == longest:
             take_if_better(total, longest, tokens, token_logprobs)
-        elif length % check_every == 0 and bool((best_score >= _reachable(total, length + 1, config)).all()):
+        elif length % check_every == 0 and not bool(
+            # Of a study without numbers nothing is waited for.
+            ((best_scores[:, -1] < _reachable(total, length + 1, config)) & ~not_a_number).any()
+        ):
             break
         else:
             yield leading
             state.reorder(parents)
-    yield lambda: Decoded(best_tokens, best_token_logprobs, best_token_logprobs.sum(dim=1))
+
+    def found(rank: int) -> Decoded:
+        sums = best_logprobs[:, rank].sum(dim=1).masked_fill(best_scores[:, rank] == -torch.inf, -torch.inf)
+        sums = sums.masked_fill(not_a_number, torch.nan)
+        return Decoded(best_tokens[:, rank], best_logprobs[:, rank], sums)
+
+    yield lambda: replace(found(0), alternatives=tuple(map(found, range(1, config.n_best))))
 
 
 def _reachable(total: Tensor, length: int, config: DecodingConfig) -> Tensor:
@@ -275,16 +342,22 @@ def _sample(
     token_logprobs = torch.zeros(studies, longest, device=device)
     last = torch.zeros(studies, 1, dtype=torch.long, device=device)
     open_ = torch.ones(studies, dtype=torch.bool, device=device)
+    # 0, or what makes the sum of a study without a draft NaN or -inf.
+    fault = torch.zeros(studies, device=device)
     for length in range(longest):
         raw = step(last, state).float()
         logprobs = _restrain(raw, tokens, length, config)[:, 0] / config.temperature
+        fault.masked_fill_(open_ & (logprobs == -torch.inf).all(dim=-1), -torch.inf)
+        fault.masked_fill_(open_ & logprobs.isnan().any(dim=-1), torch.nan)
+        # Something must be drawn even for a study without a draft.
+        logprobs = logprobs.masked_fill((fault != 0)[:, None], 0.0)
         probabilities = _restrict(logprobs.softmax(-1), config.top_k, config.top_p)
         chosen = torch.multinomial(probabilities, 1, generator=generator)
         token_logprobs[:, length] = raw[:, 0].gather(1, chosen)[:, 0].where(open_, 0.0)
         last = chosen.where(open_.unsqueeze(1), END)
         tokens[:, :, length] = last
         open_ = open_ & (last[:, 0] != END)
-        yield lambda: Decoded(tokens[:, 0].clone(), token_logprobs.clone(), token_logprobs.sum(dim=1))
+        yield lambda: Decoded(tokens[:, 0].clone(), token_logprobs.clone(), token_logprobs.sum(dim=1) + fault)
         if length % 8 == 0 and not bool(open_.any()):
             break
 

@@ -17,7 +17,7 @@ from radscribe.interop.released import RELEASED_SYSTEMS, read_pickle, sizes_of
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.run_directory import RunDirectory, load_strictly, save_weights
+from radscribe.training.run_directory import RunDirectory, load_strictly
 from radscribe.training.scoring import write_model_card
 
 
@@ -45,6 +45,9 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
         raise unknown_name("released checkpoint", f"{system}/{dataset}", importable)
     config = get_recipe(name).build()
     config.system.backbone.weights = "none"
+    # The released code resizes the picture itself to the short side of the recipe, without a store.
+    transform = config.data.transform
+    config.data.transform = dataclasses.replace(transform, store_short_side=transform.short_side)
 
     released = read_pickle(checkpoint)
     names = RELEASED_SYSTEMS[system]
@@ -75,7 +78,7 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
 
     run = RunDirectory(out)
     run.create(config, vocabulary, _facts(config.recipe, system, checkpoint, annotation))
-    save_weights(built, run.weights)
+    run.save_weights(built)
     write_model_card(run)
     return run
 

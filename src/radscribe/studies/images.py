@@ -1,12 +1,17 @@
 """The one path by which pixels enter: a file or a rendered view becomes 8-bit grey of a fixed short side.
 
-Preparing a store and generating from a single file both come through `read_view`, so a study has the
-same pixels in training and in use.
+Preparing a store and drafting from a single file both come through `read_view`, so a study has the
+same pixels in training and in use. `to_short_side` is the only function that resizes with the aspect kept.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import math
+import os
+import stat
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +24,21 @@ from radscribe.studies.study import RenderedView, View
 MAX_PIXELS = 100_000_000
 #: A strip longer than this many times its width is no radiograph, and would grow without bound when resized.
 MAX_ASPECT = 16
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+#: More than the largest picture with four channels of 16 bits takes without compression.
+MAX_BYTES = 8 * MAX_PIXELS
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+#: Short side in pixels of the views of a prepared store, unless its user asks for another.
+STORE_SHORT_SIDE = 256
+#: Percentiles of a deep picture's values that become black and white: a few hot or dead pixels lie outside.
+WINDOW_PERCENTILES = (0.1, 99.9)
+_TIFF_PHOTOMETRIC = 262
+_NO_FILE = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class ImageError(RadScribeError):
@@ -39,49 +58,79 @@ def _unreadable(name: object, reason: str, hint: str = "") -> ImageError:
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """Decode an image file to grey.
-
-    - Deeper than 8 bits (16-bit PNG; 32-bit integer or float TIFF): the range from the smallest to the
-      largest value becomes 0..255. Files of this kind hold 10, 12, 14 or 16 bits and do not say which;
-      a fixed division by 256 would leave a 12-bit radiograph nearly black.
-    - Transparent pixels are composited on black, as air outside the film is.
-    - CMYK JPEGs store inverted ink where an Adobe marker stands, and plain ink where none does.
-    - The EXIF orientation is applied. Of several frames, the first is taken.
+    """Decode an image file to grey; see `read_file`.
 
     Returns:
         uint8 [height, width].
 
     Raises:
-        ImageError: the file is missing, empty, truncated, of an unknown or unsafe format, damaged, or
-            larger than `MAX_PIXELS`; it names the file and the reason.
+        ImageError: see `read_file`.
+    """
+    return read_file(path).pixels
+
+
+def read_file(path: Path | str) -> RenderedView:
+    """Decode an image file to grey.
+
+    - Deeper than 8 bits (16-bit PNG; 16-bit, 32-bit integer or float TIFF): the values from the percentile
+      0.1 to the percentile 99.9 become 0..255, and values outside are clipped. Files of this kind hold 10,
+      12, 14 or 16 bits and do not say which; a fixed division by 256 would leave a 12-bit radiograph nearly
+      black, and the whole range would let one hot pixel do so.
+    - Transparent pixels are composited on black, as air outside the film is.
+    - CMYK JPEGs store inverted ink where an Adobe marker stands, and plain ink where none does.
+    - The EXIF orientation is applied. Of several frames, the first is taken.
+
+    Returns:
+        pixels uint8 [height, width] without masks, and the window of a picture deeper than 8 bits.
+
+    Raises:
+        ImageError: the file is missing, no regular file, empty, truncated, of an unknown or unsafe format,
+            damaged, larger than `MAX_PIXELS` or `MAX_BYTES`, or holds values that are not finite; the error
+            names the file and the reason.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise _unreadable(path, "missing") from None
-    except OSError as error:
-        raise _unreadable(path, f"not readable: {error.strerror}") from error
+    data = _bytes_of(path)
     if not data:
         raise _unreadable(path, "empty file")
     if data[128:132] == b"DICM":
         raise _unreadable(path, "DICOM is not read yet", "Convert it to PNG first")
     try:
-        image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        if image.format == "EPS":  # Pillow would run Ghostscript on it
-            raise UnidentifiedImageError
-        if image.format == "JPEG" and not _has_end_marker(data):
-            raise OSError("truncated")
-        return _grey(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken tags and of size, which is checked here
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if image.format == "EPS":  # Pillow would run Ghostscript on it
+                raise UnidentifiedImageError
+            if image.format == "JPEG" and not _has_end_marker(data):
+                raise OSError("truncated")
+            return _grey(image)
     except Image.DecompressionBombError:
         raise _unreadable(path, "too large", f"The limit is {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise _unreadable(path, "not an image", "PNG and JPEG are read") from None
+        raise _unreadable(path, "not an image", "PNG, JPEG, TIFF, BMP and WebP are read") from None
     except Exception as error:  # a decoder may raise anything on damaged bytes
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged: {error}"
         raise _unreadable(path, reason, "Fetch the file again") from error
+
+
+def _bytes_of(path: Path) -> bytes:
+    """The content of a regular file. What is none is never opened: opening a named pipe waits for ever."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            kind = _NO_FILE.get(stat.S_IFMT(status.st_mode), "no regular file")
+            raise _unreadable(path, f"not readable: {kind}, not a file")
+        if status.st_size > MAX_BYTES:
+            raise _unreadable(path, "too large", f"The limit is {MAX_BYTES:,} bytes")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _unreadable(path, "missing") from None
+    except OSError as error:
+        raise _unreadable(path, f"not readable: {error.strerror}") from error
+    except ValueError:
+        shown = str(path).replace("\0", "\\0")
+        raise _unreadable(shown, "not readable: its name holds a NUL character") from None
 
 
 def _has_end_marker(data: bytes) -> bool:
@@ -93,13 +142,54 @@ def _has_end_marker(data: bytes) -> bool:
     return data.find(b"\xff\xd9", data.rfind(b"\xff\xda")) >= 0
 
 
-def _grey(image: Image.Image) -> np.ndarray:
+def read_picture(picture: Image.Image | np.ndarray, name: str = "the picture") -> RenderedView:
+    """A picture in memory as grey, by the same rules as a file; see `read_file`.
+
+    Args:
+        picture: A PIL image, or an array `[height, width]`, `[height, width, 3]` or `[height, width, 4]`. An
+            array of another type than uint8 is taken as grey deeper than 8 bits.
+        name: What messages call it.
+
+    Returns:
+        pixels uint8 [height, width] without masks, and the window of a picture deeper than 8 bits.
+
+    Raises:
+        ImageError: the array has another shape or holds no finite numbers, or the picture is too large.
+    """
+    if isinstance(picture, np.ndarray):
+        colours = picture.ndim == 3 and picture.shape[2] in (3, 4) and picture.dtype == np.uint8
+        if not (picture.ndim == 2 or colours) or 0 in picture.shape or picture.dtype.kind not in "uif":
+            raise _unreadable(
+                name,
+                f"an array of {picture.dtype} {list(picture.shape)} is no picture",
+                "Give numbers [height, width], or uint8 [height, width, 3]",
+            )
+        height, width = picture.shape[:2]
+    else:
+        width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise _unreadable(name, "too large", f"The limit is {MAX_PIXELS:,} pixels")
+    try:
+        if not isinstance(picture, np.ndarray):
+            return _grey(picture)
+        if picture.dtype == np.uint8:
+            return _grey(Image.fromarray(picture))
+        pixels, window = _windowed(picture)
+        return RenderedView(pixels, window=window)
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        raise _unreadable(name, f"damaged: {error}") from error
+
+
+def _grey(image: Image.Image) -> RenderedView:
     image.load()
     # Pillow takes every CMYK JPEG for inverted.
     plain_ink = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
+    # Pillow inverts a TIFF in which white is zero if it has 8 bits, and leaves it inverted if it has more.
+    white_is_zero = image.format == "TIFF" and image.getexif().get(_TIFF_PHOTOMETRIC) == 0
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _windowed(np.asarray(image))
+        pixels, window = _windowed(np.asarray(image))
+        return RenderedView(255 - pixels if white_is_zero else pixels, window=window)
     if plain_ink:
         image = Image.fromarray(255 - np.asarray(image), "CMYK")
     if image.has_transparency_data:
@@ -107,27 +197,43 @@ def _grey(image: Image.Image) -> np.ndarray:
         image = Image.alpha_composite(Image.new("RGBA", visible.size, (0, 0, 0, 255)), visible)
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
-    return np.array(image.convert("L"))
+    return RenderedView(np.array(image.convert("L")))
 
 
-def _windowed(values: np.ndarray) -> np.ndarray:
-    """Stretch [height, width] of any depth linearly to 0..255; a constant picture is black."""
-    values = values.astype(np.float32 if values.itemsize <= 2 else np.float64)
+def _windowed(values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Stretch [height, width] of any depth linearly to 0..255, clipped to a window of its values.
+
+    The window is the span of `WINDOW_PERCENTILES`, each taken as the next value inward that occurs, so that
+    one hot pixel lies outside in small pictures too. Where the two coincide, as in a mask, the window is the
+    whole range; a constant picture is black.
+
+    Returns:
+        uint8 [height, width], and the values that become 0 and 255.
+    """
     if not np.isfinite(values).all():
         raise ValueError("holds values that are not finite")
-    low, high = values.min(), values.max()
-    return np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    last = values.size - 1
+    ranks = math.ceil(last * WINDOW_PERCENTILES[0] / 100), math.floor(last * WINDOW_PERCENTILES[1] / 100)
+    low, high = np.partition(values, ranks, axis=None)[list(ranks)]
+    if not low < high:
+        low, high = values.min(), values.max()
+    window = float(low), float(high)
+    if not low < high:
+        return np.zeros(values.shape, np.uint8), window
+    # 16 bits fit into float32 exactly; a span of float32 values may exceed what float32 holds.
+    exact = np.clip(values, low, high).astype(np.float32 if values.itemsize <= 2 else np.float64)
+    return np.rint((exact - window[0]) / (window[1] - window[0]) * 255).astype(np.uint8), window
 
 
 def original_view(view: View) -> RenderedView:
     """The view at its own size: its file decoded, or its function called.
 
     Raises:
-        ImageError: see `read_image`; also if a function gives anything but uint8 [height, width] with
+        ImageError: see `read_file`; also if a function gives anything but uint8 [height, width] with
             masks of the same shape.
     """
     if isinstance(view.source, Path):
-        return RenderedView(read_image(view.source))
+        return read_file(view.source)
     rendered = view.source()
     shape = rendered.pixels.shape
     if rendered.pixels.dtype != np.uint8 or len(shape) != 2 or 0 in shape:
@@ -138,12 +244,28 @@ def original_view(view: View) -> RenderedView:
     return rendered
 
 
-def resize_view(view: RenderedView, short_side: int, name: str = "the view") -> RenderedView:
-    """The view with its short side exactly `short_side` pixels and its aspect kept.
+def to_short_side(
+    values: np.ndarray, short_side: int, filter_: Image.Resampling = Image.Resampling.BILINEAR
+) -> np.ndarray:
+    """Resize [height, width] so that its short side is `short_side` pixels and its aspect is kept.
 
-    Pixels are resized with an antialiased bilinear filter and the long side is rounded down, as
-    torchvision's `Resize` does with a picture, which the published systems use. Masks take the nearest
-    value. A view that has the size already is returned as it is. `name` is for messages only.
+    The filter is antialiased and the long side is rounded down, as torchvision's `Resize` does with a
+    picture, which the published systems use. Values of that size already are returned as they are.
+    """
+    height, width = values.shape
+    short, long = sorted((height, width))
+    if short == short_side:
+        return values
+    long_side = short_side * long // short
+    size = (short_side, long_side) if width == short else (long_side, short_side)
+    return np.array(Image.fromarray(values).resize(size, filter_))
+
+
+def resize_view(view: RenderedView, short_side: int, name: str = "the view") -> RenderedView:
+    """The view with its short side exactly `short_side` pixels and its aspect kept; see `to_short_side`.
+
+    Pixels are resized with a bilinear filter, masks take the nearest value. A view that has the size already
+    is returned as it is. `name` is for messages only.
 
     Raises:
         ImageError: one side is more than `MAX_ASPECT` times the other.
@@ -154,28 +276,25 @@ def resize_view(view: RenderedView, short_side: int, name: str = "the view") -> 
         return view
     if long > MAX_ASPECT * short:
         raise _unreadable(name, f"no radiograph: a strip of {width} x {height} pixels")
-    long_side = short_side * long // short
-    size = (short_side, long_side) if width == short else (long_side, short_side)
-
-    def resized(values: np.ndarray, filter_: Image.Resampling) -> np.ndarray:
-        return np.array(Image.fromarray(values).resize(size, filter_))
-
-    return RenderedView(
-        resized(view.pixels, Image.Resampling.BILINEAR),
-        {
-            observation: resized(mask.astype(np.uint8), Image.Resampling.NEAREST).astype(bool)
+    return dataclasses.replace(
+        view,
+        pixels=to_short_side(view.pixels, short_side),
+        masks={
+            observation: to_short_side(mask.astype(np.uint8), short_side, Image.Resampling.NEAREST).astype(
+                bool
+            )
             for observation, mask in view.masks.items()
         },
     )
 
 
-def read_view(view: View, short_side: int = 256) -> RenderedView:
+def read_view(view: View, short_side: int = STORE_SHORT_SIDE) -> RenderedView:
     """Read a view of any source: decoded or rendered, grey, with its short side `short_side` pixels.
 
     Returns:
         pixels uint8 [height, width] with min(height, width) == short_side, and masks of that shape.
 
     Raises:
-        ImageError: the view cannot be used; see `read_image`, `original_view` and `resize_view`.
+        ImageError: the view cannot be used; see `read_file`, `original_view` and `resize_view`.
     """
     return resize_view(original_view(view), short_side, view.name)

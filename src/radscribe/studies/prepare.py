@@ -26,7 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.images import ImageError, original_view, resize_view
+from radscribe.studies.images import STORE_SHORT_SIDE, ImageError, original_view, resize_view
 from radscribe.studies.readers import READERS, find_reader, open_source
 from radscribe.studies.rejection import NO_VIEW, Rejection
 from radscribe.studies.splits import assign_splits, check_fractions
@@ -77,7 +77,7 @@ def prepare(
     out: Path | str,
     *,
     reader: str = "auto",
-    short_side: int = 256,
+    short_side: int = STORE_SHORT_SIDE,
     split_fractions: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
     workers: int | None = None,

@@ -17,6 +17,7 @@ import csv
 import hashlib
 import json
 import os
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,10 +28,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from radscribe.errors import RadScribeError, unknown_name
+from radscribe.studies.json_files import read_json_object
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import PROJECTIONS, SPLITS, RenderedView, Split, Study, View
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 PIXELS = "pixels.bin"
 MASKS = "masks.bin"
@@ -38,6 +40,11 @@ STUDIES = "studies.jsonl"
 SPLITS_FILE = "splits.csv"
 REJECTED = "rejected.csv"
 _APPENDED = (PIXELS, MASKS, STUDIES)
+#: What is checked whenever a store is opened; `radscribe check` checks all views.
+VIEWS_CHECKED_ON_OPENING = 8
+#: Entries of the manifest that are read again, with their types, and those of a complete store besides.
+_MANIFEST_FIELDS = {"format": int, "complete": bool, "source": str}
+_COMPLETE_FIELDS = {"bytes": dict, "content_hash": str}
 #: Ids made from file names that are no valid UTF-8 hold lone surrogates, and must survive.
 ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogatepass"}
 
@@ -76,29 +83,49 @@ class StoredView:
         file: the original image file, relative to the source where it lay in it.
         original_size: height and width in pixels before it was resized.
         shape: height and width in the store.
+        sha256: of its pixels and masks as they stand in the store.
+        window: of a file deeper than 8 bits, the two values in it that became the ends of 0..255; else None.
     """
 
     file: str
     original_size: tuple[int, int]
     shape: tuple[int, int]
+    sha256: str
+    window: tuple[float, float] | None
     pixels_at: int
     masks_at: Mapping[str, int]
     _pixels: _MappedFile = field(repr=False)
     _masks: _MappedFile = field(repr=False)
 
+    @property
+    def store(self) -> Path:
+        """The folder of the store that the view stands in."""
+        return self._pixels.path.parent
+
     def __call__(self) -> RenderedView:
         """Copy this view, and no more, out of the store."""
         height, width = self.shape
-        size = height * width
+        pixels, masks = self._stored()
         return RenderedView(
-            self._pixels.read(self.pixels_at, size).reshape(height, width),
+            pixels.reshape(height, width),
             {
-                observation: np.unpackbits(self._masks.read(offset, -(-size // 8)), count=size)
-                .reshape(height, width)
-                .astype(bool)
-                for observation, offset in self.masks_at.items()
+                observation: np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
+                for observation, bits in masks.items()
             },
+            self.window,
         )
+
+    @property
+    def whole(self) -> bool:
+        """Whether its pixels and masks are those that were prepared."""
+        pixels, masks = self._stored()
+        return hashlib.sha256(b"".join([pixels, *masks.values()])).hexdigest() == self.sha256
+
+    def _stored(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Its pixels `[height * width]`, and the packed bits of each mask."""
+        size = self.shape[0] * self.shape[1]
+        masks = {name: self._masks.read(offset, -(-size // 8)) for name, offset in self.masks_at.items()}
+        return self._pixels.read(self.pixels_at, size), masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +181,10 @@ class PreparedStore:
 
     Picklable, and safe in data loaders with several processes: each maps the files for itself.
 
+    Args:
+        path: its folder.
+        sampled: compare the hashes of some views, drawn at random, with those of the preparation.
+
     Attributes:
         path: its folder.
         manifest: how it was made and what it holds; see `prepare`.
@@ -163,7 +194,7 @@ class PreparedStore:
             format, or a file of it is missing or damaged.
     """
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, *, sampled: bool = True):
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
         if not self.manifest["complete"]:
@@ -173,15 +204,23 @@ class PreparedStore:
                 f"--out {self.path}",
             )
         self._load()
+        if sampled:
+            self._check_some_views()
 
     def _load(self) -> None:
         for name in (PIXELS, MASKS):
-            expected = self.manifest["bytes"][name]
+            expected = self.manifest["bytes"].get(name)
             if not (self.path / name).is_file() or (self.path / name).stat().st_size != expected:
                 raise RadScribeError(
                     f"{self.path / name} is missing or has not its {expected:,} bytes", "Prepare it again"
                 )
-        if content_hash(self.path) != self.manifest["content_hash"]:
+        try:
+            found = content_hash(self.path)
+        except OSError as error:
+            raise RadScribeError(
+                f"cannot read {error.filename}: {error.strerror}", "Prepare it again"
+            ) from error
+        if found != self.manifest["content_hash"]:
             raise RadScribeError(
                 f"{STUDIES} or {SPLITS_FILE} in {self.path} was changed after preparation", "Prepare it again"
             )
@@ -192,6 +231,24 @@ class PreparedStore:
             for line in lines:
                 record = json.loads(line)
                 self._studies[record["id"]] = _study(record, splits[record["id"]], pixels, masks)
+
+    def _check_some_views(self) -> None:
+        views = self.views()
+        for study, view in random.Random().sample(views, min(VIEWS_CHECKED_ON_OPENING, len(views))):
+            if not view.whole:
+                raise RadScribeError(
+                    f"the store {self.path} is damaged: pixels or masks of study '{study.id}' have changed",
+                    f"Say which others have: radscribe check {self.path}; then prepare it again",
+                )
+
+    def views(self) -> list[tuple[Study, StoredView]]:
+        """All views with their studies, in the order of the source."""
+        return [
+            (study, view.source)
+            for study in self._studies.values()
+            for view in study.views
+            if isinstance(view.source, StoredView)
+        ]
 
     def __len__(self) -> int:
         return len(self._studies)
@@ -215,8 +272,13 @@ class PreparedStore:
 
     def rejections(self) -> list[Rejection]:
         """What `rejected.csv` lists, in the order of the source."""
-        with open(self.path / REJECTED, newline="", **ENCODING) as file:
-            return [Rejection(*row) for row in list(csv.reader(file))[1:]]
+        try:
+            with open(self.path / REJECTED, newline="", **ENCODING) as file:
+                return [Rejection(*row) for row in list(csv.reader(file))[1:]]
+        except (OSError, TypeError, ValueError, csv.Error) as error:
+            raise RadScribeError(
+                f"cannot read {self.path / REJECTED}: {error}", "Prepare the store again"
+            ) from error
 
     def summary(self) -> StoreSummary:
         """Count what the store holds."""
@@ -253,6 +315,8 @@ def _study(record: dict[str, Any], split: Split, pixels: _MappedFile, masks: _Ma
             file=view["file"],
             original_size=tuple(view["original_size"]),
             shape=tuple(view["shape"]),
+            sha256=view["sha256"],
+            window=tuple(view["window"]) if view["window"] else None,
             pixels_at=view["pixels_at"],
             masks_at=view["masks_at"],
             _pixels=pixels,
@@ -273,23 +337,24 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a store, complete or not.
 
     Raises:
-        RadScribeError: there is no store, or it was written in another format.
+        RadScribeError: there is no store, it was written in another format, or the manifest is damaged.
     """
     file = path / MANIFEST
     if not file.is_file():
         raise RadScribeError(
             f"no prepared store at {path}", f"Make one: radscribe prepare SOURCE --out {path}"
         )
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        version = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RadScribeError(f"{file} is damaged: {error}", "Prepare the store again") from error
+    manifest = read_json_object(file, "Prepare the store again")
+    version = manifest.get("format")
     if version != FORMAT_VERSION:
         raise RadScribeError(
             f"the store {path} has format {version}; this RadScribe reads format {FORMAT_VERSION}",
             f"Prepare it again from {manifest.get('source')}",
         )
+    needed = _MANIFEST_FIELDS | (_COMPLETE_FIELDS if manifest.get("complete") else {})
+    for name, kind in needed.items():
+        if not isinstance(manifest.get(name), kind):
+            raise RadScribeError(f"{file} is damaged: it has no valid '{name}'", "Prepare the store again")
     return manifest
 
 
@@ -343,7 +408,7 @@ class DecodedView:
     """A view on its way into the store.
 
     Attributes:
-        file, original_size: see `StoredView`.
+        file, original_size, window: see `StoredView`.
         shape: height and width of `pixels`.
         pixels: height * width bytes.
         masks: packed bits by observation.
@@ -354,6 +419,7 @@ class DecodedView:
     file: str
     original_size: tuple[int, int]
     shape: tuple[int, int]
+    window: tuple[float, float] | None
     pixels: bytes
     masks: dict[str, bytes]
     sha256: str
@@ -365,7 +431,8 @@ class DecodedView:
         masks = {name: np.packbits(mask).tobytes() for name, mask in view.masks.items()}
         digest = hashlib.sha256(pixels + b"".join(masks.values())).hexdigest()
         height, width = view.pixels.shape
-        return cls(projection, file, original_size, (height, width), pixels, masks, digest)
+        shape = height, width
+        return cls(projection, file, original_size, shape, view.window, pixels, masks, digest)
 
 
 class StoreWriter:

@@ -22,15 +22,17 @@ SECTIONS = ("findings", "impression", "indication", "comparison")
 
 @dataclass(frozen=True, slots=True)
 class RenderedView:
-    """Pixels of a view that has no file, with the exact mask of each finding drawn in it.
+    """Pixels of a view, with the exact mask of each finding that was drawn in it.
 
     Attributes:
         pixels: uint8 [height, width], grey, white is dense.
         masks: observation name to bool [height, width].
+        window: of a file deeper than 8 bits, the two values in it that became the ends of 0..255.
     """
 
     pixels: np.ndarray
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,16 @@ class View:
     """One image of a study.
 
     Attributes:
-        source: an image file, or a picklable function that renders the view.
+        source: The path of an image file, or a picklable function that renders the view.
         projection: `frontal`, `lateral` or `unknown`.
     """
 
     source: Path | Callable[[], RenderedView]
     projection: Projection = "unknown"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, str):  # as people write paths
+            object.__setattr__(self, "source", Path(self.source))
 
     @property
     def name(self) -> str:

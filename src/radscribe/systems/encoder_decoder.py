@@ -213,8 +213,7 @@ class EncoderDecoderSystem(System):
 
     def draft(self, visual: VisualTokens, decoded: Decoded) -> Draft:
         """The drafts that were decoded from the visual tokens of each study."""
-        texts = [self.vocabulary.decode(row) for row in decoded.tokens.tolist()]
-        return Draft(texts, decoded.tokens, decoded.token_logprobs, decoded.logprob)
+        return Draft.of(decoded, self.vocabulary.decode)
 
     @torch.inference_mode()
     def explain(self, views: Tensor, view_mask: Tensor, tokens: Tensor) -> Evidence:

@@ -105,5 +105,4 @@ class LanguageModelSystem(System):
 
     def _draft(self, decoded: Decoded) -> Draft:
         model = self.language_model
-        texts = [model.tokenizer.decode(model.ids(row)) for row in decoded.tokens.tolist()]
-        return Draft(texts, decoded.tokens, decoded.token_logprobs, decoded.logprob)
+        return Draft.of(decoded, lambda row: model.tokenizer.decode(model.ids(row)))

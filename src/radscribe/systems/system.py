@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from radscribe.decoding.search import DecodingConfig
+from radscribe.decoding.search import Decoded, DecodingConfig
 
 if TYPE_CHECKING:
     from radscribe.layers.frozen_language_model import FrozenLanguageModel
@@ -58,6 +58,8 @@ class Draft:
         logprob: log-probability of each draft, `[studies]`.
         probabilities: of each of `OBSERVATIONS`, where the system classifies them,
             `[studies, observations]`.
+        alternatives: texts and log-probabilities of the second best drafts, of the third best and so on, as
+            many as the decoding asks for; see `Decoded`.
     """
 
     texts: list[str]
@@ -65,6 +67,24 @@ class Draft:
     token_logprobs: Tensor
     logprob: Tensor
     probabilities: Tensor | None = None
+    alternatives: tuple[tuple[list[str], Tensor], ...] = ()
+
+    @classmethod
+    def of(cls, decoded: Decoded, text_of: Callable[[list[int]], str]) -> Draft:
+        """The drafts that a search found.
+
+        Args:
+            decoded: what it found.
+            text_of: gives the text of a draft's tokens.
+        """
+
+        def texts(found: Decoded) -> list[str]:
+            return [text_of(row) for row in found.tokens.tolist()]
+
+        others = tuple((texts(found), found.logprob) for found in decoded.alternatives)
+        return cls(
+            texts(decoded), decoded.tokens, decoded.token_logprobs, decoded.logprob, alternatives=others
+        )
 
 
 @dataclass(slots=True)

@@ -277,9 +277,14 @@ def field_names(config: Any, prefix: str = "") -> dict[str, Any]:
     return names
 
 
+#: First line of the file. A file that begins with it and has not `_END` is cut.
+_BEGIN = "# The whole configuration of a run, down to the line of three dots.\n"
+_END = "...\n"
+
+
 def save_config(config: RunConfig, path: Path) -> None:
-    """Write `config` as YAML."""
-    path.write_text(to_yaml(config), encoding="utf-8")
+    """Write `config` as YAML, with a mark at its end, so that a file that was cut is seen."""
+    path.write_text(f"{_BEGIN}{to_yaml(config)}{_END}", encoding="utf-8")
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -294,17 +299,35 @@ def load_config(path: Path) -> RunConfig:
     Raises:
         RadScribeError: no such file, not a configuration, or one with unknown or ill-typed fields.
     """
+    hint = "Take the file from a copy of the run, or train it again"
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
         recipe, system_name, store = (values.pop(name) for name in ("recipe", "system_name", "store"))
-    except (OSError, yaml.YAMLError, AttributeError, KeyError) as error:
+        if text.startswith(_BEGIN) and not text.endswith(_END):
+            raise ValueError("it is cut short")
+        if not isinstance(store, str) or not isinstance(recipe, str) or not isinstance(system_name, str):
+            raise TypeError("recipe, system_name and store are no texts")
+    except (
+        OSError,
+        yaml.YAMLError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ) as error:
+        reason = " ".join(str(error).split())
         raise RadScribeError(
-            f"cannot read the configuration '{path}' ({type(error).__name__}: {error})"
+            f"cannot read the configuration '{path}' ({type(error).__name__}: {reason})", hint
         ) from error
-    base = RunConfig(
-        recipe=recipe, system_name=system_name, store=store, system=get_system(system_name).config()
-    )
-    return override(base, values)
+    try:
+        base = RunConfig(
+            recipe=recipe, system_name=system_name, store=store, system=get_system(system_name).config()
+        )
+        return override(base, values)
+    except RadScribeError as error:
+        raise RadScribeError(f"the configuration '{path}' is wrong: {error}") from error
 
 
 def _plain(value: Any) -> Any:

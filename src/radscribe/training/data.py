@@ -16,13 +16,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
-from radscribe.studies.images import read_view
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.system import Batch, System
 from radscribe.training.config import DataConfig
 from radscribe.training.labels import labels_of
 from radscribe.training.view_classifier import ViewClassifier, with_predicted_projections
-from radscribe.vision.transforms import evaluation_mask, evaluation_view, stack_views, training_view
+from radscribe.vision.transforms import (
+    evaluation_mask,
+    evaluation_view,
+    stack_views,
+    stored_view,
+    training_view,
+)
 
 
 def report_of(study: Study, section: str) -> str:
@@ -52,7 +57,7 @@ def evaluation_views(study: Study, config: DataConfig) -> list[Tensor]:
         RadScribeError: a view cannot be read.
     """
     return [
-        evaluation_view(read_view(view, config.transform.short_side).pixels, config.transform)
+        evaluation_view(stored_view(view, config.transform).pixels, config.transform)
         for view in study.views[: config.views]
     ]
 
@@ -63,7 +68,7 @@ def evaluation_masks(study: Study, config: DataConfig) -> list[dict[str, np.ndar
     Raises:
         RadScribeError: a view cannot be read.
     """
-    views = [read_view(view, config.transform.short_side) for view in study.views[: config.views]]
+    views = [stored_view(view, config.transform) for view in study.views[: config.views]]
     return [
         {name: evaluation_mask(mask, config.transform) for name, mask in view.masks.items()} for view in views
     ]
@@ -76,7 +81,7 @@ def training_views(study: Study, config: DataConfig, random: np.random.Generator
         RadScribeError: a view cannot be read.
     """
     return [
-        training_view(read_view(view, config.transform.short_side).pixels, config.transform, random)
+        training_view(stored_view(view, config.transform).pixels, config.transform, random)
         for view in study.views[: config.views]
     ]
 

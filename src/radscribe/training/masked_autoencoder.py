@@ -5,6 +5,7 @@ learns some from the train split: three quarters of each view's patches are left
 the others (He et al., CVPR 2022). What it leaves:
 
 model.safetensors, config.json   in `transformers` format, for system.vision.weights
+preprocessor_config.json         how it takes its pixels, in that format too
 pretraining.json                 where it came from, how it was trained, what it leaves unexplained
 MODEL_CARD.md                    what it is, and what it must not be used for
 """
@@ -20,14 +21,14 @@ import torch
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
-from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import Study, View
 from radscribe.training.config import DataConfig
 from radscribe.training.view_training import ViewTraining
 from radscribe.vision.backbones import Normalisation
-from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig, create_autoencoder
-from radscribe.vision.transforms import TransformConfig, evaluation_view
+from radscribe.vision.masked_autoencoder import WEIGHTS_FIELD, MaskedAutoencoderConfig, create_autoencoder
+from radscribe.vision.published_pixels import pixels_of_transformers, save_preprocessor_config
+from radscribe.vision.transforms import TransformConfig, evaluation_view, settled_transform, stored_view
 
 FACTS = "pretraining.json"
 MODEL_CARD = "MODEL_CARD.md"
@@ -63,8 +64,9 @@ def train_masked_autoencoder(
         The facts that `pretraining.json` holds.
 
     Raises:
-        RadScribeError: there is something in `out` already, the train split has no view, weights at the start
-            cannot be loaded, a number is out of range, or the loss is not finite.
+        RadScribeError: there is something in `out` already, the store's views are smaller than the recipe
+            needs, the train split has no view, weights at the start cannot be loaded, a number is out of
+            range, or the loss is not finite.
     """
     out = Path(out)
     device = training.begin(out)
@@ -72,7 +74,9 @@ def train_masked_autoencoder(
     if not views["train"]:
         raise RadScribeError(f"the train split of '{store.path}' has no view", "Prepare a source with images")
     model = create_autoencoder(vision, mask_ratio=_LEFT_OUT).to(device)
-    normalise = Normalisation().to(device)
+    pixels = pixels_of_transformers(vision.weights, WEIGHTS_FIELD).overridden(vision.normalisation)
+    transform = settled_transform(data.transform, store, pixels)
+    normalise = Normalisation(pixels).to(device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=training.learning_rate, weight_decay=_WEIGHT_DECAY, betas=_MOMENTS
     )
@@ -86,8 +90,8 @@ def train_masked_autoencoder(
     model.train()
     training.fit(
         views["train"],
-        data.transform,
-        lambda chosen, pixels: model(normalise(pixels.to(device))).loss,
+        transform,
+        lambda chosen, views: model(normalise(views.to(device))).loss,
         optimizer,
         schedule,
         "masked autoencoder",
@@ -97,12 +101,15 @@ def train_masked_autoencoder(
         **training.facts(store, weights=vision.weights),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "views": {split: len(each) for split, each in views.items()},
-        "unexplained": _unexplained(model, normalise, views["val"], data.transform, training.seed)
+        "unexplained": _unexplained(model, normalise, views["val"], transform, training.seed)
         if views["val"]
         else None,
     }
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
+    save_preprocessor_config(
+        pixels._replace(interpolation=transform.interpolation or pixels.interpolation), vision.image_size, out
+    )
     (out / MODEL_CARD).write_text(_model_card(facts), encoding="utf-8")
     write_whole(out / FACTS, json.dumps(facts, indent=2) + "\n")
     return facts
@@ -122,9 +129,7 @@ def _unexplained(
 ) -> float:
     """Squared error of what was left out, over that of the mean view: 1 is as good as one view for all."""
     torch.manual_seed(seed)
-    pixels = torch.stack(
-        [evaluation_view(read_view(view, transform.short_side).pixels, transform) for view in views]
-    )
+    pixels = torch.stack([evaluation_view(stored_view(view, transform).pixels, transform) for view in views])
     normalised = normalise(pixels.to(model.device))
     losses = [model(part).loss.item() * len(part) for part in normalised.split(64)]
     return sum(losses) / len(views) / (normalised - normalised.mean(dim=0)).square().mean().item()

@@ -4,7 +4,7 @@ config.yaml           the complete configuration, preprocessing included
 vocabulary.json       the words, with the rules that made them
 weights.safetensors   the best weights by validation, but for those of a frozen language model
 language_model.json   which language model that is: name, revision and hash of its content
-run.json              where it came from: store, its hash, versions, best score, sizes
+run.json              where it came from: store, its hash, versions, best score; the hash of its weights
 training_log.jsonl    one line per logged step and per validation
 metrics.json          the test split's scores with the baselines'
 drafts.test.jsonl     what was scored
@@ -15,19 +15,23 @@ MODEL_CARD.md         what it is, what it scored, what it must not be used for
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError
+from radscribe.studies.json_files import read_json_lines, read_json_object
 from radscribe.studies.store import MANIFEST, PreparedStore, write_whole
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import System
@@ -35,6 +39,42 @@ from radscribe.text.language_model_files import LanguageModelFiles
 from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.config import RunConfig, load_config, save_config
+
+#: What `store_source` in run.json says of a run that was trained on synthetic studies.
+_PHANTOM = "phantom"
+#: Says it on every surface that shows drafts of such a run.
+SYNTHETIC = "trained on synthetic images: its drafts say nothing about real ones"
+_DAMAGED = "Take the file from a copy of the run, or train it again"
+#: Types of the entries of run.json that are read again.
+_FACTS = {
+    "store": str,
+    "store_source": str,
+    "store_content_hash": str,
+    "weights_sha256": str,
+    "radscribe": str,
+    "began": str,
+    "best": dict,
+    "finished": bool,
+    "epochs_trained": int,
+    "steps": int,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrigin:
+    """Which run wrote a draft.
+
+    Attributes:
+        name: of the run directory.
+        sha256: of what decides the drafts: configuration, words, weights and language model.
+        trained_on: what it was trained on, in words.
+        caution: what to bear in mind with every draft, such as `SYNTHETIC`; else empty.
+    """
+
+    name: str
+    sha256: str
+    trained_on: str
+    caution: str = ""
 
 
 class RunDirectory:
@@ -115,8 +155,72 @@ class RunDirectory:
             )
 
     def read_facts(self) -> dict[str, Any]:
-        """What `run.json` says, empty before the run began."""
-        return json.loads(self.facts.read_text()) if self.facts.is_file() else {}
+        """What `run.json` says, empty before the run began.
+
+        Raises:
+            RadScribeError: the file is damaged.
+        """
+        if not self.facts.exists():
+            return {}
+        facts = read_json_object(self.facts, _DAMAGED)
+        wrong = [name for name, kind in _FACTS.items() if name in facts and not isinstance(facts[name], kind)]
+        if wrong:
+            raise RadScribeError(f"'{self.facts}' is damaged: '{wrong[0]}' is {facts[wrong[0]]!r}", _DAMAGED)
+        return facts
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of the training log, each with `step` and `epoch`; none where the run has no log.
+
+        Raises:
+            RadScribeError: the file is damaged.
+        """
+        if not self.log.exists():
+            return []
+        lines = read_json_lines(self.log, "Remove the line that is damaged")
+        for number, line in enumerate(lines, start=1):
+            numbers = [line.get("step"), line.get("epoch"), line.get("loss", 0.0)]
+            scores = line.get("validation", {})
+            numbers += scores.values() if isinstance(scores, dict) else [None]
+            if not all(isinstance(value, (int, float)) for value in numbers):
+                raise RadScribeError(
+                    f"'{self.log}' is damaged: entry {number} has not the numbers of a step",
+                    "Remove the line that is damaged",
+                )
+        return lines
+
+    @property
+    def trained_on(self) -> str:
+        """What the run was trained on, in words."""
+        source = self.read_facts().get("store_source") or "what is not on record"
+        return f"synthetic images ({source})" if source == _PHANTOM else source
+
+    @property
+    def caution(self) -> str:
+        """`SYNTHETIC` if the run was trained on synthetic images, else empty."""
+        return SYNTHETIC if self.read_facts().get("store_source") == _PHANTOM else ""
+
+    def origin(self) -> RunOrigin:
+        """What drafts of the run carry.
+
+        Raises:
+            RadScribeError: a part is missing or damaged.
+        """
+        digest = hashlib.sha256()
+        for path in (self.config, self.vocabulary, self.language_model):
+            if path != self.language_model or path.is_file():
+                digest.update(_sha256(path).encode())
+        digest.update((self.read_facts().get("weights_sha256") or _sha256(self.weights)).encode())
+        return RunOrigin(self.path.resolve().name, digest.hexdigest(), self.trained_on, self.caution)
+
+    def save_weights(self, system: System, **facts: Any) -> None:
+        """Write the weights of a system, whole or not at all, and their hash with further facts to run.json.
+
+        Args:
+            system: whose weights they are; see `own_weights`.
+            facts: further entries of run.json.
+        """
+        save_weights(system, self.weights)
+        self.update_facts(weights_sha256=_sha256(self.weights), **facts)
 
     def update_facts(self, **facts: Any) -> None:
         """Set some entries of `run.json`."""
@@ -162,26 +266,67 @@ class RunDirectory:
         """Build the system and load its weights strictly.
 
         Raises:
-            RadScribeError: a part is missing, the weights do not fit the configuration, or the language model
-                is another than in training.
+            RadScribeError: a part is missing or damaged, the weights do not fit the configuration, or the
+                language model is another than in training.
         """
-        config = self.load_config()
+        config, facts = self.load_config(), self.read_facts()
         vocabulary = Vocabulary.load(self.vocabulary)
-        if not self.weights.is_file():
+        if not facts:
+            raise RadScribeError(f"'{self.path}' has no run.json, which says where it came from", _DAMAGED)
+        if not self.weights.exists():
+            unfinished = "Its training has not reached a validation yet"
             raise RadScribeError(
-                f"'{self.path}' has no weights.safetensors", "Its training has not reached a validation yet"
+                f"'{self.path}' has no weights.safetensors", _DAMAGED if "best" in facts else unfinished
             )
         # All weights but the language model's are the run's own: nothing is downloaded.
         _start_from_nothing(config.system)
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
         self.check_language_model(system)
-        try:
-            load_strictly(system, load_file(self.weights), f"'{self.weights}'")
-        except (SafetensorError, OSError) as error:
-            raise RadScribeError(
-                f"'{self.weights}' cannot be read ({error})", "The file is damaged"
-            ) from error
+        weights = self._load_weights(facts)
+        load_strictly(system, weights, f"'{self.weights}'")
         return system.eval()
+
+    def _load_weights(self, facts: dict[str, Any]) -> dict[str, Tensor]:
+        """The weights, after a check of their hash and that all are finite numbers."""
+        try:
+            weights, sha256 = load_file(self.weights), _sha256(self.weights)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise RadScribeError(
+                f"'{self.weights}' is damaged: it cannot be read ({error})", _DAMAGED
+            ) from error
+        expected = facts.get("weights_sha256")
+        if expected is None:
+            logging.getLogger("radscribe").warning(
+                "%s keeps no hash of its weights, for an older RadScribe wrote it: a changed byte in them "
+                "would not be seen",
+                self.path,
+            )
+        elif sha256 != expected:
+            train = f"radscribe train {facts.get('recipe')} --out {self.path} --resume"
+            raise RadScribeError(
+                f"'{self.weights}' is damaged or of another run: its sha256 is {sha256[:12]}..., not "
+                f"{expected[:12]}... as {self.facts.name} says",
+                _DAMAGED if facts.get("finished") else f"Go on with the training, which writes it: {train}",
+            )
+        for name, tensor in weights.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise RadScribeError(
+                    f"'{self.weights}' is damaged: {name} holds what is no finite number", _DAMAGED
+                )
+        return weights
+
+
+def _sha256(path: Path) -> str:
+    """The hash of a file's content.
+
+    Raises:
+        RadScribeError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RadScribeError(f"cannot read '{path}': {error.strerror}", _DAMAGED) from error
 
 
 def _start_from_nothing(config: Any) -> None:

@@ -19,7 +19,7 @@ from radscribe.evaluation.evaluate import METRICS, Evaluation, Further, Provenan
 from radscribe.evaluation.localisation import MAP_KINDS, by_observation, localisation_statistics
 from radscribe.observations import OBSERVATIONS
 from radscribe.studies.rejection import Rejection
-from radscribe.studies.store import PreparedStore
+from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import Study
 from radscribe.systems.registry import get_system
 from radscribe.text.protocols import get_protocol
@@ -161,9 +161,8 @@ def scored_references(
 
 
 def write_drafts(drafts: list[DraftReport], path: Path) -> None:
-    """Write drafts as JSON Lines with id, text and log-probability."""
-    lines = [{"id": draft.id, "text": draft.text, "logprob": round(draft.logprob, 4)} for draft in drafts]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    """Write drafts as JSON Lines, whole or not at all; see `DraftReport.to_json`."""
+    write_whole(path, "".join(json.dumps(draft.to_json()) + "\n" for draft in drafts))
 
 
 def _training_store(run: RunDirectory, store: PreparedStore) -> PreparedStore:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import logging
 import math
@@ -23,7 +25,7 @@ from radscribe.errors import RadScribeError
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import RunConfig, to_yaml
+from radscribe.training.config import RunConfig, field_names, to_yaml
 from radscribe.training.data import (
     TrainingBatches,
     TrainingSet,
@@ -34,9 +36,19 @@ from radscribe.training.data import (
 from radscribe.training.device import chosen_device
 from radscribe.training.memory import keep_large_blocks
 from radscribe.training.module import TrainingModule
-from radscribe.training.run_directory import RunDirectory, save_weights, whole_or_not_at_all
+from radscribe.training.run_directory import RunDirectory, whole_or_not_at_all
 from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
 from radscribe.training.view_classifier import ViewClassifier
+from radscribe.vision.backbones import ViewEncoder
+from radscribe.vision.transforms import check_store, settled_transform
+
+#: Ends of the names of fields that training takes from its store and from the backbone's weights unless set.
+_SETTLED = (
+    "transform.store_short_side",
+    "transform.interpolation",
+    "normalisation.mean",
+    "normalisation.std",
+)
 
 
 def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress: bool = True) -> RunDirectory:
@@ -52,11 +64,12 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
         RadScribeError: the run exists or does not, the store lacks a split, the loss is not finite, ...
     """
     run = RunDirectory(out)
-    _check_start(run, config, resume)
+    config = _checked_start(run, config, resume)
     keep_large_blocks()
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     store = PreparedStore(config.store)
+    check_store(store, config.data.transform)
     train_studies = studies_with_report(store.studies("train"), config.data.section, "train")
     validation_studies = studies_with_report(store.studies("val"), config.data.section, "val")
 
@@ -71,6 +84,9 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     if resume:
         run.check_language_model(system)
     else:
+        assert isinstance(system.backbone, ViewEncoder)
+        config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)
+        system.backbone.keep_normalisation()
         run.create(config, vocabulary, _facts(config, store))
         run.record_language_model(system)
 
@@ -126,7 +142,8 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     return run
 
 
-def _check_start(run: RunDirectory, config: RunConfig, resume: bool) -> None:
+def _checked_start(run: RunDirectory, config: RunConfig, resume: bool) -> RunConfig:
+    """The configuration to train by: a copy, which training may complete, or that of the run to resume."""
     if not config.store:
         raise RadScribeError(
             f"recipe {config.recipe} needs a prepared store",
@@ -137,7 +154,7 @@ def _check_start(run: RunDirectory, config: RunConfig, resume: bool) -> None:
         raise RadScribeError(f"there is no run to resume in '{run.path}'", "Leave out --resume to begin it")
     if resume:
         kept = run.load_config()
-        if to_yaml(kept) != to_yaml(config):
+        if to_yaml(kept) != to_yaml(_settled_as(kept, config)):
             raise RadScribeError(
                 f"the run in '{run.path}' was begun with another configuration",
                 f"Resume it with the values in {run.config}, or begin anew with another --out",
@@ -146,10 +163,22 @@ def _check_start(run: RunDirectory, config: RunConfig, resume: bool) -> None:
             raise RadScribeError(
                 f"the run in '{run.path}' has no checkpoint yet", "Remove the directory and begin it again"
             )
-    elif exists:
+        return kept
+    if exists:
         raise RadScribeError(
             f"there is a run in '{run.path}' already", "Go on with it by --resume, or choose another --out"
         )
+    return copy.deepcopy(config)
+
+
+def _settled_as(kept: RunConfig, config: RunConfig) -> RunConfig:
+    """A copy of `config` with what it leaves to its store and weights as the begun run has it."""
+    config, settled = copy.deepcopy(config), field_names(kept)
+    for name, value in field_names(config).items():
+        if name.endswith(_SETTLED) and not value and name in settled:
+            *path, last = name.split(".")
+            setattr(functools.reduce(getattr, path, config), last, settled[name])
+    return config
 
 
 def _inputs(config: RunConfig, store: PreparedStore) -> dict[str, str]:
@@ -224,10 +253,8 @@ class _RunKeeper(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop log lines of steps that a killed run made after its last checkpoint."""
-        if self.run.log.is_file():
-            lines = self.run.log.read_text().splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= trainer.global_step]
-            self.run.log.write_text("".join(f"{line}\n" for line in kept))
+        kept = [line for line in self.run.read_log() if line["step"] <= trainer.global_step]
+        self.run.log.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -258,8 +285,8 @@ class _RunKeeper(Callback):
         score = scores[self.training.select_by]
         if score > self.best:
             self.best = score
-            save_weights(self.module.system, self.run.weights)
-            self.run.update_facts(best={self.training.select_by: score, "epoch": trainer.current_epoch})
+            best = {self.training.select_by: score, "epoch": trainer.current_epoch}
+            self.run.save_weights(self.module.system, best=best)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)

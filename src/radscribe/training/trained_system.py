@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -13,23 +14,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from radscribe.decoding.search import DecodingConfig
-from radscribe.errors import RadScribeError
+from radscribe import NOTICE
+from radscribe.decoding.search import METHOD_OF_FIELD, DecodingConfig
+from radscribe.errors import RadScribeError, unknown_name
 from radscribe.observations import OBSERVATIONS
+from radscribe.studies.given import Given, given_studies
 from radscribe.studies.rejection import Rejection
-from radscribe.studies.study import Study, View
+from radscribe.studies.study import Study
 from radscribe.systems.system import Draft, System
 from radscribe.training.config import RunConfig
 from radscribe.training.data import evaluation_masks, evaluation_views
 from radscribe.training.device import chosen_device
 from radscribe.training.explanation import Explanation, explanation_of
-from radscribe.training.run_directory import RunDirectory
-from radscribe.vision.transforms import stack_views
+from radscribe.training.run_directory import RunDirectory, RunOrigin
+from radscribe.vision.transforms import check_view, stack_views
+
+
+class Alternative(NamedTuple):
+    """A draft that is not the best one of its study."""
+
+    text: str
+    logprob: float
 
 
 @dataclass(frozen=True, slots=True)
 class DraftReport:
-    """A draft of one study. Research use, not for clinical diagnosis.
+    """A draft of one study, with where it comes from. Research use, not for clinical diagnosis.
 
     Attributes:
         id: the study's.
@@ -37,6 +47,11 @@ class DraftReport:
         logprob: its log-probability.
         token_logprobs: log-probability of each of its tokens, the end's included where it ended.
         probabilities: of each of `OBSERVATIONS`, by name, where the system classifies them.
+        alternatives: the second best draft of the search, the third best and so on, where `n_best` asks for
+            them.
+        images: files of the views that the system saw; of a store, the files that it was prepared from.
+        run: which run wrote it, and what that was trained on; None of a system that is not from a run.
+        notice: what it must not be used for.
     """
 
     id: str
@@ -44,6 +59,26 @@ class DraftReport:
     logprob: float
     token_logprobs: tuple[float, ...]
     probabilities: Mapping[str, float] | None = None
+    alternatives: tuple[Alternative, ...] = ()
+    images: tuple[str, ...] = ()
+    run: RunOrigin | None = None
+    notice: str = NOTICE
+
+    def to_json(self) -> dict[str, Any]:
+        """What a line of a drafts file holds: all but log-probabilities of tokens and of observations."""
+        run = self.run or RunOrigin("", "", "")
+        alternatives = [{"text": text, "logprob": round(logprob, 4)} for text, logprob in self.alternatives]
+        return {
+            "id": self.id,
+            "text": self.text,
+            "logprob": round(self.logprob, 4),
+            **({"alternatives": alternatives} if alternatives else {}),
+            "images": list(self.images),
+            "run": run.name,
+            "run_sha256": run.sha256,
+            "trained_on": run.trained_on,
+            "notice": self.notice,
+        }
 
 
 class _Drafted(NamedTuple):
@@ -62,16 +97,25 @@ class TrainedSystem:
         system: in evaluation mode.
         config: of its run.
         device: where it runs.
+        origin: which run it is, which its drafts carry.
     """
 
-    def __init__(self, system: System, config: RunConfig, device: torch.device):
+    def __init__(
+        self, system: System, config: RunConfig, device: torch.device, origin: RunOrigin | None = None
+    ):
         self.system = system.to(device).eval()
         self.config = config
         self.device = device
+        self.origin = origin
+
+    @property
+    def caution(self) -> str:
+        """What to bear in mind with every draft of the run, such as `SYNTHETIC`; else empty."""
+        return self.origin.caution if self.origin else ""
 
     def generate(
         self,
-        studies: Iterable[Study | Path | str],
+        studies: Given | Iterable[Given],
         *,
         batch_size: int = 16,
         on_rejection: Callable[[Rejection], None] | None = None,
@@ -80,20 +124,23 @@ class TrainedSystem:
         """Draft a report for each study, in order.
 
         Args:
-            studies: studies, or image files, each a study of one view.
+            studies: A study, the path of an image, a folder, a table or a store, a PIL image, an array, a
+                tuple of views, or a list of any mix of these; see `given_studies`.
             batch_size: studies decoded side by side.
-            on_rejection: called with each study that has no readable view; without it such a study raises.
-            **decoding: fields of the run's decoding configuration to change, such as `beams=5`.
+            on_rejection: called with each study that cannot be drafted; without it such a study raises.
+            **decoding: fields of the run's decoding configuration to change, such as `beams=5`, or `n_best=3`
+                for three drafts of each study.
 
         Raises:
-            RadScribeError: a study without a readable view (see `on_rejection`), or a wrong decoding field.
+            RadScribeError: a study that cannot be drafted (see `on_rejection`), a study of a store with
+                another short side than that of the run, or a wrong decoding field.
         """
         for drafted in self._draft(studies, batch_size, on_rejection, decoding):
             yield drafted.report
 
     def explain(
         self,
-        studies: Iterable[Study | Path | str],
+        studies: Given | Iterable[Given],
         *,
         batch_size: int = 16,
         on_rejection: Callable[[Rejection], None] | None = None,
@@ -119,66 +166,112 @@ class TrainedSystem:
             masks = evaluation_masks(drafted.study, self.config.data)
             yield explanation_of(drafted.study, drafted.report, pieces, drafted.views, masks, evidence)
 
-    def stream(self, study: Study | Path | str, **decoding: Any) -> Iterator[DraftReport]:
+    def stream(self, study: Given, **decoding: Any) -> Iterator[DraftReport]:
         """Draft a report for one study and show it while it is written: after every token, the draft so far.
 
         The last is what `generate` gives. A beam search may change its mind, so that a draft need not begin
         with the one before; greedy decoding only adds.
 
         Args:
-            study: a study, or an image file as a study of one view.
+            study: One study in any form that `generate` takes.
             **decoding: see `generate`.
 
         Raises:
             RadScribeError: see `generate`.
         """
-        changed = self._decoding(decoding)
-        ((its_study, its_views),) = self._read([_as_study(study)], None)
+        changed = self.decoding(**decoding)
+        found = list(islice(given_studies([study]), 2))
+        if len(found) != 1:
+            raise RadScribeError(f"'{study}' is not one study", "Give one at a time, or use generate")
+        ((its_study, its_views),) = self._read(found, None)
         views, mask = stack_views([its_views])
         for draft in self.system.stream(views.to(self.device), mask.to(self.device), changed):
-            yield _report(its_study, draft, 0)
+            _check_numbers(its_study, draft.logprob[0].item(), changed)
+            yield self._report(its_study, draft, 0)
 
-    def _decoding(self, fields: dict[str, Any]) -> DecodingConfig:
-        """The run's decoding with some fields changed."""
+    def decoding(self, **fields: Any) -> DecodingConfig:
+        """The run's decoding with some fields changed.
+
+        Raises:
+            RadScribeError: a field is unknown, has a wrong type or value, or the method does not use it.
+        """
         known = [field.name for field in dataclasses.fields(DecodingConfig)]
-        unknown = sorted(fields.keys() - set(known))
-        if unknown:
-            raise RadScribeError(f"no decoding field '{unknown[0]}'", f"Fields: {', '.join(known)}")
+        for name in fields:
+            if name not in known:
+                raise unknown_name("decoding field", name, known)
+        own = self.config.decoding
+        # A wide search that is changed to one of one hypothesis has no second best.
+        n_best = {"n_best": 1} if fields.get("method", own.method) != "beam" else {}
         try:
-            return dataclasses.replace(self.config.decoding, **fields)
+            changed = dataclasses.replace(own, **(n_best | fields))
         except ValueError as error:
             raise RadScribeError(str(error)) from error
+        for name, method in METHOD_OF_FIELD.items():
+            if name in fields and fields[name] != getattr(own, name) and changed.method != method:
+                raise RadScribeError(
+                    f"decoding.{name} is for the method '{method}', and drafts are decoded by "
+                    f"'{changed.method}'",
+                    f"Leave it out, or set decoding.method to {method}",
+                )
+        return changed
 
     def _draft(
         self,
-        studies: Iterable[Study | Path | str],
+        studies: Given | Iterable[Given],
         batch_size: int,
         on_rejection: Callable[[Rejection], None] | None,
         decoding: dict[str, Any],
     ) -> Iterator[_Drafted]:
-        changed = self._decoding(decoding)
-        readable = self._read(map(_as_study, studies), on_rejection)
+        changed = self.decoding(**decoding)
+        if batch_size < 1:
+            raise RadScribeError(f"a batch has at least 1 study, not {batch_size}")
+        readable = self._read(given_studies(studies, on_rejection), on_rejection)
         while batch := list(islice(readable, batch_size)):
             views, mask = stack_views([views for _, views in batch])
             draft = self.system.generate(views.to(self.device), mask.to(self.device), changed)
             for row, (study, its_views) in enumerate(batch):
-                yield _Drafted(study, its_views, draft.tokens[row], _report(study, draft, row))
+                try:
+                    _check_numbers(study, draft.logprob[row].item(), changed)
+                except RadScribeError as error:
+                    _reject(study, error, on_rejection)
+                    continue
+                yield _Drafted(study, its_views, draft.tokens[row], self._report(study, draft, row))
 
     def _read(
         self, studies: Iterable[Study], on_rejection: Callable[[Rejection], None] | None
     ) -> Iterator[tuple[Study, list[Tensor]]]:
         for study in studies:
+            for view in study.views:
+                check_view(view, self.config.data.transform)  # no fault of the study: its store does not fit
             try:
                 views = evaluation_views(study, self.config.data)
                 if not views:
                     raise RadScribeError(f"study '{study.id}' has no view")
             except RadScribeError as error:
-                if on_rejection is None:
-                    raise
-                source = ", ".join(view.name for view in study.views)
-                on_rejection(Rejection(study.id, source, str(error)))
+                _reject(study, error, on_rejection)
                 continue
             yield study, views
+
+    def _report(self, study: Study, draft: Draft, row: int) -> DraftReport:
+        """The draft of one study among several."""
+        length = min(draft.tokens.size(1), int((draft.tokens[row] != 0).sum()) + 1)
+        probabilities = None
+        if draft.probabilities is not None:
+            probabilities = dict(zip(OBSERVATIONS, draft.probabilities[row].tolist(), strict=True))
+        return DraftReport(
+            id=study.id,
+            text=draft.texts[row],
+            logprob=draft.logprob[row].item(),
+            token_logprobs=tuple(draft.token_logprobs[row, :length].tolist()),
+            probabilities=probabilities,
+            alternatives=tuple(
+                Alternative(texts[row], logprobs[row].item())
+                for texts, logprobs in draft.alternatives
+                if logprobs[row] > -torch.inf  # the search found so many
+            ),
+            images=tuple(view.name for view in study.views[: self.config.data.views]),
+            run=self.origin,
+        )
 
 
 def load(run: Path | str, device: str = "auto") -> TrainedSystem:
@@ -192,21 +285,26 @@ def load(run: Path | str, device: str = "auto") -> TrainedSystem:
         RadScribeError: this is no run directory, or a part of it is missing or does not fit.
     """
     directory = RunDirectory(run)
-    return TrainedSystem(directory.load_system(), directory.load_config(), chosen_device(device))
+    system = directory.load_system()
+    return TrainedSystem(system, directory.load_config(), chosen_device(device), directory.origin())
 
 
-def _report(study: Study, draft: Draft, row: int) -> DraftReport:
-    """The draft of one study among several."""
-    length = min(draft.tokens.size(1), int((draft.tokens[row] != 0).sum()) + 1)
-    probabilities = None
-    if draft.probabilities is not None:
-        probabilities = dict(zip(OBSERVATIONS, draft.probabilities[row].tolist(), strict=True))
-    logprobs = tuple(draft.token_logprobs[row, :length].tolist())
-    return DraftReport(study.id, draft.texts[row], draft.logprob[row].item(), logprobs, probabilities)
+def _check_numbers(study: Study, logprob: float, decoding: DecodingConfig) -> None:
+    """Raise RadScribeError where a search found no draft of a study; see `Decoded.logprob`."""
+    if logprob == -math.inf:
+        raise RadScribeError(
+            f"no draft of study '{study.id}' is allowed by decoding.minimum_length {decoding.minimum_length} "
+            f"with decoding.no_repeat_ngram {decoding.no_repeat_ngram}",
+            "Lower the one, or set the other to 0",
+        )
+    if not math.isfinite(logprob):
+        raise RadScribeError(
+            f"study '{study.id}' cannot be drafted: the system's log-probabilities are not numbers",
+            "The run is damaged, or its training diverged: see radscribe check RUN",
+        )
 
 
-def _as_study(study: Study | Path | str) -> Study:
-    if isinstance(study, Study):
-        return study
-    path = Path(study)
-    return Study(id=path.stem, patient_id=path.stem, views=(View(path),))
+def _reject(study: Study, error: RadScribeError, on_rejection: Callable[[Rejection], None] | None) -> None:
+    if on_rejection is None:
+        raise error
+    on_rejection(Rejection(study.id, ", ".join(view.name for view in study.views), str(error)))

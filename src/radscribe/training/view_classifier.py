@@ -3,7 +3,7 @@
 It learns from the views of a prepared store whose projection is known. What it leaves:
 
 weights.safetensors     its weights, backbone and all
-view_classifier.json    architecture, image geometry, classes, and where it came from
+view_classifier.json    architecture, image geometry, normalisation, classes, and where it came from
 MODEL_CARD.md           what it is, how often it is right, what it must not be used for
 """
 
@@ -26,14 +26,14 @@ from torch import Tensor, nn
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
-from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import PROJECTIONS, Projection, Study, View
 from radscribe.training.device import chosen_device
 from radscribe.training.run_directory import load_strictly, save_weights
 from radscribe.training.view_training import ViewTraining
 from radscribe.vision.backbones import Backbone, BackboneConfig
-from radscribe.vision.transforms import TransformConfig, evaluation_view
+from radscribe.vision.published_pixels import NormalisationConfig
+from radscribe.vision.transforms import TransformConfig, evaluation_view, settled_transform, stored_view
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "view_classifier.json"
@@ -87,6 +87,7 @@ class ViewClassifier(nn.Module):
             description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
             architecture, classes = description["architecture"], tuple(description["classes"])
             transform = TransformConfig(**description["transform"])
+            normalisation = NormalisationConfig(**description.get("normalisation", {}))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RadScribeError(
                 f"cannot read '{path / DESCRIPTION}' ({type(error).__name__}: {error})", "Train it again"
@@ -97,7 +98,8 @@ class ViewClassifier(nn.Module):
                 f"not {', '.join(CLASSES)}",
                 "Train it again",
             )
-        classifier = cls(BackboneConfig(architecture=architecture, weights="none"), transform)
+        backbone = BackboneConfig(architecture=architecture, weights="none", normalisation=normalisation)
+        classifier = cls(backbone, transform)
         try:
             load_strictly(classifier, load_file(path / WEIGHTS), f"'{path / WEIGHTS}'")
         except (SafetensorError, OSError) as error:
@@ -134,12 +136,13 @@ class ViewClassifier(nn.Module):
         """The more probable projection of each view.
 
         Raises:
-            RadScribeError: a view cannot be read.
+            RadScribeError: a view cannot be read, or stands in a store of another short side than that which
+                the classifier was trained on.
         """
         found: list[Projection] = []
         for start in range(0, len(views), _TOGETHER):
             pixels = [
-                evaluation_view(read_view(view, self.transform.short_side).pixels, self.transform)
+                evaluation_view(stored_view(view, self.transform).pixels, self.transform)
                 for view in views[start : start + _TOGETHER]
             ]
             found += [CLASSES[number] for number in self.predict(torch.stack(pixels)).argmax(dim=-1)]
@@ -220,8 +223,9 @@ def train_view_classifier(
         The facts that `view_classifier.json` holds.
 
     Raises:
-        RadScribeError: there is something in `out` already, the train split has no frontal or no lateral view
-            that is known, the backbone cannot be built, a number is out of range, or the loss is not finite.
+        RadScribeError: there is something in `out` already, the store's views are smaller than `TRANSFORM`
+            needs, the train split has no frontal or no lateral view that is known, the backbone cannot be
+            built, a number is out of range, or the loss is not finite.
     """
     out = Path(out)
     device = training.begin(out)
@@ -233,6 +237,7 @@ def train_view_classifier(
                 "Prepare a source that states the projection of its views, with both of them",
             )
     classifier = ViewClassifier(backbone, TRANSFORM).to(device)
+    classifier.transform = settled_transform(TRANSFORM, store, classifier.backbone.pixels)
     weights = torch.tensor([len(train.views) / train.counts[name] for name in CLASSES], device=device)
     true = torch.tensor(train.classes)
 
@@ -242,7 +247,7 @@ def train_view_classifier(
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=training.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps(train.views))
     classifier.train()
-    training.fit(train.views, TRANSFORM, loss_of, optimizer, schedule, "view classifier")
+    training.fit(train.views, classifier.transform, loss_of, optimizer, schedule, "view classifier")
     classifier.eval()
     facts = {
         **training.facts(store, architecture=backbone.architecture, weights=backbone.weights),
@@ -254,7 +259,8 @@ def train_view_classifier(
     (out / MODEL_CARD).write_text(_model_card(facts), encoding="utf-8")
     description = {
         "architecture": backbone.architecture,
-        "transform": asdict(TRANSFORM),
+        "transform": asdict(classifier.transform),
+        "normalisation": {"mean": classifier.backbone.pixels.mean, "std": classifier.backbone.pixels.std},
         "classes": CLASSES,
         "facts": facts,
     }

@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from radscribe import __version__
 from radscribe.errors import RadScribeError
-from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import View
 from radscribe.training.device import chosen_device
-from radscribe.vision.transforms import TransformConfig, training_view
+from radscribe.vision.transforms import TransformConfig, stored_view, training_view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +114,7 @@ class ViewTraining:
             for start in range(0, len(order), self.batch):
                 chosen = order[start : start + self.batch]
                 pixels = [
-                    training_view(read_view(views[number], transform.short_side).pixels, transform, random)
+                    training_view(stored_view(views[number], transform).pixels, transform, random)
                     for number in chosen
                 ]
                 yield chosen, torch.stack(pixels)

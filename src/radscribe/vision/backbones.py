@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,9 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError, unknown_name
-
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+from radscribe.vision.published_pixels import (
+    DEFAULT_PIXELS,
+    NormalisationConfig,
+    PublishedPixels,
+    pixels_of_timm,
+    stated_beside,
+)
 
 
 @dataclass(kw_only=True)
@@ -27,11 +31,13 @@ class BackboneConfig:
             torchvision's ImageNet weights), or the path of a weights file (`.safetensors`, `.pth`).
         output_stride: Number of pixels of a view's side per visual token. Most architectures have 32; some
             can also have 16 or 8, which gives a finer grid from the same weights.
+        normalisation: Mean and standard deviation of the pixels.
     """
 
     architecture: str = "resnet101"
     weights: str = "tv_in1k"
     output_stride: Literal[32, 16, 8] = 32
+    normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
 
 
 class VisualTokens(NamedTuple):
@@ -114,18 +120,35 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
             f"the weights '{weights}' of {name} are neither a file nor a published tag",
             f"Tags of {name}: {', '.join(tags) or 'none'}. Or pass the path of a weights file, or none",
         )
-    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": weights}, **headless)
+    overlay = {"file": weights, **stated_beside(Path(weights))}
+    # Published files that lie alone are known by their names, such as resnet101-63fe2227.pth of tv_in1k.
+    urls = {tag: timm.get_pretrained_cfg(f"{name}.{tag}").url for tag in tags}
+    known = [f"{name}.{tag}" for tag, url in urls.items() if url and Path(url).name == Path(weights).name]
+    try:
+        return timm.create_model(
+            (known or [name])[0], pretrained=True, pretrained_cfg_overlay=overlay, **headless
+        )
+    except Exception as error:  # every kind of file fails in its own way
+        raise RadScribeError(
+            f"the weights file '{weights}' could not be loaded into {name} "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})",
+            "Pass a file of this architecture",
+        ) from error
 
 
 class Normalisation(nn.Module):
-    """Pixels as the backbones of ImageNet take them."""
+    """Pixels as a backbone takes them.
 
-    def __init__(self) -> None:
+    Args:
+        pixels: mean and standard deviation.
+    """
+
+    def __init__(self, pixels: PublishedPixels):
         super().__init__()
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(pixels.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(pixels.std).view(3, 1, 1), persistent=False)
 
     def forward(self, views: Tensor) -> Tensor:
         """Normalised pixels `[views, 3, height, width]` of uint8 grey views `[views, height, width]`."""
@@ -137,12 +160,20 @@ class ViewEncoder(nn.Module):
 
     Args:
         channels: width of a visual token.
+        pixels: as its weights take them.
+        normalisation: what its configuration says of them; it is kept as `normalisation`.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, pixels: PublishedPixels, normalisation: NormalisationConfig):
         super().__init__()
         self.channels = channels
-        self.normalise = Normalisation()
+        self.pixels = pixels.overridden(normalisation)
+        self.normalisation = normalisation
+        self.normalise = Normalisation(self.pixels)
+
+    def keep_normalisation(self) -> None:
+        """Write mean and standard deviation to the configuration, so that they outlive the weights' own."""
+        self.normalisation.mean, self.normalisation.std = self.pixels.mean, self.pixels.std
 
     @abstractmethod
     def encode_views(self, views: Tensor) -> Tensor:
@@ -169,7 +200,8 @@ class Backbone(ViewEncoder):
     def __init__(self, config: BackboneConfig):
         # Channels last is a quarter faster for convolutions, on the CPU too, and takes less memory.
         model: Any = create_backbone(config).to(memory_format=torch.channels_last)
-        super().__init__(channels=model.num_features)
+        pixels = DEFAULT_PIXELS if config.weights == "none" else pixels_of_timm(model.pretrained_cfg)
+        super().__init__(model.num_features, pixels, config.normalisation)
         self.model = model
 
     def encode_views(self, views: Tensor) -> Tensor:

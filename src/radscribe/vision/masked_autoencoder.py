@@ -6,7 +6,7 @@ come from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,10 @@ from torch import Tensor
 from radscribe.errors import RadScribeError
 from radscribe.pretrained import load_pretrained
 from radscribe.vision.backbones import ViewEncoder
+from radscribe.vision.published_pixels import NormalisationConfig, pixels_of_transformers
+
+#: Of the configuration, to name in errors.
+WEIGHTS_FIELD = "system.vision.weights"
 
 
 @dataclass(kw_only=True)
@@ -34,6 +38,7 @@ class MaskedAutoencoderConfig:
         decoder_layers: Number of layers of the decoder.
         decoder_heads: Number of attention heads of the decoder.
         decoder_feed_forward: Hidden width of the decoder's feed-forward layers.
+        normalisation: Mean and standard deviation of the pixels.
     """
 
     weights: str = "facebook/vit-mae-large"
@@ -47,6 +52,7 @@ class MaskedAutoencoderConfig:
     decoder_layers: int = 8
     decoder_heads: int = 16
     decoder_feed_forward: int = 2048
+    normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
 
     def __post_init__(self) -> None:
         for name in ("width", "decoder_width"):
@@ -87,7 +93,7 @@ def create_autoencoder(config: MaskedAutoencoderConfig, *, mask_ratio: float) ->
         decoder_intermediate_size=config.decoder_feed_forward,
         mask_ratio=mask_ratio,
     )
-    model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, "system.vision.weights")
+    model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, WEIGHTS_FIELD)
     if config.weights == "none":
         # transformers leaves all positions at zero: it takes the embeddings for initialised once their
         # projection is, and zeroes the decoder's.
@@ -106,10 +112,11 @@ class MaskedAutoencoder(ViewEncoder):
     """
 
     def __init__(self, config: MaskedAutoencoderConfig, *, decoder: bool):
-        super().__init__(channels=config.width)
+        model = create_autoencoder(config, mask_ratio=0.0)
+        pixels = pixels_of_transformers(config.weights, WEIGHTS_FIELD)
+        super().__init__(config.width, pixels, config.normalisation)
         self.image_size = config.image_size
         self.patches = config.patches
-        model = create_autoencoder(config, mask_ratio=0.0)
         self._unpatchify = model.unpatchify
         self.encoder = model.vit
         self.decoder = model.decoder if decoder else None

@@ -1,19 +1,28 @@
-"""From a view's pixels to what a backbone takes: one size, grey, 8 bit; normalisation is the backbone's.
+"""From a view to what a backbone takes: one size, grey, 8 bit; normalisation is the backbone's.
 
-Training crops at random; evaluation crops the centre (`paper`) or squashes the whole image to a square
-(`released`). Views are never mirrored unless asked: a mirrored chest has its heart on the wrong side while
-its report still says left.
+A view of any source is first brought to the short side that it has in a prepared store (`stored_view`) and
+only then transformed, so that a study gives the same pixels from its files and from its store. Training
+crops at random; evaluation crops the centre (`paper`) or squashes the whole image to a square (`released`).
+Views are never mirrored unless asked: a mirrored chest has its heart on the wrong side while its report still
+says left.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from radscribe.errors import RadScribeError
+from radscribe.studies.images import STORE_SHORT_SIDE, read_view, to_short_side
+from radscribe.studies.store import PreparedStore, StoredView
+from radscribe.studies.study import RenderedView, View
+from radscribe.vision.published_pixels import DEFAULT_PIXELS, Interpolation, PublishedPixels
 
 _MOST_DEGREES = 10.0
 _SCALES = (0.8, 1.2)
@@ -24,8 +33,13 @@ class TransformConfig:
     """Sizes, crops and changes of the images.
 
     Attributes:
+        store_short_side: Length in pixels of the short side of the views in the prepared store. A view from a
+            file is resized to it first. With 0, training takes it from the store, and the run keeps it.
         short_side: Length in pixels that the short side of a view is resized to before the crop.
         crop: Side in pixels of the square that the backbone sees.
+        interpolation: Filter of the resizing from the store's short side to `short_side`, or to the square of
+            `squash`. With null, training takes the filter that the backbone's weights were trained with
+            (`bilinear` for random weights), and the run keeps it.
         evaluation: What evaluation sees of a view: `center_crop` (papers) or `squash` (released code: the
             whole view, its aspect ratio lost).
         horizontal_flip: Mirror half of the training views at random, each by itself (released code).
@@ -34,8 +48,10 @@ class TransformConfig:
             Angles reach 10 degrees and scales lie between 0.8 and 1.2.
     """
 
+    store_short_side: int = 0
     short_side: int = 256
     crop: int = 224
+    interpolation: Interpolation | None = None
     evaluation: Literal["center_crop", "squash"] = "center_crop"
     horizontal_flip: bool = False
     augmentation: Literal["none", "rotate_or_scale", "rotate_and_scale"] = "none"
@@ -45,28 +61,93 @@ class TransformConfig:
             raise ValueError(
                 f"transform.crop {self.crop} is larger than transform.short_side {self.short_side}"
             )
+        if self.store_short_side and self.short_side > self.store_short_side:
+            raise ValueError(
+                f"transform.short_side {self.short_side} is larger than transform.store_short_side "
+                f"{self.store_short_side}"
+            )
+
+    @property
+    def filter(self) -> Image.Resampling:
+        """`interpolation` as Pillow has it."""
+        return Image.Resampling[(self.interpolation or DEFAULT_PIXELS.interpolation).upper()]
 
 
-def _resize(
-    pixels: np.ndarray, height: int, width: int, filter_: Image.Resampling = Image.Resampling.BILINEAR
-) -> np.ndarray:
-    if pixels.shape == (height, width):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), filter_))
+def check_store(store: PreparedStore, config: TransformConfig) -> None:
+    """Check that a store's views are of the size that `config` begins with.
+
+    Raises:
+        RadScribeError: they are smaller than what is cut from them, or of another short side than those that
+            the run was trained on, and so have other pixels.
+    """
+    _check_short_side(store.manifest["short_side"], store.path, config)
 
 
-def _to_short_side(
-    pixels: np.ndarray, short_side: int, filter_: Image.Resampling = Image.Resampling.BILINEAR
-) -> np.ndarray:
-    height, width = pixels.shape
-    scale = short_side / min(height, width)
-    height, width = (max(short_side, round(side * scale)) for side in (height, width))
-    return _resize(pixels, height, width, filter_)
+def settled_transform(
+    config: TransformConfig, store: PreparedStore, pixels: PublishedPixels
+) -> TransformConfig:
+    """The image geometry that a run keeps, with its store's short side and its weights' interpolation.
+
+    Args:
+        config: whose other values stay, and whose interpolation too where it has one.
+        store: that is trained on.
+        pixels: as the backbone's weights take them.
+
+    Raises:
+        RadScribeError: see `check_store`.
+    """
+    check_store(store, config)
+    return replace(
+        config,
+        store_short_side=store.manifest["short_side"],
+        interpolation=config.interpolation or pixels.interpolation,
+    )
+
+
+def check_view(view: View, config: TransformConfig) -> None:
+    """Check a view that stands in a prepared store as `check_store` does; any other view passes.
+
+    Raises:
+        RadScribeError: see `check_store`.
+    """
+    if isinstance(view.source, StoredView):
+        _check_short_side(min(view.source.shape), view.source.store, config)
+
+
+def _check_short_side(found: int, store: Path, config: TransformConfig) -> None:
+    if config.store_short_side and found != config.store_short_side:
+        raise RadScribeError(
+            f"the views in the store {store} have a short side of {found} pixels, not of "
+            f"{config.store_short_side} as in training (transform.store_short_side): the same study would "
+            "have other pixels",
+            "Prepare its source anew: radscribe prepare SOURCE --out STORE "
+            f"--short_side {config.store_short_side}",
+        )
+    if found < config.short_side:
+        raise RadScribeError(
+            f"the views in the store {store} have a short side of {found} pixels; "
+            f"{config.short_side} are needed (transform.short_side)",
+            f"Prepare its source anew: radscribe prepare SOURCE --out STORE --short_side {config.short_side}",
+        )
+
+
+def stored_view(view: View, config: TransformConfig) -> RenderedView:
+    """A view as it stands in a prepared store, whether it comes from there, from a file or from a function.
+
+    Every transform begins with it.
+
+    Raises:
+        RadScribeError: the view cannot be read, or its store does not fit; see `check_store`.
+    """
+    if isinstance(view.source, StoredView):
+        check_view(view, config)
+        return view.source()
+    return read_view(view, config.store_short_side or max(STORE_SHORT_SIDE, config.short_side))
 
 
 def training_view(pixels: np.ndarray, config: TransformConfig, random: np.random.Generator) -> Tensor:
-    """Crop at random; uint8 `[height, width]` to uint8 `[crop, crop]`."""
-    pixels = _to_short_side(pixels, config.short_side)
+    """Crop at random; uint8 `[height, width]` of a `stored_view` to uint8 `[crop, crop]`."""
+    pixels = to_short_side(pixels, config.short_side, config.filter)
     if config.augmentation != "none":
         pixels = _augment(pixels, config, random)
     top, left = (random.integers(0, side - config.crop + 1) for side in pixels.shape)
@@ -94,8 +175,8 @@ def _augment(pixels: np.ndarray, config: TransformConfig, random: np.random.Gene
 
 
 def evaluation_view(pixels: np.ndarray, config: TransformConfig) -> Tensor:
-    """Crop the centre or squash; uint8 `[height, width]` to uint8 `[crop, crop]`."""
-    return torch.from_numpy(_evaluated(pixels, config, Image.Resampling.BILINEAR).copy())
+    """Crop the centre or squash; uint8 `[height, width]` of a `stored_view` to uint8 `[crop, crop]`."""
+    return torch.from_numpy(_evaluated(pixels, config, config.filter).copy())
 
 
 def evaluation_mask(mask: np.ndarray, config: TransformConfig) -> np.ndarray:
@@ -105,8 +186,8 @@ def evaluation_mask(mask: np.ndarray, config: TransformConfig) -> np.ndarray:
 
 def _evaluated(pixels: np.ndarray, config: TransformConfig, filter_: Image.Resampling) -> np.ndarray:
     if config.evaluation == "squash":
-        return _resize(pixels, config.crop, config.crop, filter_)
-    pixels = _to_short_side(pixels, config.short_side, filter_)
+        return np.asarray(Image.fromarray(pixels).resize((config.crop, config.crop), filter_))
+    pixels = to_short_side(pixels, config.short_side, filter_)
     top, left = ((side - config.crop) // 2 for side in pixels.shape)
     return pixels[top : top + config.crop, left : left + config.crop]
 

@@ -23,9 +23,18 @@ _SENTENCE_BREAK = re.compile(r"(?<=[.!?])(?<!\b\d\.)\s+")
 _LONE_FULL_STOPS = re.compile(r"(\s+\.)+(?=\s|$)")
 
 
+#: Stands in every page, and in no file of others.
+PAGE_MARK = " · RadScribe</title>"
+
+
+def caution_banner(caution: str) -> str:
+    """A banner that says what to bear in mind with all drafts of a run; empty where there is nothing."""
+    return f'<p class="banner caution" role="note">Caution: {escape(caution)}.</p>' if caution else ""
+
+
 def page_file(*names: str) -> str:
     """The text of these files beside the pages' code, one after the other."""
-    folder = files("radscribe.explain")
+    folder = files("radscribe.pages")
     return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import scores_with_intervals
 from radscribe.evaluation.comparison import GroupScore
 from radscribe.evaluation.metrics import StudyStatistics
+from radscribe.studies.outputs import check_output, replace_file
 from radscribe.studies.study import Study
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.training.data import evaluation_views
@@ -34,6 +36,9 @@ _BATCH = 16
 _WORDS_AT_ONCE = 4096
 _BINS = 60
 _RESAMPLES = 1000
+FIGURES = (".png", ".pdf", ".svg")
+#: Stands in every figure, by which it is known as ours.
+_MARK = "RadScribe, radiology report drafts"
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,12 @@ def _nearest(embeddings: torch.Tensor, words: torch.Tensor, *, itself: bool = Fa
 
 
 def draw_distances(distances: Mapping[str, EmbeddingDistances], out: Path) -> None:
-    """Write the histograms, one line for each run or group, as PNG, PDF or SVG by the name of `out`."""
+    """Write the histograms, one line for each run or group, as PNG, PDF or SVG by the name of `out`.
+
+    Raises:
+        RadScribeError: see `check_figure`, or the file cannot be written.
+    """
+    check_figure(out)
     highest = max(float(each.nearest.max()) for each in distances.values())
     bins = np.linspace(0, highest, _BINS + 1)
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -182,6 +192,22 @@ def draw_distances(distances: Mapping[str, EmbeddingDistances], out: Path) -> No
     axes.set_ylabel("density")
     axes.legend(frameon=False)
     axes.set_title(NOTICE, loc="right", fontsize=6, color="grey")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    suffix = out.suffix.lower()
+    picture = BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "radscribe"}):
-        figure.savefig(out, dpi=150)
+        metadata = {"Software" if suffix == ".png" else "Creator": _MARK}
+        figure.savefig(picture, format=suffix[1:], dpi=150, metadata=metadata)
+    replace_file(out, picture.getvalue())
+
+
+def check_figure(out: Path) -> None:
+    """Check, before the work begins, that the histograms can be written to a file.
+
+    Raises:
+        RadScribeError: its name has another ending, or something of others stands there.
+    """
+    if out.suffix.lower() not in FIGURES:
+        raise RadScribeError(
+            f"histograms cannot be written to '{out}'", f"Its name must end in {', '.join(FIGURES)}"
+        )
+    check_output(out, _MARK.encode(), "a figure")

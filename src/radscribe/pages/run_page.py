@@ -23,14 +23,15 @@ from radscribe.evaluation.diversity import Diversity
 from radscribe.evaluation.evaluate import METRICS, SYSTEM, Provenance, read_texts
 from radscribe.evaluation.metrics import text_statistics
 from radscribe.evaluation.summary import CLINICAL_F1, verdicts
-from radscribe.explain.page_parts import page_file
-from radscribe.explain.run_page_charts import histogram, line_chart, thin, whisker
-from radscribe.explain.run_page_studies import (
+from radscribe.pages.page_parts import PAGE_MARK, caution_banner, page_file
+from radscribe.pages.run_page_charts import histogram, line_chart, thin, whisker
+from radscribe.pages.run_page_studies import (
     SHARED_RUN,
     DraftedStudy,
     choose_studies,
     study_card,
 )
+from radscribe.studies.outputs import check_output, replace_file
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import SPLITS
 from radscribe.text.cleaning import UNKNOWN_TOKEN
@@ -121,17 +122,14 @@ def write_run_page(
     if studies < 1:
         raise RadScribeError(f"a page needs at least 1 study, not {studies}", "Pass --studies 12")
     directory, out = RunDirectory(run), Path(out)
+    check_output(out, PAGE_MARK.encode(), "a page")
     config = directory.load_config()
     metrics = _read_metrics(directory, split)
     prepared = directory.open_store(store)
     ranked = _rank_studies(directory, config, prepared, metrics, split)
     page = _page(directory, config, prepared, metrics, ranked, split, studies)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # A study id made from a file name may hold what UTF-8 has not.
-        out.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-    except OSError as error:
-        raise RadScribeError(f"cannot write the page '{out}': {error.strerror}") from error
+    # A study id made from a file name may hold what UTF-8 has not.
+    replace_file(out, page.encode(errors="xmlcharrefreplace"))
 
 
 def _read_metrics(run: RunDirectory, split: str) -> Metrics:
@@ -145,7 +143,7 @@ def _read_metrics(run: RunDirectory, split: str) -> Metrics:
         )
     try:
         return Metrics.of(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RadScribeError(
             f"'{path}' does not hold the scores of an evaluation ({type(error).__name__}: {error})",
             f"Write it again. {_score_command(run, split)}",
@@ -257,6 +255,7 @@ def _page(
         style=page_file("page.css", "run_page.css"),
         script=page_file("masks.js", "run_page.js"),
         notice=NOTICE.capitalize(),
+        caution=caution_banner(f"this run was {run.caution}" if run.caution else ""),
         system=escape(config.system_name),
         recipe=escape(config.recipe),
         title=escape(entry.title),
@@ -272,7 +271,7 @@ def _page(
         further=_further(metrics),
         diversity=_diversity_table(metrics),
         provenance=escape(str(metrics.provenance)),
-        curves=_curves(_read_log(run), facts.get("best", {})),
+        curves=_curves(run.read_log(), facts.get("best", {})),
         choice=_choice(ranked, chosen, split, config, store, facts),
         section=escape(config.data.section),
         run_of_words=SHARED_RUN,
@@ -477,15 +476,6 @@ def _diversity_table(metrics: Metrics) -> str:
         cells_html = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         rows.append(f'<tr{kind}><th scope="row">{label}</th>{cells_html}</tr>')
     return _table(head, rows, "Variety and length of the reports as scored", kind="plain")
-
-
-def _read_log(run: RunDirectory) -> list[dict[str, Any]]:
-    if not run.log.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except ValueError as error:
-        raise RadScribeError(f"the training log '{run.log}' is damaged: {error}") from error
 
 
 def _curves(log: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from radscribe.errors import RadScribeError
-from radscribe.explain.page_parts import (
+from radscribe.pages.page_parts import (
     jpeg_source,
     mask_legend,
     mask_outline,

@@ -20,8 +20,8 @@ import numpy as np
 
 from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError
-from radscribe.explain.memory_plot import NO_SCIKIT_LEARN, memory_layout, write_memory_plot
-from radscribe.explain.overlays import (
+from radscribe.pages.memory_plot import NO_SCIKIT_LEARN, memory_layout, write_memory_plot
+from radscribe.pages.overlays import (
     OPACITY,
     choose_words,
     file_name,
@@ -30,7 +30,9 @@ from radscribe.explain.overlays import (
     word_attention,
     write_overlays,
 )
-from radscribe.explain.page_parts import (
+from radscribe.pages.page_parts import (
+    PAGE_MARK,
+    caution_banner,
     jpeg_source,
     mask_legend,
     mask_outline,
@@ -38,6 +40,7 @@ from radscribe.explain.page_parts import (
     page_file,
     split_sentences,
 )
+from radscribe.studies.outputs import check_output, replace_file, writing
 from radscribe.systems.registry import get_system
 
 if TYPE_CHECKING:
@@ -77,6 +80,7 @@ def write_explanations(
         RadScribeError: no such word, layer or head, or nothing can be written to `out`.
     """
     out = Path(out)
+    check_folder(out)
     chosen = choose_words(explanations, words)
     attention = [word_attention(each, layer, heads) for each in explanations]
     layers, count = explanations[0].attention.shape[:2]
@@ -94,11 +98,26 @@ def write_explanations(
             if each.memory and layout is not None and indices:
                 write_memory_plot(each, each.memory, layout, indices, looks, folder / "memory.png")
         page = _page(explanations, chosen, config, layout, layer, heads)
-        # A study id made from a file name may hold what UTF-8 has not.
-        (out / PAGE).write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
     except OSError as error:
-        raise RadScribeError(f"cannot write to '{out}': {error.strerror}") from error
+        raise RadScribeError(f"cannot write to '{out}': {error.strerror}", "Choose another --out") from error
+    # A study id made from a file name may hold what UTF-8 has not.
+    replace_file(out / PAGE, page.encode(errors="xmlcharrefreplace"))
     return out / PAGE
+
+
+def check_folder(out: Path) -> None:
+    """Check, before the work begins, that a folder can take explanations and holds nothing of others.
+
+    Raises:
+        RadScribeError: it is no folder, or it holds files and no page of explanations.
+    """
+    with writing(out):
+        if out.exists() and not out.is_dir():
+            raise RadScribeError(f"'{out}' is no folder", "Explanations need one: choose another --out")
+        strangers = out.is_dir() and any(out.iterdir()) and not (out / PAGE).is_file()
+    if strangers:
+        raise RadScribeError(f"the folder '{out}' holds other files", "Choose a new or an empty one")
+    check_output(out / PAGE, PAGE_MARK.encode(), "a page")
 
 
 def _unused(name: str, taken: set[str]) -> str:
@@ -137,7 +156,7 @@ def _page(
     layer: int,
     heads: str,
 ) -> str:
-    entry = get_system(config.system_name)
+    entry, run = get_system(config.system_name), explanations[0].draft.run
     layers, count = explanations[0].attention.shape[:2]
     data = {
         "colours": _base64(heat_colours()),
@@ -155,6 +174,7 @@ def _page(
         style=page_file("page.css", "explanation_page.css"),
         script=page_file("masks.js", "explanation_page.js"),
         notice=NOTICE.capitalize(),
+        caution=caution_banner(f"this run was {run.caution}" if run and run.caution else ""),
         system=escape(config.system_name),
         recipe=escape(config.recipe),
         title=escape(entry.title),

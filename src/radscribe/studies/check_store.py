@@ -1,0 +1,74 @@
+"""Whether a prepared store is as it was prepared: every file, and every view by its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from radscribe.errors import RadScribeError
+from radscribe.studies.store import MASKS, PIXELS, REJECTED, SPLITS_FILE, STUDIES, PreparedStore
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One part of a run or a store that was checked.
+
+    Attributes:
+        part: which, in words.
+        found: what was found there, or what is wrong with it.
+        damaged: whether something is wrong.
+    """
+
+    part: str
+    found: str
+    damaged: bool = False
+
+    @classmethod
+    def of(cls, part: str, check: Callable[[], str]) -> Checked:
+        """Do one check.
+
+        Args:
+            part: what is checked.
+            check: gives what was found; what it raises is what is wrong.
+        """
+        try:
+            return cls(part, check())
+        except RadScribeError as error:
+            return cls(part, str(error), damaged=True)
+
+    def __str__(self) -> str:
+        return f"{'DAMAGED' if self.damaged else 'OK':<8} {self.part}: {self.found}"
+
+
+def check_store(path: Path) -> list[Checked]:
+    """Check every part of a prepared store; reads all of it.
+
+    Args:
+        path: of the store.
+    """
+    stores: list[PreparedStore] = []
+
+    def opened() -> str:
+        stores.append(PreparedStore(path, sampled=False))
+        return f"{len(stores[0])} studies, the content hash is that of the preparation"
+
+    found = [Checked.of(f"{STUDIES}, {SPLITS_FILE}", opened)]
+    for store in stores:
+        found.append(Checked.of(f"{PIXELS}, {MASKS}", lambda store=store: _check_views(store)))
+        found.append(Checked.of(REJECTED, lambda store=store: f"{len(store.rejections())} rejections"))
+    return found
+
+
+def _check_views(store: PreparedStore) -> str:
+    views = store.views()
+    changed = [study.id for study, view in views if not view.whole]
+    if changed:
+        named = ", ".join(dict.fromkeys(changed[:_NAMED]))
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        raise RadScribeError(
+            f"{len(changed)} of {len(views)} views have changed: of {named}{more}", "Prepare the store again"
+        )
+    return f"{len(views)} views, each with the hash of its preparation"

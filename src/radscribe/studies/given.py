@@ -1,0 +1,161 @@
+"""What a caller gives to be drafted or explained, as studies: files, folders, tables, stores, pictures.
+
+How ids are made, so that none changes because another file is added:
+
+- A file that is given by itself has its path as it was given, without its suffix.
+- An image or a sub-folder in a folder has its path within that folder, without a suffix. Where several things
+  are given, the folder's own path stands in front.
+- What a store or a table holds has the id that it has there.
+- Several views that are given together as one study have the id of their first file.
+- A picture in memory has its place among what is given: `study-1`, `study-2` and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from radscribe.errors import RadScribeError
+from radscribe.studies.images import read_picture
+from radscribe.studies.readers import find_reader, open_source
+from radscribe.studies.rejection import DUPLICATE_ID, Rejection
+from radscribe.studies.store import MANIFEST, PreparedStore
+from radscribe.studies.study import RenderedView, Study, View
+
+_TABLES_OF_STUDIES = (".csv", ".tsv", ".jsonl", ".json")
+
+GivenView: TypeAlias = View | Path | str | Image.Image | np.ndarray
+#: A study, the views of one study, a single view, or the path of what holds many studies.
+Given: TypeAlias = Study | GivenView | tuple[GivenView, ...] | list[GivenView]
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """The source of a view that is given as a picture in memory.
+
+    Attributes:
+        picture: as it was given.
+        file: what messages call it.
+    """
+
+    picture: Image.Image | np.ndarray
+    file: str
+
+    def __call__(self) -> RenderedView:
+        return read_picture(self.picture, self.file)
+
+
+def given_studies(
+    given: Given | Iterable[Given],
+    on_rejection: Callable[[Rejection], None] | None = None,
+    *,
+    split: str | None = None,
+) -> Iterator[Study]:
+    """The studies that are given, in order, each id once.
+
+    Args:
+        given: One thing, or a list or an iterator of any mix of things. A `Study` is itself. The path of an
+            image file, a `View`, a PIL image and an array `[height, width]` or `[height, width, 3]` are a
+            study of one view each. A tuple of these, or a list within the list, is one study with several
+            views. The path of a folder of images, a table or a prepared store is all studies in it.
+        on_rejection: Called with each study that cannot be used; without it such a study raises.
+        split: Split of the prepared stores: `train`, `val`, `test` or `all`; all studies unless given.
+
+    Raises:
+        RadScribeError: a study cannot be used (see `on_rejection`), there is no such split, a split is asked
+            of what is no prepared store, or something given is none of these.
+    """
+    one = not isinstance(given, Iterable) or isinstance(
+        given, str | bytes | tuple | dict | np.ndarray | Image.Image
+    )
+    items: Iterator[Given] = iter([given] if one else given)
+    first = list(islice(items, 2))
+    alone = len(first) == 1
+    taken: set[str] = set()
+    numbered = enumerate(chain(first, items), start=1)
+    for record in chain.from_iterable(_records(item, number, alone, split) for number, item in numbered):
+        if isinstance(record, Study) and record.id in taken:
+            name = record.views[0].name if record.views else ""
+            record = Rejection(record.id, name, f"{DUPLICATE_ID}: an earlier study has it too")
+        if isinstance(record, Study):
+            taken.add(record.id)
+            yield record
+        elif on_rejection is None:
+            raise RadScribeError(f"study '{record.study_id}' cannot be used: {record.reason}")
+        else:
+            on_rejection(record)
+
+
+def file_id(path: Path) -> str:
+    """The id of a file that is given by itself: its path as given, without its suffix."""
+    # What stands behind the last dot of a DICOM identifier, 1.2.840.113, is no suffix.
+    return (path if path.suffix[1:].isdecimal() else path.with_suffix("")).as_posix()
+
+
+def _records(item: Given, number: int, alone: bool, split: str | None) -> Iterator[Study | Rejection]:
+    if isinstance(item, str | Path):
+        path = Path(item)
+        if (path / MANIFEST).is_file():
+            yield from PreparedStore(path).studies(split or "all")
+            return
+    if split is not None:
+        raise RadScribeError(
+            f"a split is of a prepared store, and '{item}' is none",
+            "Leave out --split, or make a store with radscribe prepare",
+        )
+    if isinstance(item, Study):
+        yield item
+    elif not isinstance(item, str | Path):
+        yield _of_views(item if isinstance(item, tuple | list) else [item], number)
+    elif not path.exists():
+        yield Rejection(file_id(path), str(path), f"no such file or folder: {path}")
+    elif path.is_dir() or (path.suffix.lower() in _TABLES_OF_STUDIES and path.is_file()):
+        yield from _of_source(path, alone)
+    else:
+        yield Study(id=file_id(path), patient_id=file_id(path), views=(View(path),))
+
+
+def _of_views(given: Sequence[GivenView], number: int) -> Study:
+    """One study of the views that are given.
+
+    Raises:
+        RadScribeError: something given is no view.
+    """
+    views = []
+    for place, view in enumerate(given, start=1):
+        name = f"study-{number}" if len(given) == 1 else f"study-{number}, view {place}"
+        if isinstance(view, Image.Image | np.ndarray):
+            view = View(_Picture(view, name))
+        elif isinstance(view, str | Path):
+            view = View(Path(view))
+        elif not isinstance(view, View):
+            raise RadScribeError(
+                f"cannot draft a report for {type(view).__name__} {view!r:.80}",
+                "Give studies, paths, PIL images, arrays, or tuples of views",
+            )
+        views.append(view)
+    files = [view.source for view in views if isinstance(view.source, Path)]
+    study_id = file_id(files[0]) if files else f"study-{number}"
+    return Study(study_id, study_id, tuple(views))
+
+
+def _of_source(path: Path, alone: bool) -> Iterator[Study | Rejection]:
+    """The studies of a folder or a table. One that cannot be read costs itself, as a study does."""
+    try:
+        reader = find_reader(path)
+        for record in open_source(path, reader):
+            if alone or reader != "folder":
+                yield record
+            elif isinstance(record, Study):
+                within = f"{path.as_posix()}/"
+                yield replace(record, id=within + record.id, patient_id=within + record.patient_id)
+            else:
+                yield replace(record, study_id=f"{path.as_posix()}/{record.study_id}")
+    except RadScribeError as error:
+        yield Rejection(path.as_posix(), str(path), str(error))
