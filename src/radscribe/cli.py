@@ -952,6 +952,7 @@ EXAMPLES: dict[str, str] = {
     "page": "radscribe page runs/mine --out page.html",
     "embeddings": "radscribe embeddings runs/mine --out distances.png",
     "explain": "radscribe explain runs/mine --images chest-pa.png --out where",
+    "check": "radscribe check runs/mine",
     "recipes": "radscribe recipes r2gen-cmn/phantom --print_config",
     "systems": "radscribe systems",
     "bench": "radscribe bench decode --system r2gen --no_paper_size",
@@ -1135,8 +1136,6 @@ def _refuse_unused(command: Callable[..., None], given: dict[str, Any]) -> None:
     why = ""
     if command is prepare and given["source"] != "phantom":
         unused, why = {"studies"}, "that is the number of phantom studies; --limit limits any other source"
-    elif command is generate and not any(_is_store(name) for name in given["source"]):
-        unused, why = {"split"}, "no source is a prepared store"
     elif command is evaluate and "run" in given:
         unused = {"references", "cleaning", "section", "vocabulary", "tokenizer", "maximum_length"}
         why = "a run is scored with its own"
@@ -1149,12 +1148,6 @@ def _refuse_unused(command: Callable[..., None], given: dict[str, Any]) -> None:
         )
     if wrong := [name for name in given if name in unused]:
         raise RadScribeError(f"--{wrong[0]} does nothing here: {why}", f"Leave --{wrong[0]} out")
-
-
-def _is_store(name: str) -> bool:
-    from radscribe.studies.store import MANIFEST
-
-    return (Path(name) / MANIFEST).is_file()
 
 
 def _train(arguments: list[str]) -> None:
