@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
-
-import yaml
 
 #: Longer values are cut in messages.
 _SHOWN = 60
@@ -30,7 +29,7 @@ def converted(value: Any, hint: Any) -> Any:
     """A value as the type that is asked for.
 
     Args:
-        value: text as it is typed on a command line, or what YAML makes of it.
+        value: text as it is typed on a command line, or a value from YAML or JSON.
         hint: `int`, `float`, `bool`, `str`, `Path`, a `Literal`, or a list, a tuple, a dictionary with string
             keys or an optional one of these.
 
@@ -102,8 +101,8 @@ def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
 
 def _loaded(text: str) -> Any:
     try:
-        return yaml.safe_load(text)  # which reads JSON too
-    except (yaml.YAMLError, RecursionError, ValueError):
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
 
 
