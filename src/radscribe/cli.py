@@ -993,8 +993,9 @@ def main(arguments: list[str] | None = None) -> None:
         SystemExit: with code 2 where the user can put something right, 130 after Ctrl-C, and 70 for a fault
             of the program. With the environment variable RADSCRIBE_TRACEBACK such a fault is raised itself.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        _run(sys.argv[1:] if arguments is None else arguments)
+        _run(arguments)
     except RadScribeError as error:
         _end(str(error), 2, error)
     except KeyboardInterrupt as error:
@@ -1003,7 +1004,7 @@ def main(arguments: list[str] | None = None) -> None:
         _drop_output()
     except OSError as error:
         _drop_output()
-        _end(_said_of_file(error), 2, error)
+        _end(_said_of_file(error, arguments), 2, error)
     except Exception as error:
         if os.environ.get("RADSCRIBE_TRACEBACK"):
             raise
@@ -1020,6 +1021,8 @@ def _run(arguments: list[str]) -> None:
             raise RadScribeError(
                 f"'{argument}' begins with a long dash", f"Type --{argument[dash.end() :]} with two hyphens"
             )
+    if sys.stdin is None and "-" in arguments:
+        raise RadScribeError("standard input is closed", "Give a file, or < FILE")
     if sys.stdout is None:
         raise RadScribeError("standard output is closed", "Write to a file, as in > FILE")
     with suppress(AttributeError):  # what a terminal cannot show is written as \uXXXX
@@ -1045,12 +1048,12 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _said_of_file(error: OSError) -> str:
-    """What the operating system says, and of which file."""
-    streams = {0: "standard input", None: "while reading or writing"}
-    names = [str(streams.get(name, name)) for name in (error.filename, error.filename2) if name != ""]
-    where = names[0] if error.filename2 is None else " -> ".join(names)
-    return f"{error.strerror or error}: {where}"
+def _said_of_file(error: OSError, arguments: list[str]) -> str:
+    """What the operating system says, and of which file: of what is written where it does not say it."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    if not names and "--out" in arguments[:-1]:
+        names = [arguments[arguments.index("--out") + 1]]
+    return f"{error.strerror or error}: {' -> '.join(names) or 'standard input or output'}"
 
 
 def _names_a_recipe(arguments: list[str]) -> bool:

@@ -162,6 +162,7 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
 ]
 
 ROWS: list[Row] = [Row(f"typed: {line[:70]}", line, says, check=_nothing_new) for line, says in _LINES] + [
+    Row("a NUL character in a path", "label 'a\0b'", "an argument holds a NUL character"),
     Row(
         "a folder where a file of texts belongs",
         "label texts",
