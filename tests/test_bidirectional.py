@@ -4,18 +4,27 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import tiny_config, tiny_store
 from tiny_language_models import tiny_language_model
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
 from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoderConfig
+from radscribe.pages.embedding_distances import EmbeddingDistances, draw_distances, embedding_distances
 from radscribe.recipes import get_recipe
+from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import PROJECTIONS
 from radscribe.systems.bidirectional import Bidirectional
+from radscribe.systems.r2gen_gpt import R2GenGPT, R2GenGPTConfig
+from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
 from radscribe.text.prompts import VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.config import override
+from radscribe.training.data import evaluation_views, projections_of
+from radscribe.training.trained_system import TrainedSystem
+from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.masked_autoencoder import MaskedAutoencoder, MaskedAutoencoderConfig
 
 REPORTS = ["the heart is normal in size .", "there is a small left pleural effusion .", "no pneumothorax ."]
@@ -36,6 +45,7 @@ VISION = MaskedAutoencoderConfig(
 TEXT = ReportEncoderConfig(
     weights="none", words=0, width=24, layers=2, heads=4, feed_forward=48, positions=64
 )
+RESNET = BackboneConfig(architecture="test_resnet", weights="none", output_stride=16)
 VIEW_MASK = torch.tensor([[True, True], [True, False], [True, True]])
 
 
@@ -213,9 +223,11 @@ class TestEquations:
         assert [PROJECTIONS[index] for index in (0, 1, 2)] == ["frontal", "lateral", "unknown"]
 
     @torch.no_grad()
-    def test_consistency_is_the_distance_to_what_the_language_model_generates(self):
-        """Eq. 2, view by view: the state that precedes each visual embedding, after the report."""
-        system = built().eval()
+    @pytest.mark.parametrize("preceding", ["teacher", "queries"])
+    @pytest.mark.parametrize("generated", ["expected_word", "state"])
+    def test_consistency_is_the_distance_to_what_the_language_model_generates(self, generated, preceding):
+        """Eq. 2, view by view: what is read in front of each visual embedding, after the report."""
+        system = built(generated=generated, preceding=preceding).eval()
         batch = batch_of(system)
         visual = system.visual_embeddings(batch.views, batch.view_mask)
         views = visual.embeddings.unflatten(1, (2, -1))[batch.view_mask]
@@ -226,11 +238,15 @@ class TestEquations:
             e_t = system.textual_mapper(system.report_encoder(ids, mask))
             prompt = model.prompt(VISION_PROMPT[0], Embedded(e_t, mask), VISION_PROMPT[1])
             embed = model.model.get_input_embeddings()
+            before = e_v[:-1] if preceding == "teacher" else system.queries
             sequence = torch.cat(
-                [embed(prompt.before)[None], e_t, embed(prompt.after)[None], e_v[None]], dim=1
+                [embed(prompt.before)[None], e_t, embed(prompt.after)[None], before[None]], dim=1
             )
-            states = model.model.base_model(inputs_embeds=sequence).last_hidden_state[0]
-            e_g = states[-len(e_v) - 1 : -1]
+            if generated == "state":
+                read = model.model.base_model(inputs_embeds=sequence).last_hidden_state[0]
+            else:
+                read = model.model(inputs_embeds=sequence).logits[0].softmax(-1) @ embed.weight
+            e_g = read[-len(e_v) :]
             distances += ((e_v - e_g) ** 2).sum(dim=1).tolist()
         found = system(batch).terms["consistency"].item()
         assert found == pytest.approx(sum(distances) / len(distances), rel=1e-4)
@@ -254,22 +270,176 @@ class TestEquations:
         expected = terms["cross_entropy"] + 0.1 * terms["consistency"] + 0.5 * terms["reconstruction"]
         assert losses.total.item() == pytest.approx(expected.item(), rel=1e-5)
 
+    @torch.no_grad()
+    def test_the_sum_over_words_is_the_mean_times_the_words_of_a_report(self):
+        """Eq. 1 sums over the words of a report; other losses stay as they are."""
+        summed, mean = (built(word_loss=word_loss).eval() for word_loss in ("sum", "mean"))
+        batch = batch_of(summed)
+        of_sum, of_mean = summed(batch).terms, mean(batch).terms
+        # With the end, without the begin.
+        words = sum(len(summed.encode_report(report)) - 1 for report in REPORTS) / len(REPORTS)
+        assert of_sum["cross_entropy"].item() == pytest.approx(of_mean["cross_entropy"].item() * words)
+        assert {**of_sum, "cross_entropy": 0} == {**of_mean, "cross_entropy": 0}
 
-def gradient_of_vision(**fields) -> torch.Tensor:
+
+READINGS = [(g, p) for g in ("expected_word", "state") for p in ("teacher", "queries")]
+
+
+class TestWhatIsGenerated:
+    def generated(self, **fields) -> tuple[Bidirectional, torch.Tensor, torch.Tensor]:
+        """The system, E_v of each view that is there, and E_g."""
+        system = built("/v2t-t2v", **fields)
+        batch = batch_of(system)
+        visual = system.visual_embeddings(batch.views, batch.view_mask)
+        images = system.by_image(visual, batch.view_mask)
+        return system, images, system.generated(images, batch)
+
+    @pytest.mark.parametrize(("generated", "preceding"), READINGS)
+    def test_it_depends_on_the_text_encoder_and_not_on_the_vision_encoder(self, generated, preceding):
+        """E_g = E_g(theta_t) in Eq. 4-5."""
+        system, _, e_g = self.generated(generated=generated, preceding=preceding)
+        e_g.square().sum().backward()
+        reached = {
+            name.partition(".")[0] for name, each in system.named_parameters() if each.grad is not None
+        }
+        queries = {"queries"} if preceding == "queries" else set()
+        assert reached == {"report_encoder", "textual_mapper"} | queries
+        assert all(each.grad.abs().max() > 0 for each in system.textual_mapper.parameters())
+
+    def test_an_expected_word_is_a_mean_of_words(self):
+        """It cannot leave the box around the word embeddings; a state can."""
+        system, _, e_g = self.generated()
+        words = system.language_model.model.get_input_embeddings().weight
+        low, high = words.min(dim=0).values - 1e-5, words.max(dim=0).values + 1e-5
+        assert bool(((e_g >= low) & (e_g <= high)).all())
+        _, _, states = self.generated(generated="state")
+        assert not bool(((states >= low) & (states <= high)).all())
+
+    @torch.no_grad()
+    def test_queries_stand_in_the_place_of_other_patches(self):
+        """The generated embeddings follow the image with the teacher, and the report alone with queries."""
+        for preceding, follows in (("teacher", True), ("queries", False)):
+            system, images, e_g = self.generated(preceding=preceding)
+            changed = system.generated(images + 1, batch_of(system))
+            # In front of the first patch stands the prompt.
+            assert torch.equal(changed[:, 0], e_g[:, 0])
+            assert torch.equal(changed[:, 1:], e_g[:, 1:]) != follows
+
+    def test_queries_need_to_know_the_patches(self):
+        with pytest.raises(ValueError, match="queries needs system.patches"):
+            built("/v2t-t2v", vision_kind="backbone", preceding="queries")
+        fields = {"vision_kind": "backbone", "backbone": RESNET, "preceding": "queries"}
+        system = built("/v2t-t2v", **fields, patches=9)
+        with pytest.raises(
+            RadScribeError, match=r"patches is 9, but .* 4 of them\. Pass --system\.patches 4"
+        ):
+            system(batch_of(system))
+        system = built("/v2t-t2v", **fields, patches=4)
+        assert system(batch_of(system)).total.isfinite()
+
+
+def gradient_of_vision(**fields) -> float:
     system = built("/v2t-t2v", **fields)
-    batch = batch_of(system)
-    system(batch).terms["consistency"].backward()
+    system(batch_of(system)).terms["consistency"].backward()
     gradient = system.visual_mapper.weight.grad
-    return torch.zeros(1) if gradient is None else gradient
+    return 0.0 if gradient is None else gradient.abs().max().item()
 
 
-def test_where_gradients_of_text_to_vision_go():
-    assert gradient_of_vision().abs().max() > 0
-    assert gradient_of_vision(consistency_target="detached").abs().max() > 0
-    assert gradient_of_vision(teacher="detached").abs().max() > 0
-    assert gradient_of_vision(teacher="detached", consistency_target="detached").abs().max() == 0
-    both, target_only = gradient_of_vision(), gradient_of_vision(teacher="detached")
-    assert not torch.allclose(both, target_only)
+@pytest.mark.parametrize(("generated", "preceding"), READINGS)
+def test_the_consistency_moves_visual_embeddings_unless_they_are_detached(generated, preceding):
+    reading = {"generated": generated, "preceding": preceding}
+    assert gradient_of_vision(**reading) > 0
+    assert gradient_of_vision(**reading, consistency_target="detached") == 0
+
+
+#: Epochs of V2T, +CLIP, +T2V and +T2V+Rec in the paper's Table 3.
+TABLE_3 = {"iu-xray": (8, 6, 5, 2), "mimic-cxr": (9, 7, 7, 5)}
+
+
+@pytest.mark.parametrize("dataset", TABLE_3)
+def test_variants_train_as_long_as_in_the_paper(dataset):
+    recipes = [
+        get_recipe(f"bidirectional/{dataset}{variant}") for variant in ("/v2t", "/v2t-clip", "/v2t-t2v", "")
+    ]
+    configs = [recipe.build() for recipe in recipes]
+    assert tuple(config.training.epochs for config in configs) == TABLE_3[dataset]
+    for config in configs:
+        assert (config.training.batch_size, config.training.accumulate) == (4, 1)
+        assert config.training.select_by == "BLEU-4"
+        assert (config.system.consistency_weight, config.system.word_loss) == (1.0, "sum")
+
+
+class TestTable4:
+    """R2GenGPT's own system with text to vision, and its twin without."""
+
+    @pytest.mark.parametrize("alignment", ["deep", "shallow"])
+    def test_recipes_differ_from_their_twin_in_the_branch_alone(self, alignment):
+        name = "bidirectional/iu-xray/r2gen-gpt" + ("" if alignment == "deep" else "-shallow")
+        both, alone = get_recipe(name).build(), get_recipe(f"{name}/v2t").build()
+        assert both.system.alignment == alignment
+        assert replace(alone.system, text_to_vision=True) == both.system
+        theirs = get_recipe("r2gen-gpt/iu-xray").build()
+        for config in (both, alone):
+            assert config.system.vision_kind == "r2gen_gpt"
+            assert config.system.backbone == theirs.system.backbone
+            assert (config.data, config.training, config.decoding) == (
+                theirs.data,
+                theirs.training,
+                theirs.decoding,
+            )
+
+    @pytest.mark.parametrize("alignment", ["deep", "shallow"])
+    def test_the_twin_is_r2gen_gpt(self, alignment):
+        """The same weights have the same loss, drafts and evidence, and the same of them train."""
+        vocabulary = Vocabulary.build(REPORTS, "none", 1)
+        theirs = R2GenGPT(
+            R2GenGPTConfig(
+                backbone=RESNET,
+                language_model=LanguageModelConfig(name=str(tiny_language_model())),
+                alignment=alignment,
+            ),
+            vocabulary,
+            40,
+        )
+        ours = built(
+            "/v2t",
+            vision_kind="r2gen_gpt",
+            alignment=alignment,
+            word_loss="mean",
+            standardise=False,
+            backbone=RESNET,
+        )
+        state = theirs.state_dict()
+        ours.load_state_dict(
+            {name.replace("visual_projection", "visual_mapper"): tensor for name, tensor in state.items()}
+        )
+        trained = [
+            {name for name, parameter in system.named_parameters() if parameter.requires_grad}
+            for system in (theirs, ours)
+        ]
+        assert len(trained[0]) == len(trained[1])
+        assert ours.backbone.training == theirs.backbone.training == (alignment == "deep")
+        batch = batch_of(ours)
+        assert torch.equal(ours(batch).total, theirs(batch).total)
+        decoding = DecodingConfig(beams=2, maximum_length=8)
+        drafts = [system.eval().generate(batch.views, batch.view_mask, decoding) for system in (ours, theirs)]
+        assert drafts[0].texts == drafts[1].texts
+        evidence = [
+            system.explain(batch.views, batch.view_mask, drafts[0].tokens) for system in (ours, theirs)
+        ]
+        assert torch.equal(evidence[0].attention, evidence[1].attention)
+
+    def test_a_mean_over_views_is_generated_from_the_report_alone(self):
+        system = built("/v2t-t2v", vision_kind="r2gen_gpt", backbone=RESNET)
+        batch = batch_of(system)
+        ids, mask = system.reports_with_projection(batch)
+        tokenizer = system.language_model.tokenizer
+        for row, report in enumerate(REPORTS):
+            assert ids[row, : mask[row].sum()].tolist() == tokenizer.encode(report)
+        visual = system.visual_embeddings(batch.views, batch.view_mask)
+        assert system.consistency(system.by_image(visual, batch.view_mask), batch).shape == (len(REPORTS),)
+        system(batch).total.backward()
+        assert all(each.grad is not None for each in system.parameters() if each.requires_grad)
 
 
 @pytest.mark.parametrize("variant", ["", "/v2t", "/v2t-clip", "/v2t-t2v"])
@@ -357,45 +527,36 @@ def test_reconstruction_needs_the_autoencoder():
 
 
 class TestDistances:
-    """How near visual embeddings lie to words (the paper's Figure 4)."""
+    """How near visual embeddings lie to words (the paper's Figure 4), and what the distance does not tell."""
 
-    def trained(self, tmp_path):
-        from tiny import tiny_store
-
-        from radscribe.studies.store import PreparedStore
-        from radscribe.training.config import override
-        from radscribe.training.trained_system import TrainedSystem
-
+    def trained(self, tmp_path, variant="/v2t", **fields):
         store = PreparedStore(tiny_store(tmp_path / "store", studies=20))
         config = override(
-            get_recipe("bidirectional/phantom/v2t").build(),
+            get_recipe(f"bidirectional/phantom{variant}").build(),
             {
                 "data": {"transform": {"short_side": 64, "crop": SIDE}},
                 "system": {"language_model": {"name": str(tiny_language_model())}},
             },
         )
-        return TrainedSystem(built("/v2t"), config, torch.device("cpu")), store.studies()
+        return TrainedSystem(built(variant, **fields), config, torch.device("cpu")), store.studies()
 
+    def images(self, trained, study) -> torch.Tensor:
+        """E_v of each view of a study `[views, patches, width]`."""
+        views = torch.stack(evaluation_views(study, trained.config.data)).unsqueeze(0)
+        mask = torch.ones(1, views.size(1), dtype=torch.bool)
+        return trained.system.visual_embeddings(views, mask).embeddings[0].unflatten(0, (views.size(1), -1))
+
+    @torch.no_grad()
     def test_against_a_plain_transcription(self, tmp_path):
-        from radscribe.pages.embedding_distances import (
-            EmbeddingDistances,
-            draw_distances,
-            embedding_distances,
-        )
-        from radscribe.training.data import evaluation_views
-
         trained, studies = self.trained(tmp_path)
         found = embedding_distances(trained, studies, progress=False)
         words = trained.system.language_model.model.get_input_embeddings().weight
         expected, means = [], []
-        with torch.no_grad():
-            for study in studies:
-                views = torch.stack(evaluation_views(study, trained.config.data)).unsqueeze(0)
-                mask = torch.ones(1, views.size(1), dtype=torch.bool)
-                visual = trained.system.visual_embeddings(views, mask).embeddings[0]
-                means.append(visual.mean(dim=0))
-                for embedding in visual:
-                    expected.append((words - embedding).square().sum(dim=1).sqrt().min().item())
+        for study in studies:
+            visual = self.images(trained, study).flatten(0, 1)
+            means.append(visual.mean(dim=0))
+            for embedding in visual:
+                expected.append((words - embedding).square().sum(dim=1).sqrt().min().item())
         assert found.nearest == pytest.approx(expected, abs=1e-3)
         spread = torch.stack(means).var(dim=0, correction=0).mean().item()
         assert found.variance_over_studies == pytest.approx(spread, rel=1e-4)
@@ -403,6 +564,8 @@ class TestDistances:
         assert "variance over studies" in str(found)
         assert found.mean().mean.value == pytest.approx(sum(expected) / len(expected), abs=1e-3)
         assert found.mean().mean.low < found.mean().mean.value < found.mean().mean.high
+        assert found.exchange is None
+        assert found.to_json()["report_exchange"] is None
 
         further = replace(
             found, nearest=found.nearest + 1, studies=found.studies + found.studies[..., 1:] * [1, 0]
@@ -417,13 +580,67 @@ class TestDistances:
         draw_distances({"one": found, "both": both}, tmp_path / "figures" / "distances.png")
         assert (tmp_path / "figures" / "distances.png").read_bytes()[:4] == b"\x89PNG"
 
+    @torch.no_grad()
+    def test_the_variance_at_each_patch_position(self, tmp_path):
+        """Of views of one projection; views whose projection is unknown are one kind."""
+        trained, studies = self.trained(tmp_path)
+        studies[0] = replace(
+            studies[0], views=tuple(replace(view, projection="unknown") for view in studies[0].views)
+        )
+        by_projection: dict[str, list[torch.Tensor]] = {}
+        for study in studies:
+            for view, image in zip(study.views, self.images(trained, study), strict=True):
+                by_projection.setdefault(view.projection, []).append(image)
+        assert len(by_projection) > 1
+        total, patches = 0.0, 0
+        for images in map(torch.stack, by_projection.values()):
+            total += (images - images.mean(dim=0)).square().sum().item()
+            patches += images.shape[0] * images.shape[1]
+        found = embedding_distances(trained, studies, progress=False)
+        assert found.position_variance == pytest.approx(total / patches, rel=1e-4)
+        assert f"mean of the patch position {found.position_variance:.3f}" in str(found)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("vision_kind", ["autoencoder", "r2gen_gpt"])
+    def test_consistency_under_own_and_other_reports(self, tmp_path, vision_kind):
+        """Study by study, as the training loss has it; the projection stays that of the view."""
+        trained, studies = self.trained(tmp_path, "/v2t-t2v", vision_kind=vision_kind, backbone=RESNET)
+        # The second report is the first, so that the first study is given the third.
+        studies[1] = replace(studies[1], sections=studies[0].sections)
+        studies[4] = replace(studies[4], sections={})
+        found = embedding_distances(trained, studies, progress=False).exchange
+        with_report = [study for study in studies if study.sections]
+        assert found.own.shape == found.other.shape == (1, len(studies) - 1, 2)
+        system = trained.system
+        for row, other in ((0, 2), (1, 2), (2, 3), (len(with_report) - 1, 0)):
+            study = with_report[row]
+            for sums, giver in ((found.own, study), (found.other, with_report[other])):
+                tokens = torch.tensor([system.encode_report(giver.sections["findings"])])
+                views = torch.stack(evaluation_views(study, trained.config.data)).unsqueeze(0)
+                mask = torch.ones(1, views.size(1), dtype=torch.bool)
+                batch = Batch(["a"], views, mask, tokens, torch.zeros(1, 14))
+                batch.projections = torch.tensor([projections_of(study, trained.config.data)])
+                expected = system(batch).terms["consistency"].item()
+                total, count = sums[0, row]
+                assert count == (1 if vision_kind == "r2gen_gpt" else len(study.views))
+                assert total / count == pytest.approx(expected, rel=1e-4)
+        assert found.ratios() == pytest.approx([found.other[0, :, 0].sum() / found.own[0, :, 0].sum()])
+        assert f"{found.ratios()[0]:.3f} times as much" in str(found)
+
+    def test_runs_with_and_without_text_to_vision(self, tmp_path):
+        trained, studies = self.trained(tmp_path, "/v2t-t2v")
+        with_branch = embedding_distances(trained, studies, progress=False)
+        both = EmbeddingDistances.of_runs([with_branch, with_branch])
+        assert both.exchange.own.shape == (2, len(studies), 2)
+        without = replace(with_branch, exchange=None)
+        assert EmbeddingDistances.of_runs([with_branch, without]).exchange is None
+
+    def test_one_report_for_all_has_no_other(self, tmp_path):
+        trained, studies = self.trained(tmp_path, "/v2t-t2v")
+        alike = [replace(study, sections=studies[0].sections) for study in studies]
+        assert embedding_distances(trained, alike, progress=False).exchange is None
+
     def test_a_system_without_language_model(self):
-        from tiny import tiny_config
-
-        from radscribe.pages.embedding_distances import embedding_distances
-        from radscribe.systems.registry import get_system
-        from radscribe.training.trained_system import TrainedSystem
-
         config = tiny_config(".")
         system = get_system("r2gen-cmn").build(config.system, Vocabulary.build(REPORTS, "none", 1), 10)
         with pytest.raises(RadScribeError, match="no language model"):

@@ -71,8 +71,8 @@ class TestVisualDiscriminativeMap:
     """Equations 5 to 9."""
 
     @torch.no_grad()
-    def test_classifier_of_the_paper(self, visual):
-        classifier = network().classifier
+    def test_classifier_as_printed(self, visual):
+        classifier = network(classifier="softmax").classifier
         weight = classifier.head.weight.numpy()
         assert classifier.head.bias is None
         probabilities = classifier.probabilities(classifier(visual))
@@ -85,13 +85,15 @@ class TestVisualDiscriminativeMap:
             assert predicted.tolist() == [bool(o > 0.5) for o in softmax]  # Eq. 7
 
     @torch.no_grad()
-    def test_classifier_of_the_released_code(self, visual):
-        classifier = network(classifier="sigmoid").classifier
+    def test_classifier_that_predicts_several(self, visual):
+        classifier = network().classifier
         weight, bias = classifier.head.weight.numpy(), classifier.head.bias.numpy()
         for study, tokens in enumerate(rows(visual)):
             expected = 1 / (1 + np.exp(-(weight @ tokens.mean(axis=0) + bias)))
             found = classifier.probabilities(classifier(visual))[study].numpy()
             assert found == pytest.approx(expected, abs=1e-6)
+        # Two of three observations: what no softmax can say, and Figure 8 of the paper shows.
+        assert classifier.predicted(torch.tensor([3.0, 2.0, -1.0])).tolist() == [True, True, False]
 
     @torch.no_grad()
     @pytest.mark.parametrize("predicted", [[], [3], [0, 3, 9]], ids=["none", "one", "several"])
@@ -266,7 +268,7 @@ class TestObjective:
         torch.manual_seed(1)
         vocabulary = Vocabulary.build(["a b c d ."], "none", 1)
         fields = {"classification_weight": 0.7, "consistency_weight": 0.3, "clip_weight": 0.2}
-        system = CAMANet(config(classifier="sigmoid", **fields), vocabulary, 10).eval()
+        system = CAMANet(config(**fields), vocabulary, 10).eval()
         views = torch.randint(0, 256, (2, 2, 64, 64), dtype=torch.uint8)
         tokens = torch.tensor([[0, 1, 2, 3, 0], [0, 4, 0, 0, 0]])
         mask = torch.tensor([[True, True], [True, False]])
@@ -281,6 +283,34 @@ class TestObjective:
         expected = terms["cross_entropy"] + 0.7 * terms["classification"] + 0.3 * terms["consistency"]
         expected = expected + 0.2 * terms["image_text_matching"]
         assert losses.total.item() == pytest.approx(expected.item(), abs=1e-6)  # Eq. 19
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("assisted", [True, False], ids=["vdmae", "base"])
+    def test_matching_compares_what_the_encoder_reads_with_what_the_decoder_writes(self, assisted):
+        """As released: means of what the encoder reads and the decoder writes, a linear head for each."""
+        torch.manual_seed(1)
+        vocabulary = Vocabulary.build(["a b c d ."], "none", 1)
+        parts = {"vdm_assisted_encoder": assisted, "attention_consistency": False}
+        system = CAMANet(config(clip_weight=0.2, **parts), vocabulary, 10).eval()
+        views = torch.randint(0, 256, (2, 2, 64, 64), dtype=torch.uint8)
+        tokens = torch.tensor([[0, 1, 2, 3, 0], [0, 4, 0, 0, 0]])
+        mask = torch.tensor([[True, True], [True, False]])
+        found = system(Batch(["a", "b"], views, mask, tokens, self.LABELS)).terms["image_text_matching"]
+
+        network, visual = system.network, system.backbone(views, mask)
+        decoded = network.decode(
+            network.encode(visual), visual.mask, tokens[:, :-1], input_mask(tokens[:, :-1])
+        )
+        images, texts = [], []
+        for study, words in enumerate([4, 2]):
+            read = visual.tokens[study][visual.mask[study]]
+            if assisted:
+                vdm = network.visual_discriminative_map(visual)
+                read = torch.cat([network.discriminative_token(visual, vdm)[study : study + 1], read])
+            images.append(system.matching_image(network.visual_projection(read).mean(dim=0)))
+            texts.append(system.matching_text(decoded[study, :words].mean(dim=0)))
+        expected = system.matching(torch.stack(images), torch.stack(texts))
+        assert found.item() == pytest.approx(expected.item(), abs=1e-5)
 
     def test_image_text_matching(self):
         images, texts = torch.randn(3, 5), torch.randn(3, 5)
@@ -317,22 +347,61 @@ class TestVariants:
             config(word_share=share)
 
     @pytest.mark.parametrize(
-        ("variant", "parameters"), [("/base", 42_402_937), ("", 42_419_321), ("/released", 42_419_335)]
+        ("recipe", "logits", "parameters"),
+        [
+            ("camanet/iu-xray/base", 761, 42_402_937),
+            ("camanet/iu-xray", 761, 42_419_335),
+            ("camanet/iu-xray/released", 761, 42_419_335),
+            ("camanet/mimic-cxr/base", 4337, 46_068_337),
+            ("camanet/mimic-cxr", 4337, 46_084_735),
+        ],
     )
-    def test_paper_size(self, variant, parameters):
-        """42.4 million; what CAMANet adds to Base is a classifier and a normalisation (Table VII)."""
-        built = get_recipe(f"camanet/iu-xray{variant}").build()
+    def test_paper_size(self, recipe, logits, parameters):
+        """CAMANet adds a classifier and a normalisation to Base; Table VII is with MIMIC-CXR's words."""
+        built = get_recipe(recipe).build()
         built.system.backbone.weights = "none"
-        words = sorted(["<unk>", *(f"w{number:03}" for number in range(759))])
-        system = get_system("camanet").build(built.system, Vocabulary(tuple(words), "none", 1), 60)
+        words = Vocabulary(
+            tuple(sorted(["<unk>", *(f"w{number:04}" for number in range(logits - 2))])), "none", 1
+        )
+        assert words.logits == logits
+        system = get_system("camanet").build(built.system, words, 60)
         assert sum(parameter.numel() for parameter in system.parameters()) == parameters
+
+
+class TestEmptyMaps:
+    """A study for which nothing is predicted has an empty VDM, of which training warns."""
+
+    @torch.no_grad()
+    def test_share_of_empty_maps(self):
+        torch.manual_seed(1)
+        system = CAMANet(config(), Vocabulary.build(["a b ."], "none", 1), 10).eval()
+        views = torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8)
+        mask, tokens = torch.ones(4, 1, dtype=torch.bool), torch.tensor([[0, 1, 2, 0]] * 4)
+        batch = Batch(["a", "b", "c", "d"], views, mask, tokens, torch.zeros(4, OBSERVED))
+        head = system.network.classifier.head
+        head.weight.abs_()
+        for bias, share in ((-1e3, 1.0), (1e3, 0.0)):
+            head.bias.fill_(bias)
+            assert system(batch).shares["empty_vdm"].item() == share
+
+    @pytest.mark.parametrize(
+        ("classifier", "advice"),
+        [("softmax", "--system.classifier sigmoid"), ("sigmoid", "--data.labels.uncertain as_present")],
+    )
+    def test_warning(self, classifier, advice):
+        system = CAMANet(config(classifier=classifier), Vocabulary.build(["a ."], "none", 1), 10)
+        assert system.warning({"empty_vdm": 0.5}) is None
+        assert system.warning({}) is None
+        warning = system.warning({"empty_vdm": 0.51})
+        assert warning.startswith("51% of the studies")
+        assert advice in warning
 
 
 def test_evidence():
     """Maps, probabilities and important words of the report that is explained."""
     torch.manual_seed(2)
     vocabulary = Vocabulary.build(["a b c d e f ."], "none", 1)
-    system = CAMANet(config(classifier="sigmoid", word_share=0.4), vocabulary, 10).eval()
+    system = CAMANet(config(word_share=0.4), vocabulary, 10).eval()
     views = torch.randint(0, 256, (2, 2, 64, 64), dtype=torch.uint8)
     mask = torch.tensor([[True, True], [True, False]])
     tokens = torch.tensor([[1, 2, 3, 4, 5, 0], [6, 2, 0, 0, 0, 0]])

@@ -144,9 +144,10 @@ def test_bad_images_cost_themselves_only(run, tmp_path, capsys):
     (images / "text.jpg").write_text("no image")
     main(["generate", str(run.path), str(images), str(tmp_path / "missing.png")])
     captured = capsys.readouterr()
-    assert [json.loads(line)["id"] for line in captured.out.splitlines()] == ["good"]
+    assert [json.loads(line)["id"] for line in captured.out.splitlines()] == [f"{images}/good"]
     rejected = [line for line in captured.err.splitlines() if line.startswith("rejected")]
-    assert [line.split()[1].rstrip(":") for line in rejected] == ["missing", "empty", "text", "truncated"]
+    expected = [tmp_path / "missing", *(images / name for name in ("empty", "text", "truncated"))]
+    assert [line.split()[1].rstrip(":") for line in rejected] == [str(path) for path in expected]
     with pytest.raises(SystemExit):
         main(["generate", str(run.path), str(images / "empty.png")])
     assert "no study of" in capsys.readouterr().err.splitlines()[-1]

@@ -28,9 +28,10 @@ from radscribe.observations import COMPETITION_OBSERVATIONS, OBSERVATION_STATES,
 from radscribe.recipes import get_recipe
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
+from radscribe.studies.study import Study, View
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import save_config
+from radscribe.training.config import DataConfig, save_config
 from radscribe.training.labels import labels_of
 from radscribe.training.run_directory import RunDirectory
 from radscribe.training.scoring import score_run, write_model_card
@@ -360,6 +361,23 @@ def test_labels_that_are_not_there_cost_the_classifier_its_scores_only(classifyi
     assert "classifier micro R" not in evaluation.rows["system"].scores
     assert "gone.csv" in evaluation.missing["classifier"]
     assert "micro F1 (14, as_absent)" in evaluation.rows["system"].scores
+
+
+def test_labels_of_a_file_in_json(tmp_path):
+    """By study, with R2Gen's ids that end in an image's number; a study that is not there is named."""
+    path, config = tmp_path / "labels.json", DataConfig()
+    config.labels.source = str(path)
+    path.write_text(json.dumps({"CXR1_IM-0001": [0] * 8 + [1] + [0] * 5, "CXR2_IM-0652": [1] + [0] * 13}))
+    view = View(tmp_path / "0.png")
+    studies = [Study(id, id, (view,)) for id in ("CXR2_IM-0652-1001", "CXR1_IM-0001")]
+    labels = labels_of(studies, config)
+    assert labels.sum(axis=1).tolist() == [1, 1]
+    assert labels[0, OBSERVATIONS.index("Atelectasis")] == 1
+    assert labels[1, OBSERVATIONS.index("No Finding")] == 1
+    with pytest.raises(
+        RadScribeError, match="1 of 3 studies have no labels in .*labels.json, the first is 'CXR3_IM-1384'"
+    ):
+        labels_of([*studies, Study("CXR3_IM-1384", "3", (view,))], config)
 
 
 def test_the_constant_report_on_the_benchmark(constant_report_on_the_benchmark):

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from tiny import tiny_config, tiny_store
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
-from radscribe.evaluation.comparison import compare_groups, parse_groups
+from radscribe.evaluation.comparison import ALL_SCORES, compare_groups, parse_groups, welch_p
 from radscribe.evaluation.evaluate import compare, evaluate_texts
 from radscribe.training.train import train
 
@@ -66,6 +67,60 @@ def test_a_pair_of_single_runs_is_the_paired_test():
     )
 
 
+def test_welch_agrees_with_scipy_and_with_its_formula():
+    chance = np.random.default_rng(0)
+    for _ in range(20):
+        first = chance.normal(0.3, 0.01, chance.integers(3, 6))
+        second = chance.normal(0.31, 0.03, chance.integers(3, 6))
+        p = welch_p(first, second)
+        assert p == pytest.approx(stats.ttest_ind(first, second, equal_var=False).pvalue, abs=1e-12)
+        # Welch (1947): the statistic, and its degrees of freedom by the Welch-Satterthwaite equation.
+        errors = [group.var(ddof=1) / len(group) for group in (first, second)]
+        t = (first.mean() - second.mean()) / np.sqrt(sum(errors))
+        freedom = sum(errors) ** 2 / sum(
+            error**2 / (len(group) - 1) for error, group in zip(errors, (first, second), strict=True)
+        )
+        assert p == pytest.approx(2 * stats.t.sf(abs(t), freedom), abs=1e-12)
+    assert welch_p([0.3] * 3, [0.3] * 3) == 1
+    assert welch_p([0.3] * 3, [0.4] * 3) == 0
+
+
+def test_a_difference_is_clear_only_where_studies_and_seeds_agree():
+    """The same means over studies; but in one comparison a seed does as much as the system."""
+    low, alike, spread = ([evaluated(n) for n in wrong] for wrong in ([12, 12, 13], [1, 2, 1], [1, 1, 15]))
+    comparison = compare_groups({"low": low, "alike": alike, "spread": spread}, ["BLEU-4"], resamples=200)
+    clear, unclear = (comparison.differences[group]["BLEU-4"] for group in ("alike", "spread"))
+    assert max(clear.p, unclear.p) < 0.05
+    assert clear.p_over_seeds < 0.05 < unclear.p_over_seeds
+    assert (clear.verdict, unclear.verdict) == ("clearly higher", "no clear difference")
+    text = str(comparison)
+    assert "alike against low: clearly higher on BLEU-4." in text
+    assert "spread against low: no clear difference on BLEU-4." in text
+    (backwards,) = compare_groups({"alike": alike, "low": low}, ["BLEU-4"]).differences["low"].values()
+    assert backwards.verdict == "clearly lower"
+    content = json.loads(json.dumps(comparison.to_json()))
+    assert content["differences"]["spread"]["BLEU-4"]["p_over_seeds"] == unclear.p_over_seeds
+    assert content["differences"]["alike"]["BLEU-4"]["verdict"] == "clearly higher"
+    assert content["scores"]["alike"]["BLEU-4"]["of_runs"] == [
+        run.rows["system"].scores["BLEU-4"].value for run in alike
+    ]
+
+
+def test_two_runs_are_not_tested_over_seeds():
+    comparison = compare_groups(
+        {"low": [evaluated(n) for n in (12, 12, 13)], "high": [evaluated(1), evaluated(2)]}, resamples=50
+    )
+    difference = comparison.differences["high"]["BLEU-4"]
+    assert (difference.p_over_seeds, difference.verdict) == (None, "not tested over seeds")
+    text = str(comparison)
+    assert "high against low: not tested over seeds: needs three runs in each group" in text
+    assert "clearly" not in text
+
+
+def test_every_score_of_a_run_has_a_known_name():
+    assert set(evaluated(1).rows["system"].scores) <= set(ALL_SCORES)
+
+
 def test_faults():
     with pytest.raises(RadScribeError, match="unknown score 'BLEU-5'"):
         compare_groups({"a": [evaluated(1)], "b": [evaluated(2)]}, ["BLEU-5"])
@@ -76,7 +131,13 @@ def test_faults():
 
 def test_groups_are_parsed():
     assert parse_groups(["a=x,y", "runs/z"]) == {"a": ["x", "y"], "runs/z": ["runs/z"]}
-    for wrong, message in [(["a=", "b"], "no group"), (["a", "a"], "twice")]:
+    for wrong, message in [
+        (["a=", "b"], "'a=' is no group"),
+        (["=x", "b"], "'=x' is no group"),
+        (["a=x,,y"], "no group"),
+        (["a", "a"], "group 'a' stands there twice"),
+        (["a=x,y,x"], "run 'x' stands twice in the group 'a'"),
+    ]:
         with pytest.raises(RadScribeError, match=message):
             parse_groups(wrong)
 
@@ -85,6 +146,12 @@ def test_one_group_is_nothing_to_compare(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["compare", "a=x,y"])
     assert "nothing to compare" in capsys.readouterr().err
+
+
+def test_unknown_scores_are_refused_before_anything_is_scored(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "a=nowhere", "b=nowhere-else", "--scores", "BLEU-4", "BLEU-5"])
+    assert "unknown score 'BLEU-5'. Did you mean 'BLEU-4'?" in capsys.readouterr().err
 
 
 def test_the_command(tmp_path, capsys):
@@ -98,3 +165,4 @@ def test_the_command(tmp_path, capsys):
     assert "BLEU-4" in printed
     assert "word attention pointing" in printed
     assert "weights chosen after epoch: one 1; two 1, 1" in printed
+    assert "two against one: not tested over seeds: needs three runs in each group" in printed

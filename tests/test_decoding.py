@@ -114,14 +114,16 @@ def test_a_beam_wide_enough_for_everything_finds_the_best_report(
 Hypothesis = tuple[float, tuple[int, ...]]  # its total log-probability and its words
 
 
-def best_of(hypotheses: list[Hypothesis], config: DecodingConfig) -> tuple[int, ...]:
-    return max(hypotheses, key=lambda found: found[0] / len(found[1]) ** config.length_penalty)[1]
+def ranked(hypotheses: list[Hypothesis], config: DecodingConfig) -> list[tuple[int, ...]]:
+    """The words of the hypotheses, the best first."""
+    score = {words: total / len(words) ** config.length_penalty for total, words in hypotheses}
+    return sorted(score, key=score.__getitem__, reverse=True)
 
 
 def plain_beam_search(
     state: MarkovState, study: int, config: DecodingConfig, logits: int
-) -> Iterator[tuple[int, ...]]:
-    """The rules of both scorings, one study and one hypothesis at a time: the best one after every step."""
+) -> Iterator[list[tuple[int, ...]]]:
+    """The rules of both scorings, one study and one hypothesis at a time: what competes after every step."""
     open_beams: list[Hypothesis] = [(0.0, ())]
     ended: list[Hypothesis] = []
     for length in range(config.maximum_length):
@@ -147,7 +149,7 @@ def plain_beam_search(
             ended += open_beams
         if not open_beams:
             break
-    yield best_of(ended, config)
+    yield ranked(ended, config)
 
 
 @settings(max_examples=60, deadline=None)
@@ -155,16 +157,58 @@ def plain_beam_search(
     logits=st.integers(2, 6),
     longest=st.integers(1, 7),
     beams=st.integers(1, 4),
+    n_best=st.integers(1, 4),
     penalty=st.sampled_from([0.0, 1.0]),
     scoring=st.sampled_from(["captioning", "full"]),
     seed=st.integers(0, 10_000),
 )
-def test_beam_search_is_its_plain_transcription(logits, longest, beams, penalty, scoring, seed):
-    config = DecodingConfig(beams=beams, scoring=scoring, maximum_length=longest, length_penalty=penalty)
+def test_beam_search_is_its_plain_transcription(logits, longest, beams, n_best, penalty, scoring, seed):
+    config = DecodingConfig(
+        beams=beams,
+        n_best=min(n_best, beams),
+        scoring=scoring,
+        maximum_length=longest,
+        length_penalty=penalty,
+    )
     state, found = search(config, studies=3, logits=logits, seed=seed)
     for study in range(3):
-        *_, expected = plain_beam_search(state, study, config, logits)
-        assert found.tokens[study].tolist() == pad(expected, longest)
+        *_, ended = plain_beam_search(state, study, config, logits)
+        expected = ended[: config.n_best]
+        drafts = [draft for draft in (found, *found.alternatives) if draft.logprob[study] > -math.inf]
+        assert [draft.tokens[study].tolist() for draft in drafts] == [
+            pad(words, longest) for words in expected
+        ]
+        assert [draft.logprob[study].item() for draft in drafts] == pytest.approx(
+            [total_logprob(state, study, words) for words in expected], abs=1e-4
+        )
+
+
+@pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
+@pytest.mark.parametrize("scoring", ["captioning", "full"])
+def test_log_probabilities_that_are_no_numbers_are_seen(method, scoring):
+    """In the study in which they are, whatever step they come at, and in no other."""
+    fields = {"scoring": scoring, "beams": 3} if method == "beam" else {}
+    config = DecodingConfig(method=method, maximum_length=6, minimum_length=4, **fields)
+    state = MarkovState(3, beams_of(config), 5, 0)
+    steps = 0
+
+    def step(tokens, state):
+        nonlocal steps
+        steps += 1
+        logprobs = state.step(tokens, state)
+        if steps == 3:
+            logprobs[1, :, 2] = math.nan
+        return logprobs
+
+    found = decode(step, state, 3, config, torch.device("cpu"))
+    assert found.logprob.isnan().tolist() == [False, True, False]
+    assert found.logprob[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["beam", "greedy", "sample"])
+def test_a_decoding_that_allows_no_draft_finds_none(method):
+    config = DecodingConfig(method=method, maximum_length=8, minimum_length=8, no_repeat_ngram=1)
+    assert search(config, studies=2, logits=4)[1].logprob.tolist() == [-math.inf] * 2
 
 
 def test_the_scorings_differ():
@@ -314,6 +358,16 @@ def test_the_search_stops_when_nothing_can_win():
         {"top_p": 0.0},
         {"no_repeat_ngram": -1},
         {"repetition_penalty": 0.0},
+        {"repetition_penalty": math.nan},
+        {"length_penalty": math.inf},
+        {"method": "beams"},
+        {"scoring": None},
+        {"beams": 2.0},
+        {"beams": True},
+        {"beams": "3"},
+        {"seed": -1},
+        {"n_best": 4},
+        {"method": "greedy", "n_best": 2},
     ],
 )
 def test_impossible_configurations_are_refused(fields):

@@ -95,7 +95,7 @@ def write_run(path: Path, store: PreparedStore, system_name: str, fields: dict) 
     reports = [study.sections["findings"] for study in store.studies()]
     vocabulary = Vocabulary.build(reports, config.data.cleaning, 1)
     run = RunDirectory(path)
-    run.create(config, vocabulary, {})
+    run.create(config, vocabulary, {"store_source": "phantom"})
     torch.manual_seed(0)
     system = get_system(system_name).build(config.system, vocabulary, config.data.maximum_length)
     if system_name not in WITH_LANGUAGE_MODEL:
@@ -527,6 +527,7 @@ def test_studies_by_id(runs, store, tmp_path, capsys):
     assert "look at it: file://" in capsys.readouterr().out
     page = Page(out / "index.html")
     assert page.studies() == [ids[2], ids[0]]
+    assert "trained on synthetic images" in (out / "index.html").read_text()
     selected = [attrs["value"] for tag, attrs in page.elements if tag == "option" and "selected" in attrs]
     assert selected == ["2", "max"]
 
@@ -550,11 +551,12 @@ def test_images_are_studies_or_views_and_bad_ones_cost_themselves_only(runs, sto
             str(tmp_path / "a"),
         ]
     )
-    assert "rejected bad: " in capsys.readouterr().err
-    assert Page(tmp_path / "a/index.html").studies() == ["0", "1"]
+    assert f"rejected {tmp_path / 'bad'}: " in capsys.readouterr().err
+    ids = [file.removesuffix(".png") for file in files]
+    assert Page(tmp_path / "a/index.html").studies() == ids
     main(["explain", run, "--images", *files, "--together", "--out", str(tmp_path / "b")])
     page = Page(tmp_path / "b/index.html")
-    assert page.studies() == ["0"]
+    assert page.studies() == ids[:1]
     assert "view 2" in page.text("figcaption")
     (stored,) = radscribe.load(run, "cpu").generate([some(store)[0]])
     assert stored.text in page.text("draft")
@@ -578,7 +580,7 @@ def test_faults(runs, store, tmp_path, capsys):
     assert "no prepared store" in fails(capsys, run, *out, *study, "--store", tmp_path)
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
-    assert "cannot write to" in fails(capsys, run, "--out", tmp_path / "file", *study)
+    assert "file' is no folder" in fails(capsys, run, "--out", tmp_path / "file", *study)
 
 
 def test_explaining_needs_a_readable_study_unless_told_otherwise(trained, tmp_path):

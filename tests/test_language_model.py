@@ -124,6 +124,7 @@ def test_the_loss_is_that_of_transformers_with_masked_labels(model):
             total += model.model(inputs_embeds=whole, labels=labels).loss.item() * len(ids)
         count += len(ids)
     assert model.loss(prompt, tokens).item() == pytest.approx(total / count, abs=1e-5)
+    assert model.loss(prompt, tokens, "sum").item() == pytest.approx(total / STUDIES, rel=1e-5)
     padded = F.pad(tokens, (0, 4))
     assert model.loss(prompt, padded).item() == pytest.approx(total / count, abs=1e-5)
 
@@ -150,6 +151,14 @@ def test_logits_are_made_of_preceding_states(model):
     there = tokens[:, :-1] != 0
     there[:, 0] = True
     assert (logits - model.logits(prompt, tokens[:, :-1]))[there].abs().max() < 1e-4
+
+
+def test_expected_words_are_means_of_words_with_their_probabilities(model):
+    prompt, following = prompt_of(model), visual_of(model, seed=3)
+    logits = model.model.get_output_embeddings()(model.preceding(prompt, following))
+    expected = logits.softmax(dim=-1) @ model.model.get_input_embeddings().weight
+    found = model.expected_words(prompt, following)
+    assert (found - expected)[following.mask].abs().max() < 1e-4
 
 
 def test_gradients_pass_through_and_nothing_of_the_model_changes(model):

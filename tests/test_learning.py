@@ -65,7 +65,6 @@ def test_drafts_after_bidirectional_learning_belong_to_their_studies(store, lang
                 "backbone": {"architecture": "test_resnet", "weights": "none"},
                 "reconstruction": False,
                 "consistency_target": "detached",
-                "teacher": "detached",
             },
             "training": {
                 "backbone_learning_rate": 1e-3,

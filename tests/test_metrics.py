@@ -185,8 +185,9 @@ def test_sets_that_do_not_fit_are_refused():
         text_statistics(["a"], ["a", "b"])
     with pytest.raises(RadScribeError, match=r"different numbers of studies: \[1, 2\]"):
         resampled_scores([text_statistics(["a"], ["a"]), text_statistics(["a", "b"], ["a", "b"])], 10, 0)
-    with pytest.raises(RadScribeError, match="at least 1 resample"):
-        resampled_scores([text_statistics(["a"], ["a"])], 0, 0)
+    for resamples in (0, -1, 100_001, 10**10):
+        with pytest.raises(RadScribeError, match="from 1 to 100,000 resamples"):
+            resampled_scores([text_statistics(["a"], ["a"])], resamples, 0)
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs Java")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +17,7 @@ from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATION_STATES, OBSERVATIONS, as_binary
 from radscribe.studies.phantom import read_phantom
 from radscribe.text.cleaning import clean_iu_xray, clean_mimic_cxr
-from radscribe.text.label_files import read_label_file
+from radscribe.text.label_files import find_labels, read_label_file
 from radscribe.text.observation_labeller import label_report
 
 FOUND = OBSERVATIONS[1:]
@@ -95,7 +96,7 @@ def test_a_sentence_never_changes_what_another_says(chosen):
 def test_any_text_is_labelled_and_spans_hold_in_it(noise, chosen):
     text = f"{noise}\n\n{chosen[0]}"
     labels = label_report(text)
-    assert tuple(labels.states) == OBSERVATIONS
+    assert tuple(labels.states) == (() if labels.unreadable else OBSERVATIONS)
     for name, evidence in labels.evidence.items():
         assert labels.states[name] != "not_mentioned"
         begin, end = evidence.sentence
@@ -237,6 +238,84 @@ def test_a_label_file_that_is_not_there(tmp_path):
         read_label_file(tmp_path / "none.csv")
     with pytest.raises(RadScribeError, match="no column 'uid'"):
         read_label_file(write_rows(tmp_path / "labels.csv", ["id", "Edema"]), id_column="uid")
+
+
+#: As CAMANet's authors released it: 14 values a study, in alphabetical order, here for two observations.
+ALPHABETICAL = [
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Enlarged Cardiomediastinum",
+    "Fracture",
+]
+ALPHABETICAL += [
+    "Lung Lesion",
+    "Lung Opacity",
+    "No Finding",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Pneumonia",
+]
+ALPHABETICAL += ["Pneumothorax", "Support Devices"]
+
+
+def values(**states) -> list:
+    """14 values in that order, 0 unless given."""
+    return [states.get(name.replace(" ", "_"), 0) for name in ALPHABETICAL]
+
+
+def test_label_files_in_json(tmp_path):
+    path = tmp_path / "labels.json"
+    both = {
+        "CXR1_IM-0001": values(No_Finding=1),
+        "CXR2_IM-0652": values(Edema=-1, Fracture=None, Pneumonia=1.0),
+    }
+    path.write_text(json.dumps(both))
+    labels = read_label_file(path)
+    assert labels["CXR1_IM-0001"] == dict.fromkeys(ALPHABETICAL, "absent") | {"No Finding": "present"}
+    assert labels["CXR2_IM-0652"] == dict.fromkeys(ALPHABETICAL, "absent") | {
+        "Edema": "uncertain",
+        "Fracture": "not_mentioned",
+        "Pneumonia": "present",
+    }
+    # Some ids of R2Gen's annotation end in the number of an image.
+    assert find_labels(labels, "CXR1_IM-0001") == labels["CXR1_IM-0001"]
+    assert find_labels(labels, "CXR1_IM-0001-1001") == labels["CXR1_IM-0001"]
+    assert find_labels(labels, "CXR1_IM-0001-1001-2") is None
+    assert find_labels(labels, "CXR3_IM-0001") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "labels.json is not valid JSON"),
+        ("[[1, 2]]", "labels.json is no object of studies"),
+        ("{}", "labels.json is no object of studies"),
+        (
+            json.dumps({"s1": values(), "s2": values()[1:]}),
+            "study 's2' has 13 values.* 14 values, for Atelectasis",
+        ),
+        (json.dumps({"s1": "positive"}), "study 's1' has no list of values"),
+        (json.dumps({"s1": {"Edema": 1}}), "study 's1' has no list of values"),
+        (json.dumps({"s1": values(Edema=2)}), "study 's1': 'Edema' is 2, not 1, 0, -1 or null"),
+        (json.dumps({"s1": values(Edema=True)}), "study 's1': 'Edema' is true, not 1"),
+        (json.dumps({"s1": values(Edema="1")}), "study 's1': 'Edema' is \"1\", not 1"),
+        (json.dumps({"s1": values(Edema=math.nan)}), "study 's1': 'Edema' is NaN, not 1"),
+        (json.dumps({"s1": values(Edema=[1])}), r"study 's1': 'Edema' is \[1\], not 1"),
+        (json.dumps({"s1": values()})[:-1] + ', "s1": []}', "study 's1' stands there twice"),
+    ],
+)
+def test_bad_label_files_in_json(tmp_path, content, message):
+    path = tmp_path / "labels.json"
+    path.write_text(content)
+    with pytest.raises(RadScribeError, match=message):
+        read_label_file(path)
+
+
+def test_a_label_file_in_json_that_is_not_there(tmp_path):
+    with pytest.raises(RadScribeError, match="cannot read label file .*none.json"):
+        read_label_file(tmp_path / "none.json")
 
 
 # --- the command -------------------------------------------------------------------------------------------

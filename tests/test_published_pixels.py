@@ -34,7 +34,7 @@ from radscribe.vision.published_pixels import (
     pixels_of_transformers,
     save_preprocessor_config,
 )
-from radscribe.vision.transforms import TransformConfig, evaluation_view, stored_view
+from radscribe.vision.transforms import TransformConfig, evaluation_view, settled_transform, stored_view
 
 OWN = PublishedPixels((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic")
 TINY_AUTOENCODER = {
@@ -90,7 +90,7 @@ def test_pixels_of_timm_weights(tmp_path):
 
 def test_torchvision_weights_are_known_by_the_name_of_their_file(tmp_path):
     """The default ResNet-18 of timm is resized otherwise than torchvision's."""
-    known = timm_weights(tmp_path, "resnet18", "resnet18-5c106cde.pth")
+    known = timm_weights(tmp_path, "resnet18", "resnet18-f37072fd.pth")
     torch.save(create_backbone(BackboneConfig(architecture="resnet18", weights="none")).state_dict(), known)
     assert pixels_of("resnet18", known) == DEFAULT_PIXELS
     assert pixels_of("resnet18", shutil.copy(known, tmp_path / "mine.pth")).interpolation == "bicubic"
@@ -127,7 +127,7 @@ def test_pixels_of_weights_in_transformers_format(tmp_path):
 def test_a_preprocessor_config_that_cannot_be_used(tmp_path, processor):
     folder = autoencoder_folder(tmp_path)
     (folder / "preprocessor_config.json").write_text(processor)
-    with pytest.raises(RadScribeError, match=r"preprocessor_config\.json of .*weights"):
+    with pytest.raises(RadScribeError, match=r"preprocessor_config\.json of .*(weights|states the mean)"):
         pixels_of_transformers(str(folder), "system.vision.weights")
 
 
@@ -143,10 +143,11 @@ def test_timm_statements_that_cannot_be_used(tmp_path):
         pixels_of("test_resnet", str(tmp_path / "0" / "model.safetensors"))
 
 
-def test_weights_of_another_architecture_are_one_clear_line(tmp_path):
+def test_a_weights_file_that_cannot_be_read_is_one_clear_line(tmp_path):
     weights = timm_weights(tmp_path, "test_resnet")
-    with pytest.raises(RadScribeError, match="could not be loaded into test_byobnet.*this architecture"):
-        create_backbone(BackboneConfig(architecture="test_byobnet", weights=weights))
+    Path(weights).write_bytes(Path(weights).read_bytes()[:1000])
+    with pytest.raises(RadScribeError, match="could not be loaded into test_resnet.*this architecture"):
+        create_backbone(BackboneConfig(architecture="test_resnet", weights=weights))
 
 
 def normalised(encoder: Backbone | MaskedAutoencoder, path: Path, transform: TransformConfig) -> np.ndarray:
@@ -220,8 +221,14 @@ def test_a_run_keeps_the_pixels_of_its_weights(store, tmp_path, recipe):
     loaded = load(out, "cpu")
     assert loaded.system.backbone.pixels[:2] == OWN[:2]
     assert loaded.system.backbone.normalise.mean.flatten().tolist() == pytest.approx(OWN.mean)
-    # The configuration that was given is not touched.
+    # The configuration that was given is not touched, and is still that of the run.
     assert config.data.transform.interpolation is None
+    RunDirectory(out).checkpoint.unlink()
+    with pytest.raises(RadScribeError, match="no checkpoint yet"):
+        train(config, out, resume=True, progress=False)
+    config.data.transform.interpolation = "box"
+    with pytest.raises(RadScribeError, match="begun with another configuration"):
+        train(config, out, resume=True, progress=False)
     study = store.studies("test")[0]
     bilinear = override(kept, {"data": {"transform": {"interpolation": "bilinear"}}})
     pairs = zip(evaluation_views(study, kept.data), evaluation_views(study, bilinear.data), strict=True)
@@ -229,23 +236,14 @@ def test_a_run_keeps_the_pixels_of_its_weights(store, tmp_path, recipe):
 
 
 def test_what_the_configuration_sets_comes_before_what_the_weights_state(store, tmp_path):
-    config = own_weights_config(store, tmp_path / "weights", "r2gen-cmn/phantom")
-    config = override_keeping_store(config, {"backbone": {"normalisation": {"mean": [0.7, 0.7, 0.7]}}})
-    config.data.transform.interpolation = "box"
-    run = train(config, tmp_path / "run", progress=False)
-    kept = run.load_config()
-    assert kept.system.backbone.normalisation == NormalisationConfig(mean=(0.7, 0.7, 0.7), std=OWN.std)
-    assert kept.data.transform.interpolation == "box"
-
-
-def test_a_resumed_run_may_leave_open_what_the_run_has_settled(store, tmp_path):
-    config = own_weights_config(store, tmp_path / "weights", "r2gen-cmn/phantom")
-    run = train(config, tmp_path / "run", progress=False)
-    train(config, tmp_path / "run", resume=True, progress=False)
-    config.data.transform.interpolation = "box"
-    with pytest.raises(RadScribeError, match="begun with another configuration"):
-        train(config, tmp_path / "run", resume=True, progress=False)
-    assert run.load_config().data.transform.interpolation == OWN.interpolation
+    given = NormalisationConfig(mean=(0.7, 0.7, 0.7))
+    encoder = Backbone(
+        BackboneConfig(architecture="test_byobnet", weights=own_timm_weights(tmp_path), normalisation=given)
+    )
+    encoder.keep_normalisation()
+    assert given == NormalisationConfig(mean=(0.7, 0.7, 0.7), std=OWN.std)
+    transform = TransformConfig(short_side=64, crop=56, interpolation="box")
+    assert settled_transform(transform, store, encoder.pixels).interpolation == "box"
 
 
 def test_a_view_classifier_keeps_the_pixels_of_its_weights(store, tmp_path):

@@ -363,8 +363,17 @@ def test_wrong_options_are_refused(run, tmp_path, options, message):
         write_run_page(run.path, tmp_path / "page.html", **options)
 
 
+def test_a_run_on_synthetic_images_says_so(run, phantom, page_path, tmp_path):
+    says = "this run was trained on synthetic images: its drafts say nothing about real ones"
+    assert says in page_path.read_text()
+    other = write_run(tmp_path / "run", phantom, varied_drafts(phantom))
+    other.update_facts(store_source="/data/studies")
+    write_run_page(other.path, tmp_path / "page.html", studies=1)
+    assert "trained on synthetic images" not in (tmp_path / "page.html").read_text()
+
+
 def test_a_page_that_cannot_be_written_is_named(run, tmp_path):
-    with pytest.raises(RadScribeError, match="cannot write the page"):
+    with pytest.raises(RadScribeError, match="cannot write a page"):
         write_run_page(run.path, tmp_path, studies=1)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import FrozenInstanceError
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from tiny_language_models import tiny_language_model
 from radscribe.errors import RadScribeError
 from radscribe.text.cleaning import (
     CLEANERS,
+    CleaningName,
     clean_iu_xray,
     clean_mimic_cxr,
     clean_mimic_cxr_as_r2gengpt,
@@ -22,7 +24,7 @@ from radscribe.text.cleaning import (
 )
 from radscribe.text.language_model_files import LanguageModelFiles
 from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
-from radscribe.text.protocols import PROTOCOLS, get_protocol
+from radscribe.text.protocols import PROTOCOLS, ProtocolName, get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
 REPORTS = [
@@ -274,3 +276,8 @@ def test_the_benchmark_vocabulary_and_references(shared):
     assert sum(new != clean_iu_xray(old) for new, old in zip(scored, reports["test"], strict=True)) == 120
     rate = get_protocol("r2gen").truncation_rate(reports["test"], cleaning="iu_xray", maximum_length=60)
     assert rate == 29 / 590
+
+
+def test_every_protocol_and_cleaning_can_be_chosen_by_name():
+    assert get_args(ProtocolName) == tuple(PROTOCOLS)
+    assert get_args(CleaningName) == tuple(CLEANERS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from json import dumps
 from pathlib import Path
@@ -17,8 +17,10 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from radscribe import NOTICE, __version__
-from radscribe.errors import RadScribeError, closest, unknown_name
+from radscribe.errors import RadScribeError, closest, unknown_name, warn
 from radscribe.parsing import EPILOG, Parser, first_line
+from radscribe.text.cleaning import CleaningName
+from radscribe.text.protocols import ProtocolName
 
 if TYPE_CHECKING:
     from radscribe.evaluation.evaluate import Evaluation
@@ -152,8 +154,8 @@ def evaluate(
     split: str = "test",
     predictions: Path | None = None,
     references: Path | None = None,
-    protocol: Literal["r2gen", "r2gengpt", "clean_full", "raw"] | None = None,
-    cleaning: Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"] = "iu_xray",
+    protocol: ProtocolName | None = None,
+    cleaning: CleaningName = "iu_xray",
     section: str = "findings",
     vocabulary: Path | None = None,
     tokenizer: str | None = None,
@@ -281,40 +283,53 @@ def compare(
     *,
     store: Path | None = None,
     split: str = "test",
-    protocol: Literal["r2gen", "clean_full", "raw"] | None = None,
+    protocol: ProtocolName | None = None,
     scores: list[str] | None = None,
     resamples: int = 1000,
     json: bool = False,
 ) -> None:
-    """Score runs, or groups of runs with different seeds, and compare each with the first.
+    """Score runs, or groups of runs with different seeds, and compare each group with the first one.
 
-    Prints the mean over a group's runs with a 95% interval, its lowest and highest run, the difference to the
-    first group and its p-value from the same resamples of studies; and after which epochs the runs' weights
-    were chosen.
+    Prints the mean over a group's runs with a 95% interval, its lowest and highest run, and the difference to
+    the first group with two p-values: from resampling the studies, and from Welch's t-test over the runs. A
+    difference is called clear where both are below .05. The second test needs three runs in each group.
 
     Args:
-        groups: runs, or groups as NAME=RUN,RUN,RUN; the first is what the others are compared with.
-        store: the store to score on; the one that the first run was trained on unless given.
-        split: train, val, test or all.
-        protocol: text rules; the runs' own unless given.
-        scores: which scores, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones unless given.
-        resamples: bootstrap resamples behind the intervals.
-        json: print JSON instead of a table.
+        groups: Two or more runs, or groups of runs as NAME=RUN,RUN,RUN. The others are compared with the
+            first.
+        store: The store to score on; each run's own store unless given.
+        split: The split to score: train, val, test or all.
+        protocol: The text rules to score under; each run's own unless given.
+        scores: The scores to compare, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones
+            unless given.
+        resamples: How often the studies are resampled for intervals and p-values, from 1 to 100000.
+        json: Print JSON instead of a table.
     """
-    from radscribe.evaluation.comparison import compare_groups, parse_groups
-    from radscribe.studies.store import PreparedStore
-    from radscribe.training.run_directory import RunDirectory
-    from radscribe.training.scoring import score_run
+    from radscribe.evaluation.bootstrap import check_resamples
+    from radscribe.evaluation.comparison import check_score_names, compare_groups, parse_groups
 
     parsed = parse_groups(groups)
     if len(parsed) < 2:
         raise RadScribeError("there is nothing to compare", "Give at least two runs, or groups NAME=RUN,RUN")
+    check_score_names(scores or ())
+    check_resamples(resamples)
+    from radscribe.training.run_directory import RunDirectory
+    from radscribe.training.scoring import score_run
+
+    # What is amiss with any run comes to light before the first is scored.
+    opened = {
+        name: [(run, run.open_store(store)) for run in map(RunDirectory, runs)]
+        for name, runs in parsed.items()
+    }
+    for members in opened.values():
+        for run, prepared in members:
+            run.check_weights()
+            prepared.studies(split)
     evaluated: dict[str, list[Evaluation]] = {}
     chosen: dict[str, list[int | None]] = {}
-    for name, runs in parsed.items():
+    for name, members in opened.items():
         evaluated[name], chosen[name] = [], []
-        for run in map(RunDirectory, runs):
-            prepared = PreparedStore(store or run.load_config().store)
+        for run, prepared in members:
             evaluation, _ = score_run(
                 run, prepared, split, protocol=protocol, meteor=False, resamples=resamples
             )
@@ -334,23 +349,54 @@ def compare(
 def label(file: str, *, json: bool = False) -> None:
     """State the 14 CheXpert observations of report texts: present, absent, uncertain or not mentioned.
 
+    Reports must be in English. A text with too few known English words is unreadable, and is not labelled.
+
     Args:
-        file: one text per line; - for standard input.
-        json: print one JSON object per text, with the words that decided each state.
+        file: A file with one report per line; - reads standard input.
+        json: Print one JSON object per report: its states, and the words that decided each of them.
+    """
+    from radscribe.text.observation_labeller import label_report
+
+    texts = unreadable = 0
+    for line in _lines(file):
+        labels = label_report(line)
+        print(dumps(labels.to_json()) if json else labels)
+        texts += 1
+        unreadable += labels.unreadable
+    if not texts:
+        raise RadScribeError(f"{_named(file)} has no text", "Write one report per line")
+    if unreadable:
+        warn(
+            f"{unreadable} of {texts} texts are unreadable: they have too few known English words",
+            "They are not labelled, for the labeller knows English only",
+        )
+
+
+def _named(file: str) -> str:
+    return "standard input" if file == "-" else f"'{file}'"
+
+
+def _lines(file: str) -> Iterator[str]:
+    """The lines of a text file, or of standard input as they come.
+
+    Raises:
+        RadScribeError: there is no such file or no standard input, or a line that is no text.
     """
     from io import StringIO
 
     from radscribe.studies.text_files import read_text
-    from radscribe.text.observation_labeller import label_report
 
-    with (
-        open(0, encoding="utf-8", errors="replace", closefd=False)
+    if file == "-" and sys.stdin is None:
+        raise RadScribeError("standard input is closed", "Give a file, or pipe texts into this command")
+    lines = (
+        (line.decode("utf-8", errors="replace") for line in sys.stdin.buffer)
         if file == "-"
-        else StringIO(read_text(Path(file))) as texts
-    ):
-        for line in texts:
-            labels = label_report(line.rstrip("\n"))
-            print(dumps(labels.to_json()) if json else labels)
+        else StringIO(read_text(Path(file)))
+    )
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise RadScribeError(f"{_named(file)} is no text file: line {number} holds a NUL byte")
+        yield line.rstrip("\r\n")
 
 
 def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test", studies: int = 12) -> None:
@@ -453,7 +499,7 @@ def embeddings(
     out: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Measure how near visual embeddings lie to words of the language model, and draw histograms.
+    """Measure how near visual embeddings lie to words, and whether text to vision reads the report.
 
     Args:
         runs: Run directories of systems with a frozen language model, or groups of runs written
@@ -515,8 +561,8 @@ def check(path: Path) -> None:
         )
     for part in found:
         print(part)
-    if damaged := sum(part.damaged for part in found):
-        print(f"{path}: {damaged} of {len(found)} parts are damaged")
+    if damaged := [part.part for part in found if part.damaged]:
+        print(f"radscribe: '{path}' is damaged: {'; '.join(damaged)}", file=sys.stderr)
         raise SystemExit(1)
     print(f"{path}: OK")
 
@@ -541,12 +587,13 @@ def systems(*, json: bool = False) -> None:
         print(f"  variants: {', '.join(each.variants)}; docs/{each.docs}")
 
 
-def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -> None:
+def recipes(name: str = "", *, print_config: bool = False, rates: bool = False, json: bool = False) -> None:
     """List the recipes, or show one recipe.
 
     Args:
         name: Name of one recipe to show; without it all recipes are listed.
         print_config: Print every field of the configuration too.
+        rates: Print the learning rates of each epoch. A visual extractor that is frozen has none.
         json: Print JSON instead of text.
     """
     from dataclasses import asdict
@@ -554,11 +601,15 @@ def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -
     from radscribe.recipes import RECIPES, get_recipe
     from radscribe.training.config import to_yaml
 
+    if rates:
+        from radscribe.training.schedule import rates_table, recipe_rates
+
     chosen = [get_recipe(name)] if name else list(RECIPES.values())
     if json:
         rows = [
             {"name": each.name, "summary": each.summary, "docs": each.docs}
             | ({"config": asdict(each.build())} if print_config else {})
+            | ({"rates": [asdict(epoch) for epoch in recipe_rates(each.build())]} if rates else {})
             for each in chosen
         ]
         print(dumps(rows, indent=2))
@@ -567,6 +618,8 @@ def recipes(name: str = "", *, print_config: bool = False, json: bool = False) -
         print(f"{each.name}\n  {each.summary}\n  docs/{each.docs}")
         if print_config:
             print(to_yaml(each.build()))
+        if rates:
+            print(rates_table(recipe_rates(each.build())))
 
 
 def bench(
@@ -850,7 +903,7 @@ def pretrain_lm(
     size: Literal["1m", "8m", "30m"] = "1m",
     text: list[str] | None = None,
     section: str = "findings",
-    cleaning: Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"] = "iu_xray",
+    cleaning: CleaningName = "iu_xray",
     vocabulary_size: int | None = None,
     epochs: int = 8,
     batch: int = 8,

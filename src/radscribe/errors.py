@@ -1,8 +1,9 @@
-"""The one exception that users are meant to read: what is wrong, and what to type next."""
+"""What users are meant to read: what is wrong or doubtful, and what to type next."""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -117,3 +118,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> RadScribeError:
     close = closest(name, known)
     suggestion = f"Did you mean '{close[0]}'? " if close else ""
     return RadScribeError(f"unknown {kind} '{name}'", f"{suggestion}Known: {', '.join(known) or 'none'}")
+
+
+def warn(message: str, hint: str) -> None:
+    """Tell the user on standard error of something doubtful that stops nothing.
+
+    Args:
+        message: one sentence that says what is doubtful.
+        hint: what it means, and what to do about it.
+    """
+    print(f"warning: {message.rstrip('.')}. {hint}", file=sys.stderr)

@@ -18,6 +18,8 @@ from radscribe.evaluation.metrics import Scores, StudyStatistics
 INTERVAL_LEVEL = 0.95
 #: Below this p-value a difference is called one.
 SIGNIFICANT = 0.05
+#: More would take memory and hours, and change no interval's third digit.
+MOST_RESAMPLES = 100_000
 _RESAMPLES_AT_ONCE = 100
 _ROUNDING = 1e-12
 
@@ -67,13 +69,12 @@ def resampled_scores(families: Sequence[StudyStatistics], resamples: int, seed: 
         For each family, each score's values [resamples].
 
     Raises:
-        RadScribeError: families over different numbers of studies, or fewer than one resample.
+        RadScribeError: families over different numbers of studies, or a number of resamples out of range.
     """
     numbers = {len(family.columns) for family in families}
     if len(numbers) != 1:
         raise RadScribeError(f"cannot resample statistics of different numbers of studies: {sorted(numbers)}")
-    if resamples < 1:
-        raise RadScribeError(f"a bootstrap needs at least 1 resample, not {resamples}", "The default is 1000")
+    check_resamples(resamples)
     studies = numbers.pop()
     columns = np.hstack([family.columns for family in families])
     generator = np.random.default_rng(seed)
@@ -86,6 +87,15 @@ def resampled_scores(families: Sequence[StudyStatistics], resamples: int, seed: 
     widths = np.cumsum([family.columns.shape[1] for family in families])[:-1]
     parts = np.split(np.concatenate(sums), widths, axis=1)
     return [family.scores_of_sums(part) for family, part in zip(families, parts, strict=True)]
+
+
+def check_resamples(resamples: int) -> None:
+    """Refuse a number of resamples that is below 1 or above `MOST_RESAMPLES`."""
+    if not 1 <= resamples <= MOST_RESAMPLES:
+        raise RadScribeError(
+            f"a bootstrap takes from 1 to {MOST_RESAMPLES:,} resamples, not {resamples:,}",
+            "1000 are usual: --resamples 1000",
+        )
 
 
 def percentile_interval(samples: np.ndarray) -> tuple[float, float]:

@@ -9,7 +9,8 @@ that only the reference has a false negative. From their sums over studies follo
   has lowers every macro score.
 
 Each is there over all 14 observations and over the 5 of the CheXpert competition, with what is uncertain as
-absent and as present. What is not mentioned is absent.
+absent and as present. What is not mentioned is absent; so is everything in a text that is unreadable to the
+labeller. Where more than `MANY_UNREADABLE` of the texts are, there are no clinical scores.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ UncertainPolicy = Literal["as_absent", "as_present"]
 UNCERTAIN_POLICIES: tuple[UncertainPolicy, ...] = ("as_absent", "as_present")
 _SETS = {len(names): names for names in (OBSERVATIONS, COMPETITION_OBSERVATIONS)}
 _AVERAGED = ("micro P", "micro R", "micro F1", "macro P", "macro R", "macro F1")
+#: Above this share of unreadable drafts or references there are no clinical scores.
+MANY_UNREADABLE = 0.05
 #: From this probability on, a classifier recognises an observation.
 THRESHOLD = 0.5
 
@@ -139,15 +142,34 @@ def _labels_of(path: Path, ids: Sequence[str]) -> dict[str, States]:
 
 
 def label_texts(texts: Iterable[str]) -> dict[str, States]:
-    """States of the 14 observations by RadScribe's rules, by text; each distinct text is labelled once."""
+    """States of the 14 observations by RadScribe's rules, by text; each distinct text is labelled once.
+
+    A text that is unreadable has no states.
+    """
     return {text: label_report(text).states for text in set(texts)}
+
+
+def why_unlabelled(what: str, states: Sequence[States]) -> str | None:
+    """Why texts cannot have clinical scores: too many are unreadable. None where they can.
+
+    Args:
+        what: the texts, in the plural.
+        states: of each text; an unreadable one has none.
+    """
+    unreadable = sum(not of_text for of_text in states)
+    if unreadable <= MANY_UNREADABLE * len(states):
+        return None
+    return (
+        f"{unreadable} of {len(states)} {what} are unreadable to the labeller, which knows English only, and "
+        f"above {MANY_UNREADABLE:.0%} its labels say too little"
+    )
 
 
 def clinical_statistics(drafts: Sequence[States], references: Sequence[States]) -> StudyStatistics:
     """Clinical efficacy of drafts against one reference each.
 
     Args:
-        drafts: states of all 14 observations in each draft.
+        drafts: states of all 14 observations in each draft; none in one that is unreadable.
         references: in each reference report, in the same order.
 
     Returns:
@@ -225,7 +247,7 @@ def precision_recall_f1(counts: np.ndarray) -> np.ndarray:
 def _present(states: Sequence[States], uncertain: UncertainPolicy) -> np.ndarray:
     """bool `[studies, 14]`."""
     rows = (as_binary(each, uncertain=uncertain, missing="as_absent") for each in states)
-    return np.array([[row[name] for name in OBSERVATIONS] for row in rows], dtype=bool)
+    return np.array([[row.get(name, 0) for name in OBSERVATIONS] for row in rows], dtype=bool)
 
 
 def _counts(drafted: np.ndarray, stated: np.ndarray) -> np.ndarray:

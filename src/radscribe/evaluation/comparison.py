@@ -1,28 +1,35 @@
-"""Several runs of each system side by side: means over runs, how much runs differ, and paired tests.
+"""Several runs of each system side by side: means over runs, how much runs differ, and two tests.
 
 Runs of one recipe with different seeds differ, often by more than two recipes do. So a system is a group of
 runs here: its score is the mean over them, its interval comes from resampling the studies, the same draws for
 every run of every group, and the lowest and the highest run stand beside it.
+
+A difference between two groups is tested twice. Resampling the studies asks whether these runs would differ
+on other studies, and says nothing of other seeds. Welch's t-test on the runs' scores asks whether runs with
+other seeds would differ on these studies. A difference is called clear where both say so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.evaluation.bootstrap import (
+    SIGNIFICANT,
     Difference,
     Score,
     percentile_interval,
     resampled_scores,
     two_sided_p,
 )
-from radscribe.evaluation.evaluate import SYSTEM, Evaluation, check_comparable
+from radscribe.evaluation.clinical import CLASSIFIER_SCORES, CLINICAL_BLOCKS
+from radscribe.evaluation.evaluate import METRICS, SYSTEM, Evaluation, check_comparable
+from radscribe.evaluation.localisation import MAP_KINDS, MEASURES
 from radscribe.evaluation.tables import comparison_table
 
 #: What is shown unless asked otherwise, as far as all groups have it.
@@ -40,6 +47,17 @@ USUAL_SCORES = (
     "word attention pointing",
     "word attention energy",
 )
+#: Every score that a run can have here; METEOR is left out, for Java takes seconds to start for each run.
+ALL_SCORES = (
+    *(name for name in METRICS if name != "METEOR"),
+    *(name for block in CLINICAL_BLOCKS for name in block.names.values()),
+    *CLASSIFIER_SCORES.values(),
+    *(f"{kind} {measure}" for kind in MAP_KINDS for measure in MEASURES),
+)
+#: Fewer runs in a group say too little of how much its seeds differ.
+RUNS_TO_TEST = 3
+
+Verdict = Literal["clearly higher", "clearly lower", "no clear difference", "not tested over seeds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +68,26 @@ class GroupScore:
         mean: over the runs, with the interval that resampling the studies gives.
         lowest: of the runs.
         highest: of the runs.
+        of_runs: each run's, in the order of the group.
     """
 
     mean: Score
     lowest: float
     highest: float
+    of_runs: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDifference(Difference):
+    """The mean score of a group of runs minus that of another, tested over studies and over seeds.
+
+    Attributes:
+        p_over_seeds: of Welch's t-test on the runs' scores; None where a group has fewer than `RUNS_TO_TEST`.
+        verdict: clear where both p-values are below `SIGNIFICANT` and both tests point the same way.
+    """
+
+    p_over_seeds: float | None
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -70,7 +103,7 @@ class Comparison:
 
     runs: Mapping[str, int]
     scores: Mapping[str, Mapping[str, GroupScore]]
-    differences: Mapping[str, Mapping[str, Difference]]
+    differences: Mapping[str, Mapping[str, GroupDifference]]
     rules: str
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +119,28 @@ class Comparison:
             }
             for name in dict.fromkeys(name for each in self.scores.values() for name in each)
         }
-        return f"{comparison_table(self.runs, rows, self.differences)}\n\n{self.rules}"
+        table = comparison_table(self.runs, rows, self.differences)
+        return "\n\n".join([table, "\n".join(self._in_words()), self.rules])
+
+    def _in_words(self) -> Iterator[str]:
+        """What the differences of each group come to."""
+        first = next(iter(self.runs))
+        for group, differences in self.differences.items():
+            by_verdict: dict[Verdict, list[str]] = {}
+            for name, difference in differences.items():
+                by_verdict.setdefault(difference.verdict, []).append(name)
+            if "not tested over seeds" in by_verdict:
+                yield (
+                    f"{group} against {first}: not tested over seeds: needs three runs in each group. The "
+                    "p-values say nothing of runs with other seeds."
+                )
+                continue
+            found = (f"{verdict} on {', '.join(names)}" for verdict, names in by_verdict.items())
+            yield f"{group} against {first}: {'; '.join(found)}."
+        yield (
+            f"p: from resampling the studies. p seeds: Welch's t-test over the runs. Clear: both below "
+            f"{SIGNIFICANT:g}; no p-value is corrected for how many there are."
+        )
 
 
 def compare_groups(
@@ -109,7 +163,7 @@ def compare_groups(
     known = {name for evaluation in everything for name in evaluation.rows[SYSTEM].scores}
     for name in names:
         if name not in known:
-            raise unknown_name("score", name, known)
+            raise unknown_name("score", name, known)  # one that exists, but that no run here has
     chosen = list(names) or [name for name in USUAL_SCORES if name in known]
     samples = {group: _samples(evaluations, chosen, resamples, seed) for group, evaluations in groups.items()}
     values = {
@@ -125,6 +179,7 @@ def compare_groups(
                 Score(float(np.mean(values[group][name])), *percentile_interval(drawn)),
                 min(values[group][name]),
                 max(values[group][name]),
+                tuple(values[group][name]),
             )
             for name, drawn in samples[group].items()
         }
@@ -133,11 +188,7 @@ def compare_groups(
     first, *others = groups
     differences = {
         group: {
-            name: Difference(
-                scores[group][name].mean.value - scores[first][name].mean.value,
-                *percentile_interval(drawn - samples[first][name]),
-                two_sided_p(drawn - samples[first][name]),
-            )
+            name: _difference(values[group][name], values[first][name], drawn - samples[first][name])
             for name, drawn in samples[group].items()
             if name in samples[first]
         }
@@ -145,6 +196,52 @@ def compare_groups(
     }
     runs = {group: len(evaluations) for group, evaluations in groups.items()}
     return Comparison(runs, scores, differences, str(everything[0].provenance))
+
+
+def check_score_names(names: Sequence[str]) -> None:
+    """Refuse names of scores that no run can have, before anything is scored.
+
+    Raises:
+        RadScribeError: the first name that is not in `ALL_SCORES`.
+    """
+    for name in names:
+        if name not in ALL_SCORES:
+            raise unknown_name("score", name, ALL_SCORES)
+
+
+def _difference(ours: Sequence[float], theirs: Sequence[float], drawn: np.ndarray) -> GroupDifference:
+    """The difference of two groups in one score.
+
+    Args:
+        ours: the score of each run of a group.
+        theirs: of each run of the group that it is compared with.
+        drawn: the difference of their means in each resample of the studies `[resamples]`.
+    """
+    value = float(np.mean(ours) - np.mean(theirs))
+    low, high = percentile_interval(drawn)
+    p = two_sided_p(drawn)
+    p_over_seeds = welch_p(ours, theirs) if min(len(ours), len(theirs)) >= RUNS_TO_TEST else None
+    verdict: Verdict = "no clear difference"
+    if p_over_seeds is None:
+        verdict = "not tested over seeds"
+    elif max(p, p_over_seeds) < SIGNIFICANT and min(low * value, high * value) > 0:
+        verdict = "clearly higher" if value > 0 else "clearly lower"
+    return GroupDifference(value, low, high, p, p_over_seeds, verdict)
+
+
+def welch_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided p-value of Welch's t-test: whether two groups of at least two values have the same mean.
+
+    Where no group varies at all, 1 if they are equal, else 0.
+    """
+    from scipy.stats import ttest_ind_from_stats
+
+    if np.ptp(first) == np.ptp(second) == 0:
+        return float(np.mean(first) == np.mean(second))
+    statistics = [
+        part for group in (first, second) for part in (np.mean(group), np.std(group, ddof=1), len(group))
+    ]
+    return float(ttest_ind_from_stats(*statistics, equal_var=False).pvalue)
 
 
 def _samples(
@@ -171,15 +268,22 @@ def parse_groups(arguments: Sequence[str]) -> dict[str, list[str]]:
     """Groups from `name=run,run` or from single runs, each a group of its own.
 
     Raises:
-        RadScribeError: an empty group, or a name twice.
+        RadScribeError: an empty group, a name of a group twice, or a run twice in a group.
     """
     groups: dict[str, list[str]] = {}
     for argument in arguments:
         name, equals, runs = argument.partition("=")
-        members = [run for run in (runs if equals else name).split(",") if run]
-        if name in groups or not members:
+        members = (runs if equals else name).split(",")
+        if not name or "" in members:
+            raise RadScribeError(f"'{argument}' is no group of runs", "Write NAME=RUN,RUN,RUN")
+        if name in groups:
             raise RadScribeError(
-                f"'{argument}' is no group of runs, or its name stands twice", "Write NAME=RUN,RUN,RUN"
+                f"the group '{name}' stands there twice", "Give each group a name: NAME=RUN,RUN,RUN"
             )
+        for run in members:
+            if members.count(run) > 1:  # a run that counts twice would make its group look surer
+                raise RadScribeError(
+                    f"the run '{run}' stands twice in the group '{name}'", "Name each run of a group once"
+                )
         groups[name] = members
     return groups

@@ -23,6 +23,7 @@ from radscribe.evaluation.clinical import (
     clinical_statistics,
     label_texts,
     observation_scores,
+    why_unlabelled,
 )
 from radscribe.evaluation.diversity import Diversity, measure_diversity
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
@@ -171,6 +172,8 @@ class Evaluation:
         missing: why a metric is not there, by its name.
         provenance: the rules.
         by_observation: means of further families, by family, observation and measure.
+        unreadable: how many drafts of each row, and how many references, the labeller cannot read; empty
+            where it did not label them.
     """
 
     rows: Mapping[str, SystemScores]
@@ -179,6 +182,7 @@ class Evaluation:
     missing: Mapping[str, str]
     provenance: Provenance
     by_observation: Mapping[str, Mapping[str, Mapping[str, float]]]
+    unreadable: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the per-study statistics, as plain JSON values."""
@@ -201,6 +205,7 @@ class Evaluation:
             },
             "by_observation": {family: dict(means) for family, means in self.by_observation.items()},
             "diversity": {name: asdict(diversity) for name, diversity in self._diversities().items()},
+            "unreadable": dict(self.unreadable),
             "missing": dict(self.missing),
             "provenance": asdict(self.provenance),
             "notice": NOTICE,
@@ -216,19 +221,40 @@ class Evaluation:
         paragraphs = [
             text_table(METRICS, scores, differences, self._diversities()),
             diversity_table(self._diversities()),
-            f"{self.provenance.clinical_efficacy}\n{clinical_table(scores, differences)}",
-            observation_table(observation_scores(ours[CLINICAL])),
+            *self._clinical_tables(scores, differences),
             *(further_table(family, names, scores, differences) for family, names in further.items()),
             *(means_table(family, means) for family, means in self.by_observation.items()),
             "\n".join(
                 [
                     *self._cautions(),
+                    *self.readability_note(),
                     *(f"{name} is not there: {reason}" for name, reason in self.missing.items()),
                     str(self.provenance),
                 ]
             ),
         ]
         return "\n\n".join(paragraphs)
+
+    def _clinical_tables(
+        self, scores: Mapping[str, Mapping[str, Score]], differences: Mapping[str, Mapping[str, Difference]]
+    ) -> list[str]:
+        ours = self.rows[SYSTEM].families
+        if CLINICAL not in ours:
+            return []
+        return [
+            f"{self.provenance.clinical_efficacy}\n{clinical_table(scores, differences)}",
+            observation_table(observation_scores(ours[CLINICAL])),
+        ]
+
+    def readability_note(self) -> list[str]:
+        """A line on the texts that the labeller cannot read, if there are any."""
+        found = [f"{count} of {name}" for name, count in self.unreadable.items() if count]
+        if not found:
+            return []
+        return [
+            f"Unreadable to the labeller, which knows English only, of {self.provenance.studies} texts each: "
+            f"{', '.join(found)}. An unreadable text states no observation."
+        ]
 
     def _cautions(self) -> list[str]:
         """What a reader of the table alone would be misled about."""
@@ -264,7 +290,8 @@ def evaluate_texts(
     """Score drafts against references under a protocol.
 
     Observations are labelled in the texts as given here, whole and before the protocol: what a report says
-    of a patient does not end where a benchmark cuts it.
+    of a patient does not end where a benchmark cuts it. Where more than 5% of the drafts or of the references
+    are unreadable to the labeller, there are no clinical scores, and `missing` says why.
 
     Args:
         hypotheses: draft by study id.
@@ -319,8 +346,16 @@ def evaluate_texts(
     else:
         missing["METEOR"] = "it was not asked for"
     drafted, stated = _labelled(systems, references, ids, labels)
+    unreadable = {
+        name: sum(not of_text for of_text in states)
+        for name, states in ([] if labels else [*drafted.items(), ("references", stated)])
+    }
+    reason = why_unlabelled("references", stated)
     for name, states in drafted.items():
-        families[name][CLINICAL] = clinical_statistics(states, stated)
+        if why := reason or why_unlabelled(f"drafts of the {name}", states):
+            missing["clinical efficacy" + ("" if name == SYSTEM else f" of the {name}")] = why
+        else:
+            families[name][CLINICAL] = clinical_statistics(states, stated)
     if baselines and labels:
         missing["clinical efficacy of the baselines"] = f"the {labels.source} have no labels of theirs"
     for name, each in (further or {}).items():
@@ -352,14 +387,16 @@ def evaluate_texts(
         seed=seed,
         radscribe_version=version,
         labels=labels.source if labels else f"{_RULES} {version}",
-        reference_labels_sha256=_hash(ids, [[each[name] for name in OBSERVATIONS] for each in stated]),
+        reference_labels_sha256=_hash(ids, [[each.get(name) for name in OBSERVATIONS] for each in stated]),
         further={name: each.rules for name, each in (further or {}).items()},
         tokenizer=tokenizer.name if tokenizer and rules.through_tokenizer else None,
     )
     by_observation = {
         name: each.by_observation for name, each in (further or {}).items() if each.by_observation
     }
-    return Evaluation(rows, differences, measure_diversity(scored), missing, provenance, by_observation)
+    return Evaluation(
+        rows, differences, measure_diversity(scored), missing, provenance, by_observation, unreadable
+    )
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:

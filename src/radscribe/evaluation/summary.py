@@ -132,20 +132,26 @@ def short_summary(evaluation: Evaluation) -> str:
     """
     scores = {name: row.scores for name, row in evaluation.rows.items()}
     shown = {label: name for label, name in SUMMARY_SCORES.items() if name in scores[SYSTEM]}
+    text_metrics = {label: name for label, name in shown.items() if name in METRICS}
     diversity = {name: row.diversity for name, row in evaluation.rows.items()}
     found = verdicts(
         evaluation.differences,
         diversity | {"references": evaluation.references},
-        {label: name for label, name in shown.items() if name in METRICS},
+        text_metrics,
         {label: name for label, name in shown.items() if name not in METRICS},
     )
     missing = "; ".join(f"{name} ({reason})" for name, reason in evaluation.missing.items())
-    sentences = [*map(str, found), *([f"Not there: {missing}."] if missing else [])]
+    sentences = [
+        *map(str, found),
+        *evaluation.readability_note(),
+        *([f"Not there: {missing}."] if missing else []),
+    ]
     return "\n".join(
         [
             summary_table(shown, scores),
             "",
             *(line for text in sentences for line in wrap(text, _WIDTH, subsequent_indent="  ")),
+            *([f"{evaluation.provenance.clinical_efficacy}."] if len(shown) > len(text_metrics) else []),
             evaluation.provenance.in_short,
         ]
     )

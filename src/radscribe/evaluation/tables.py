@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from radscribe.evaluation.bootstrap import Difference, Score
 from radscribe.evaluation.clinical import CLINICAL_BLOCKS, ObservationScore
 from radscribe.evaluation.diversity import Diversity
 from radscribe.text.cleaning import UNKNOWN_TOKEN
+
+if TYPE_CHECKING:
+    from radscribe.evaluation.comparison import GroupDifference
 
 ScoresByRow = Mapping[str, Mapping[str, Score]]
 Differences = Mapping[str, Mapping[str, Difference]]
@@ -121,7 +125,7 @@ def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
 def comparison_table(
     runs: Mapping[str, int],
     rows: Mapping[str, Mapping[str, tuple[Score, float, float]]],
-    differences: Differences,
+    differences: Mapping[str, Mapping[str, GroupDifference]],
 ) -> str:
     """A row for each score and a column for each group of runs; the first group is what others differ from.
 
@@ -143,6 +147,8 @@ def comparison_table(
             if difference:
                 value, _, p = _difference_cell(difference)
                 cell.append(f"{value} {p}")
+                if difference.p_over_seeds is not None:
+                    cell += [f"p seeds {difference.p_over_seeds:.3f}", difference.verdict]
             cells.append(cell)
         lines += _stack([[name], *cells])
     return _format_table(lines)

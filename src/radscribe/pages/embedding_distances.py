@@ -1,16 +1,18 @@
-"""How far visual embeddings lie from the words of the language model that reads them.
+"""How far visual embeddings lie from words, and whether what draws them there reads the report.
 
 Figure 4 of the paper of `bidirectional`: a histogram of the Euclidean distance of each visual embedding to
-the nearest word embedding. Beside it, whether the embeddings still tell studies apart: a training loss that
-draws them to a target may draw all of them to one point.
+the nearest word embedding. Beside it stands what that distance alone does not tell:
+
+- whether the embeddings still tell studies apart. A loss that draws them to a target may draw all of them to
+  one point, and then their variance is small;
+- whether the text-to-vision branch reads the report: L_TVC under the study's own report, and under another's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from radscribe import NOTICE
@@ -26,11 +30,12 @@ from radscribe.evaluation.bootstrap import scores_with_intervals
 from radscribe.evaluation.comparison import GroupScore
 from radscribe.evaluation.metrics import StudyStatistics
 from radscribe.studies.outputs import check_output, replace_file
-from radscribe.studies.study import Study
+from radscribe.studies.study import PROJECTIONS, Study
+from radscribe.systems.bidirectional import Bidirectional
 from radscribe.systems.language_model_system import LanguageModelSystem
-from radscribe.training.data import evaluation_views
+from radscribe.training.data import evaluation_batches, report_of
 from radscribe.training.trained_system import TrainedSystem
-from radscribe.vision.transforms import stack_views
+from radscribe.training.view_classifier import ViewClassifier, with_predicted_projections
 
 _BATCH = 16
 _WORDS_AT_ONCE = 4096
@@ -39,6 +44,35 @@ _RESAMPLES = 1000
 FIGURES = (".png", ".pdf", ".svg")
 #: Stands in every figure, by which it is known as ours.
 _MARK = "RadScribe, radiology report drafts"
+
+
+@dataclass(frozen=True)
+class ReportExchange:
+    """L_TVC (Eq. 2) of studies under two reports, in one or more runs.
+
+    Attributes:
+        own: given the study's own report, the sum over its images and how many they are `[runs, studies, 2]`.
+        other: the same, given the report of the next study whose report differs.
+    """
+
+    own: np.ndarray
+    other: np.ndarray
+
+    def ratios(self) -> list[float]:
+        """L_TVC under the other report as a multiple of that under the own one, of each run."""
+        return (_by_run(self.other) / _by_run(self.own)).tolist()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        own, other = (asdict(_mean_of(sums)) for sums in (self.own, self.other))
+        return {"studies": self.own.shape[1], "own": own, "other": other, "other_by_own": self.ratios()}
+
+    def __str__(self) -> str:
+        ratios = " ".join(f"{ratio:.3f}" for ratio in self.ratios())
+        return (
+            f"L_TVC {_text_of(self.own)}, given another study's report {_text_of(self.other)}: "
+            f"{ratios} times as much"
+        )
 
 
 @dataclass(frozen=True)
@@ -51,6 +85,10 @@ class EmbeddingDistances:
         between_words: mean distance of a word embedding to its nearest other, a scale to read `nearest` by.
         variance_over_studies: of the studies' mean embeddings, averaged over the width, and over runs.
         variance: of all embeddings, likewise.
+        position_variance: squared distance of each embedding to the mean of its patch position over the views
+            of its projection, averaged over embeddings, and over runs. It is the L_TVC of a text-to-vision
+            branch that generates these means, whatever it reads.
+        exchange: of runs that all have a text-to-vision branch, unless all reports are the same.
     """
 
     nearest: np.ndarray
@@ -58,6 +96,8 @@ class EmbeddingDistances:
     between_words: float
     variance_over_studies: float
     variance: float
+    position_variance: float
+    exchange: ReportExchange | None
 
     @classmethod
     def of_runs(cls, runs: Sequence[EmbeddingDistances]) -> EmbeddingDistances:
@@ -66,29 +106,31 @@ class EmbeddingDistances:
         Raises:
             RadScribeError: there is no run, or their studies are not as many.
         """
-        counts = {each.studies.shape[1] for each in runs}
+        counts = {run.studies.shape[1] for run in runs}
         if len(counts) != 1:
             raise RadScribeError(
                 f"there are not as many studies in each run: {sorted(counts)}", "Give --store"
             )
+        exchanges = [run.exchange for run in runs if run.exchange]
+        exchange = None
+        if len(exchanges) == len(runs):
+            exchange = ReportExchange(
+                np.concatenate([each.own for each in exchanges]),
+                np.concatenate([each.other for each in exchanges]),
+            )
         return cls(
-            np.concatenate([each.nearest for each in runs]),
-            np.concatenate([each.studies for each in runs]),
+            np.concatenate([run.nearest for run in runs]),
+            np.concatenate([run.studies for run in runs]),
             *(
-                float(np.mean([getattr(each, name) for each in runs]))
-                for name in ("between_words", "variance_over_studies", "variance")
+                float(np.mean([getattr(run, name) for run in runs]))
+                for name in ("between_words", "variance_over_studies", "variance", "position_variance")
             ),
+            exchange,
         )
 
     def mean(self) -> GroupScore:
         """The mean distance, with the interval that resampling the studies gives, and the runs' range."""
-        statistics = StudyStatistics(
-            self.studies.sum(axis=0), lambda sums: {"mean": sums[..., 0] / sums[..., 1]}
-        )
-        of_runs = self.studies.sum(axis=1)
-        of_runs = of_runs[:, 0] / of_runs[:, 1]
-        score = scores_with_intervals([statistics], _RESAMPLES, seed=0)["mean"]
-        return GroupScore(score, float(of_runs.min()), float(of_runs.max()))
+        return _mean_of(self.studies)
 
     def to_json(self) -> dict[str, Any]:
         """Summary as plain JSON values."""
@@ -104,19 +146,41 @@ class EmbeddingDistances:
             "between_words": self.between_words,
             "variance_over_studies": self.variance_over_studies,
             "variance": self.variance,
+            "position_variance": self.position_variance,
+            "report_exchange": self.exchange and self.exchange.to_json(),
             "notice": NOTICE,
         }
 
     def __str__(self) -> str:
-        values, group = self.to_json(), self.mean()
-        mean = group.mean
-        runs = f"; {values['runs']} runs {group.lowest:.3f}-{group.highest:.3f}" if values["runs"] > 1 else ""
-        return (
-            f"distance to the nearest word: mean {mean.value:.3f} ({mean.low:.3f}-{mean.high:.3f}"
-            f"{runs}), 5% to 95% of embeddings {values['percentile_5']:.3f}-{values['percentile_95']:.3f}; "
-            f"between words {self.between_words:.3f}; "
-            f"variance over studies {self.variance_over_studies:.2e} of {self.variance:.2e}"
-        )
+        low, high = np.percentile(self.nearest, [5, 95])
+        lines = [
+            f"distance to the nearest word: mean {_text_of(self.studies)}, "
+            f"5% to 95% of embeddings {low:.3f}-{high:.3f}; between words {self.between_words:.3f}",
+            f"variance over studies {self.variance_over_studies:.2e} of {self.variance:.2e}; "
+            f"squared distance to the mean of the patch position {self.position_variance:.3f}",
+        ]
+        return "\n  ".join([*lines, str(self.exchange)] if self.exchange else lines)
+
+
+def _by_run(sums: np.ndarray) -> np.ndarray:
+    """The mean of each run `[runs]`, of sums and counts `[runs, studies, 2]`."""
+    totals = sums.sum(axis=1)
+    return totals[:, 0] / totals[:, 1]
+
+
+def _mean_of(sums: np.ndarray) -> GroupScore:
+    """The mean over studies and runs, of sums and counts `[runs, studies, 2]`."""
+    statistics = StudyStatistics(sums.sum(axis=0), lambda drawn: {"mean": drawn[..., 0] / drawn[..., 1]})
+    of_runs = _by_run(sums)
+    score = scores_with_intervals([statistics], _RESAMPLES, seed=0)["mean"]
+    return GroupScore(score, float(of_runs.min()), float(of_runs.max()))
+
+
+def _text_of(sums: np.ndarray) -> str:
+    group, runs = _mean_of(sums), len(sums)
+    mean = group.mean
+    of_runs = f"; {runs} runs {group.lowest:.3f}-{group.highest:.3f}" if runs > 1 else ""
+    return f"{mean.value:.3f} ({mean.low:.3f}-{mean.high:.3f}{of_runs})"
 
 
 @torch.inference_mode()
@@ -133,7 +197,7 @@ def embedding_distances(
     Raises:
         RadScribeError: the system has no language model, or there is no study.
     """
-    system = trained.system
+    system, data = trained.system, trained.config.data
     if not isinstance(system, LanguageModelSystem):
         raise RadScribeError(
             f"{trained.config.system_name} has no language model, and so no word embeddings to be near to",
@@ -141,18 +205,27 @@ def embedding_distances(
         )
     if not studies:
         raise RadScribeError("there is no study to measure")
+    if data.view_classifier:
+        classifier = ViewClassifier.load(data.view_classifier, trained.device.type)
+        studies = with_predicted_projections(studies, classifier, data.views)
     words = system.language_model.model.get_input_embeddings().weight.float()
     nearest, distances, means, every = [], [], [], []
-    left = iter(tqdm(studies, desc="embedding", unit="study", disable=not progress, leave=False))
-    while batch := list(islice(left, _BATCH)):
-        views, mask = stack_views([evaluation_views(study, trained.config.data) for study in batch])
-        visual = system.visual_embeddings(views.to(trained.device), mask.to(trained.device))
+    positions = _Positions()
+    batches = evaluation_batches(studies, data, _BATCH, workers=0)
+    for batch in tqdm(batches, desc="embedding", disable=not progress, leave=False):
+        view_mask = batch.view_mask.to(trained.device)
+        visual = system.visual_embeddings(batch.views.to(trained.device), view_mask)
         for embeddings, there in zip(visual.embeddings.float(), visual.mask, strict=True):
             embeddings = embeddings[there]
             nearest.append(_nearest(embeddings, words))
             distances.append([nearest[-1].sum().item(), len(embeddings)])
             means.append(embeddings.mean(dim=0))
             every.append(embeddings.var(dim=0, correction=0) + embeddings.mean(dim=0).square())
+        assert batch.projections is not None
+        # A mean over views has no projection of its own.
+        unknown = [PROJECTIONS.index("unknown")] * len(batch.view_mask)
+        projections = unknown if system.averaged else batch.projections[batch.view_mask].tolist()
+        positions.add(system.by_image(visual, view_mask), projections)
     mean = torch.stack(means)
     return EmbeddingDistances(
         nearest=torch.cat(nearest).cpu().numpy(),
@@ -160,10 +233,12 @@ def embedding_distances(
         between_words=_nearest(words, words, itself=True).mean().item(),
         variance_over_studies=mean.var(dim=0, correction=0).mean().item(),
         variance=(torch.stack(every).mean(dim=0) - mean.mean(dim=0).square()).mean().item(),
+        position_variance=positions.variance(),
+        exchange=_exchange(trained, studies, progress),
     )
 
 
-def _nearest(embeddings: torch.Tensor, words: torch.Tensor, *, itself: bool = False) -> torch.Tensor:
+def _nearest(embeddings: Tensor, words: Tensor, *, itself: bool = False) -> Tensor:
     """Distance of each row to the nearest row of `words`; `itself`: the rows are those of `words`."""
     found = []
     for start in range(0, len(embeddings), _WORDS_AT_ONCE):
@@ -174,6 +249,57 @@ def _nearest(embeddings: torch.Tensor, words: torch.Tensor, *, itself: bool = Fa
     return torch.cat(found)
 
 
+class _Positions:
+    """The sums from which the variance at each patch position of each projection follows."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, tuple[int, Tensor, Tensor]] = {}
+
+    def add(self, images: Tensor, projections: Sequence[int]) -> None:
+        """Add visual embeddings `[images, patches, width]` of views of these projections."""
+        for image, projection in zip(images.double(), projections, strict=True):
+            count, total, squares = self._sums.get(projection, (0, torch.zeros(()), torch.zeros(())))
+            self._sums[projection] = (count + 1, total + image, squares + image.square().sum())
+
+    def variance(self) -> float:
+        """Squared distance to the mean of the position, averaged over embeddings."""
+        squares = sum(float(of - total.square().sum() / count) for count, total, of in self._sums.values())
+        return squares / sum(count * len(total) for count, total, _ in self._sums.values())
+
+
+def _exchange(trained: TrainedSystem, studies: Sequence[Study], progress: bool) -> ReportExchange | None:
+    """L_TVC of all studies that have a report; None without a text-to-vision branch or another report."""
+    system, data = trained.system, trained.config.data
+    if not isinstance(system, Bidirectional) or not system.config.text_to_vision:
+        return None
+    studies = [study for study in studies if report_of(study, data.section).strip()]
+    own = [system.encode_report(report_of(study, data.section)) for study in studies]
+    other = [_next_other(own, row) for row in range(len(own))]
+    if not own or not all(other):
+        return None
+    sums: list[list[list[float]]] = [[], []]
+    batches = evaluation_batches(studies, data, _BATCH, workers=0)
+    for number, batch in enumerate(tqdm(batches, desc="exchange", disable=not progress, leave=False)):
+        rows = slice(number * _BATCH, (number + 1) * _BATCH)
+        view_mask = batch.view_mask.to(trained.device)
+        images = system.by_image(
+            system.visual_embeddings(batch.views.to(trained.device), view_mask), view_mask
+        )
+        images_of_study = [1] * len(view_mask) if system.averaged else batch.view_mask.sum(dim=1).tolist()
+        for of_report, reports in zip(sums, (own, other), strict=True):
+            tokens = pad_sequence([torch.tensor(report) for report in reports[rows]], batch_first=True)
+            given = replace(batch, view_mask=view_mask, tokens=tokens.to(trained.device))
+            losses = system.consistency(images, given).cpu().split(images_of_study)
+            of_report += [[float(of_study.sum()), len(of_study)] for of_study in losses]
+    return ReportExchange(*(np.array([of_studies]) for of_studies in sums))
+
+
+def _next_other(reports: Sequence[list[int]], row: int) -> list[int]:
+    """The first report behind row `row` that differs from its own, in a circle; empty if none does."""
+    behind = [*reports[row + 1 :], *reports[:row]]
+    return next((report for report in behind if report != reports[row]), [])
+
+
 def draw_distances(distances: Mapping[str, EmbeddingDistances], out: Path) -> None:
     """Write the histograms, one line for each run or group, as PNG, PDF or SVG by the name of `out`.
 
@@ -181,13 +307,13 @@ def draw_distances(distances: Mapping[str, EmbeddingDistances], out: Path) -> No
         RadScribeError: see `check_figure`, or the file cannot be written.
     """
     check_figure(out)
-    highest = max(float(each.nearest.max()) for each in distances.values())
+    highest = max(float(group.nearest.max()) for group in distances.values())
     bins = np.linspace(0, highest, _BINS + 1)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name, each in distances.items():
-        axes.hist(each.nearest, bins=bins.tolist(), density=True, histtype="step", linewidth=1.5, label=name)
-        axes.axvline(each.nearest.mean(), linestyle=":", linewidth=1, color=axes.patches[-1].get_edgecolor())
+    for name, group in distances.items():
+        axes.hist(group.nearest, bins=bins.tolist(), density=True, histtype="step", linewidth=1.5, label=name)
+        axes.axvline(group.nearest.mean(), linestyle=":", linewidth=1, color=axes.patches[-1].get_edgecolor())
     axes.set_xlabel("distance of a visual embedding to the nearest word embedding (dotted: mean)")
     axes.set_ylabel("density")
     axes.legend(frameon=False)

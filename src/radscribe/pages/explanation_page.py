@@ -106,7 +106,7 @@ def write_explanations(
 
 
 def check_folder(out: Path) -> None:
-    """Check, before the work begins, that a folder can take explanations and holds nothing of others.
+    """Check, before the work begins, that explanations can be written to a folder that is ours or empty.
 
     Raises:
         RadScribeError: it is no folder, or it holds files and no page of explanations.

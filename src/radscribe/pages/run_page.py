@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
 from string import Template
@@ -65,8 +65,12 @@ class Metrics:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Metrics:
-        """From the JSON values; those of before there were clinical scores will do."""
-        return cls(
+        """From the JSON values; those of before there were clinical scores will do.
+
+        Raises:
+            KeyError, TypeError: a value is missing, or has not its type.
+        """
+        metrics = cls(
             {
                 row: {name: Score(**score) for name, score in each.items()}
                 for row, each in values["scores"].items()
@@ -86,6 +90,18 @@ class Metrics:
             values["missing"],
             Provenance(**values["provenance"]),
         )
+        numbers = [
+            getattr(record, field.name)
+            for table in (metrics.scores, metrics.differences)
+            for records in table.values()
+            for record in records.values()
+            for field in fields(record)
+        ]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise TypeError("a score is no number")
+        if SYSTEM not in metrics.scores or SYSTEM not in metrics.diversity:
+            raise KeyError(SYSTEM)
+        return metrics
 
     @property
     def text_metrics(self) -> dict[str, str]:

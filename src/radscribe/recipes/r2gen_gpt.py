@@ -64,6 +64,7 @@ def mimic_cxr() -> RunConfig:
         protocol="r2gengpt",
     )
     config.training.epochs, config.training.accumulate = 5, 4
+    config.training.clip_norm = 1.0
     config.decoding.minimum_length, config.decoding.maximum_length = 80, 120
     return config
 
@@ -87,24 +88,35 @@ def phantom() -> RunConfig:
     return config
 
 
-def _register_alignments() -> None:
-    """The paper's delta and deep alignment on every dataset; the phantom's base is deep already."""
-    for base in (iu_xray, mimic_cxr):
-        name = base().recipe
-
-        @recipe(f"{name}/delta", DOCS)
-        def delta(base=base) -> RunConfig:
-            """Delta alignment: low-rank adapters on query and value of the visual extractor train as well."""
-            config = base()
-            config.system.alignment = "delta"
-            return config
-
-        @recipe(f"{name}/deep", DOCS)
-        def deep(base=base) -> RunConfig:
-            """Deep alignment: the whole visual extractor trains as well."""
-            config = base()
-            config.system.alignment = "deep"
-            return config
+@recipe("r2gen-gpt/iu-xray/delta", DOCS)
+def iu_xray_delta() -> RunConfig:
+    """Delta alignment on IU X-Ray: low-rank adapters on query and value of the visual extractor train too."""
+    config = iu_xray()
+    config.system.alignment = "delta"
+    return config
 
 
-_register_alignments()
+@recipe("r2gen-gpt/iu-xray/deep", DOCS)
+def iu_xray_deep() -> RunConfig:
+    """Deep alignment on IU X-Ray: the whole visual extractor trains as well."""
+    config = iu_xray()
+    config.system.alignment = "deep"
+    return config
+
+
+@recipe("r2gen-gpt/mimic-cxr/delta", DOCS)
+def mimic_cxr_delta() -> RunConfig:
+    """Delta alignment on MIMIC-CXR: low-rank adapters train as well; gradients are not clipped."""
+    config = mimic_cxr()
+    config.system.alignment = "delta"
+    config.training.clip_norm = 0.0
+    return config
+
+
+@recipe("r2gen-gpt/mimic-cxr/deep", DOCS)
+def mimic_cxr_deep() -> RunConfig:
+    """Deep alignment on MIMIC-CXR: the whole visual extractor trains as well, in batches of 6 x 4."""
+    config = mimic_cxr_delta()
+    config.system.alignment = "deep"
+    config.training.batch_size = 6
+    return config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from radscribe.errors import RadScribeError
@@ -57,9 +58,13 @@ def check_store(path: Path) -> list[Checked]:
 
     found = [Checked.of(f"{STUDIES}, {SPLITS_FILE}", opened)]
     for store in stores:
-        found.append(Checked.of(f"{PIXELS}, {MASKS}", lambda store=store: _check_views(store)))
-        found.append(Checked.of(REJECTED, lambda store=store: f"{len(store.rejections())} rejections"))
+        found.append(Checked.of(f"{PIXELS}, {MASKS}", partial(_check_views, store)))
+        found.append(Checked.of(REJECTED, partial(_check_rejections, store)))
     return found
+
+
+def _check_rejections(store: PreparedStore) -> str:
+    return f"{len(store.rejections())} rejections"
 
 
 def _check_views(store: PreparedStore) -> str:

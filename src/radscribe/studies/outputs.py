@@ -29,28 +29,40 @@ def writing(path: Path, hint: str = _ELSEWHERE) -> Iterator[None]:
         raise RadScribeError(f"cannot write '{path}': {error.strerror or error}", hint) from error
 
 
+def check_place(path: Path) -> None:
+    """Check that a file can be made, and the folders that it is to stand in; nothing is made yet.
+
+    Raises:
+        RadScribeError: it cannot.
+    """
+    with writing(path):
+        place = next(place for place in (path, *path.parents) if place.exists())
+        if place != path and not place.is_dir():
+            raise RadScribeError(f"cannot write '{path}': '{place}' is no folder", _ELSEWHERE)
+        if not os.access(place, os.W_OK):
+            raise RadScribeError(f"cannot write '{path}': '{place}' may not be written to", _ELSEWHERE)
+
+
 def check_output(path: Path, mark: bytes, kind: str) -> None:
     """Check, before the work begins, that a file can be written and that no file of others is in its place.
 
     Args:
-        path: where the file is to stand; its folder is made.
+        path: where the file is to stand.
         mark: what stands in every file of this kind that RadScribe wrote; such a file may be replaced.
         kind: what the file is to be, in words, as in `a page`.
 
     Raises:
         RadScribeError: it is a folder, a file without the mark, or below what is no folder.
     """
+    check_place(path)
+    if path.is_dir():
+        raise RadScribeError(f"cannot write {kind} to '{path}': it is a folder", "Name a file in it")
     with writing(path):
-        if path.is_dir():
-            raise RadScribeError(f"cannot write {kind} to '{path}': it is a folder", "Name a file in it")
-        path.parent.mkdir(parents=True, exist_ok=True)
         foreign = path.exists() and not (path.is_file() and _is_marked(path.read_bytes(), mark))
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise PermissionError(None, "it may not be written")
     if foreign:
         raise RadScribeError(
             f"'{path}' is there already and is not {kind} that RadScribe wrote",
-            f"Remove it, or: {_ELSEWHERE}",
+            "Remove it, or choose another --out",
         )
 
 
@@ -63,7 +75,7 @@ def replace_file(path: Path, content: bytes, hint: str = _ELSEWHERE) -> None:
     """Write a file such that, whatever happens, either its old or its new content is there.
 
     Args:
-        path: the file.
+        path: the file; its folder is made.
         content: its new content.
         hint: what to do where it cannot be written.
 
@@ -73,6 +85,7 @@ def replace_file(path: Path, content: bytes, hint: str = _ELSEWHERE) -> None:
     partial = path.with_name(f"{path.name}.tmp")
     try:
         with writing(path, hint):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 file.write(content)
                 file.flush()

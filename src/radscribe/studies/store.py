@@ -119,7 +119,8 @@ class StoredView:
     def whole(self) -> bool:
         """Whether its pixels and masks are those that were prepared."""
         pixels, masks = self._stored()
-        return hashlib.sha256(b"".join([pixels, *masks.values()])).hexdigest() == self.sha256
+        stored = b"".join(part.tobytes() for part in (pixels, *masks.values()))
+        return hashlib.sha256(stored).hexdigest() == self.sha256
 
     def _stored(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Its pixels `[height * width]`, and the packed bits of each mask."""

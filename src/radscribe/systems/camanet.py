@@ -10,13 +10,15 @@ that enters the encoder beside them, VDMAE (Eq. 10-12). The cross-attention of t
 encoded discriminative token makes the textual discriminative map, TDM (Eq. 13-16), which training draws to
 the VDM, VTAC (Eq. 17). Encoder and decoder are R2Gen's.
 
-Switches beside the paper, each with the released code's behaviour as its second value: `classifier`,
-`map_normalisation`, `word_anchor`, `word_selection`, `consistency_studies`. No gradient passes through the
+Switches beside the paper, each with the released code's behaviour as its second value: `map_normalisation`,
+`word_anchor`, `word_selection`, `consistency_studies`. `classifier` is a sigmoid, as in the released code and
+in the paper's results; the softmax that the paper prints is its second value. No gradient passes through the
 class activation maps, as in the released code; the paper does not say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -36,6 +38,8 @@ from radscribe.vision.backbones import Backbone, VisualTokens
 
 #: A map whose largest value is below this is divided by this instead.
 _FLOOR = 1e-12
+#: Training warns when a larger share of the studies of an epoch has an empty VDM.
+_MOST_EMPTY_MAPS = 0.5
 
 
 @dataclass(kw_only=True)
@@ -51,8 +55,9 @@ class CAMANetConfig(R2GenConfig):
         word_share: Share of the words that make the TDM, k of Eq. 16.
         clip_weight: Weight of the image-text matching loss that the paper compares VTAC with; 0 leaves it
             out.
-        classifier: Classifier of the observations: `softmax` without bias (Eq. 6-7) or `sigmoid` with bias
-            (released code).
+        classifier: Classifier of the observations: `sigmoid` with bias, from 0.5 on (released code), or
+            `softmax` without bias, above 0.5, as printed in Eq. 6-7. One softmax exceeds 0.5 for one
+            observation at most; the paper's own results (Figure 8, Table V) need several.
         map_normalisation: How the maps are normalised that a discriminative map is made from: `each` by
             itself (Eq. 8-9, 14-16), or `joint`, once, after their maximum was taken (released code).
         word_anchor: What words must resemble to be selected: the encoded `discriminative_token` (Eq. 13), or
@@ -69,7 +74,7 @@ class CAMANetConfig(R2GenConfig):
     consistency_weight: float = 0.15
     word_share: float = 0.25
     clip_weight: float = 0.0
-    classifier: Literal["softmax", "sigmoid"] = "softmax"
+    classifier: Literal["sigmoid", "softmax"] = "sigmoid"
     map_normalisation: Literal["each", "joint"] = "each"
     word_anchor: Literal["discriminative_token", "first_patch"] = "discriminative_token"
     word_selection: Literal["ceil", "floor"] = "ceil"
@@ -84,13 +89,15 @@ class CAMANetConfig(R2GenConfig):
 
 
 class Encoded(NamedTuple):
-    """The encoder's output.
+    """The encoder's input and output.
 
     Attributes:
+        mean_input: mean of the tokens that the encoder read, r' among them `[studies, width]`.
         tokens: encoded visual tokens `[studies, tokens, width]`.
         discriminative: the encoded discriminative token r* `[studies, width]`.
     """
 
+    mean_input: Tensor
     tokens: Tensor
     discriminative: Tensor
 
@@ -187,8 +194,9 @@ class CAMANetTransformer(MemoryDrivenTransformer):
         """Encode the visual tokens with the discriminative token before them (Eq. 12)."""
         tokens = torch.cat([self.discriminative_token(visual, vdm).unsqueeze(1), visual.tokens], dim=1)
         mask = F.pad(visual.mask, (1, 0), value=True)
-        encoded = self.encoder(self.visual_projection(tokens), mask)
-        return Encoded(encoded[:, 1:], encoded[:, 0])
+        projected = self.visual_projection(tokens)
+        encoded = self.encoder(projected, mask)
+        return Encoded(mean_token(projected, mask), encoded[:, 1:], encoded[:, 0])
 
     def encode(self, visual: VisualTokens) -> Tensor:
         """See `TransformerNetwork.encode`; the encoded discriminative token is left behind."""
@@ -256,7 +264,10 @@ class CAMANet(EncoderDecoderSystem):
         network = CAMANetTransformer(config, backbone.channels, vocabulary.logits)
         super().__init__(backbone, network, vocabulary, maximum_length)
         self.config = config
-        self.matching = ImageTextMatching() if config.clip_weight else None
+        if config.clip_weight:
+            self.matching = ImageTextMatching()
+            self.matching_image = nn.Linear(config.width, config.width)
+            self.matching_text = nn.Linear(config.width, config.width)
 
     def forward(self, batch: Batch) -> Losses:
         """The losses of Eq. 17-19, and image-text matching where `clip_weight` asks for it."""
@@ -265,6 +276,7 @@ class CAMANet(EncoderDecoderSystem):
         tokens, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
         mask = input_mask(tokens)
         terms: dict[str, Tensor] = {}
+        shares: dict[str, Tensor] = {}
         weights = {
             "cross_entropy": 1.0,
             "classification": config.classification_weight,
@@ -272,25 +284,46 @@ class CAMANet(EncoderDecoderSystem):
             "image_text_matching": config.clip_weight,
         }
         attention: list[Tensor] | None = [] if config.attention_consistency else None
-        vdm, beside = None, None
+        vdm, assisted = None, None
         if network.classifier:
             logits = network.classifier(visual)
             terms["classification"] = network.classifier.loss(logits, batch.labels)
             vdm = network.visual_discriminative_map(visual, logits)
-            beside = network.encode_beside(visual, vdm)
-        encoded = beside.tokens if beside else network.encode(visual)
+            shares["empty_vdm"] = (vdm == 0).all(dim=1).float().mean()
+            assisted = network.encode_beside(visual, vdm)
+            encoded, mean_input = assisted.tokens, assisted.mean_input
+        else:
+            projected = network.visual_projection(visual.tokens)
+            encoded = network.encoder(projected, visual.mask)
+            mean_input = mean_token(projected, visual.mask)
         decoded = network.decode(encoded, visual.mask, tokens, mask, attention, config.layers - 1)
         terms["cross_entropy"] = cross_entropy(network.word_logprobs(decoded), targets, mask)
-        if attention and beside and vdm is not None:
-            similarity, selected = network.select_words(beside, tokens, mask)
+        if attention and assisted and vdm is not None:
+            similarity, selected = network.select_words(assisted, tokens, mask)
             tdm = network.textual_discriminative_map(attention[-1], similarity, selected, visual.mask)
             terms["consistency"] = network.consistency(tdm, vdm, visual.mask, batch.labels)
-        if self.matching:
+        if config.clip_weight:
             terms["image_text_matching"] = self.matching(
-                mean_token(encoded, visual.mask), mean_token(decoded, mask)
+                self.matching_image(mean_input), self.matching_text(mean_token(decoded, mask))
             )
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        return Losses(total, terms)
+        return Losses(total, terms, shares)
+
+    def warning(self, shares: Mapping[str, float]) -> str | None:
+        """See `System.warning`; where most maps are empty, VDMAE and VTAC have nothing to work with."""
+        empty = shares.get("empty_vdm", 0.0)
+        if empty <= _MOST_EMPTY_MAPS:
+            return None
+        advice = (
+            "Predict several with --system.classifier sigmoid"
+            if self.config.classifier == "softmax"
+            else "In the first epochs this is usual; if it stays so, choose other labels with "
+            "--data.labels.source or --data.labels.uncertain as_present"
+        )
+        return (
+            f"{empty:.0%} of the studies have an empty visual discriminative map (VDM): "
+            f"the classifier predicts no observation for them. {advice}"
+        )
 
     def draft(self, visual: VisualTokens, decoded: Decoded) -> Draft:
         """See `EncoderDecoderSystem.draft`; with the classifier's probabilities."""

@@ -19,6 +19,7 @@ from radscribe.systems.system import Draft, Evidence, System
 from radscribe.text.cleaning import CLEANERS
 from radscribe.text.prompts import REPORT_PROMPT
 from radscribe.text.vocabulary import Vocabulary
+from radscribe.vision.backbones import share_among_views
 
 
 class LanguageModelSystem(System):
@@ -32,10 +33,12 @@ class LanguageModelSystem(System):
 
     Attributes:
         language_model: writes the reports.
+        averaged: whether visual embeddings are means over the views of a study.
         report_prompt: texts before and after the visual embeddings.
     """
 
     language_model: FrozenLanguageModel
+    averaged: bool = False
     report_prompt: tuple[str, str] = REPORT_PROMPT
 
     def __init__(self, config: LanguageModelConfig, vocabulary: Vocabulary, maximum_length: int):
@@ -53,13 +56,31 @@ class LanguageModelSystem(System):
             view_mask: bool `[studies, views]`, True for views that are there.
         """
 
-    @abstractmethod
     def on_views(self, attention: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Lay attention to the visual embeddings `[studies, ..., tokens]` on the views.
+
+        Attention to an averaged embedding is shared out to the views that it is the mean of.
 
         Returns:
             The same `[studies, ..., views * tokens per view]`, and the mask of tokens as in `Evidence`.
         """
+        if self.averaged:
+            attention = share_among_views(attention, view_mask)
+        per_view = attention.size(-1) // view_mask.size(1)
+        return attention, view_mask.unsqueeze(-1).expand(-1, -1, per_view).flatten(1)
+
+    def by_image(self, visual: Embedded, view_mask: Tensor) -> Tensor:
+        """Visual embeddings of each image by itself `[images, patches, width]`, study after study.
+
+        An image is a view that is there, or the mean over the views of a study where they are averaged.
+
+        Args:
+            visual: what `visual_embeddings` gives.
+            view_mask: bool `[studies, views]`, True for views that are there.
+        """
+        if self.averaged:
+            return visual.embeddings
+        return visual.embeddings.unflatten(1, (view_mask.size(1), -1))[view_mask]
 
     def encode_report(self, report: str) -> list[int]:
         """See `System.encode_report`."""

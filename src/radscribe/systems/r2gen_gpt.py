@@ -30,7 +30,6 @@ from radscribe.vision.backbones import (
     BackboneConfig,
     VisualTokens,
     average_views,
-    share_among_views,
     split_attention_projections,
 )
 
@@ -70,6 +69,7 @@ class R2GenGPT(LanguageModelSystem):
     def __init__(self, config: R2GenGPTConfig, vocabulary: Vocabulary, maximum_length: int):
         super().__init__(config.language_model, vocabulary, maximum_length)
         self.config = config
+        self.averaged = config.views == "average"
         self.backbone = Backbone(config.backbone)
         if config.alignment == "delta":
             split_attention_projections(self.backbone)
@@ -96,16 +96,9 @@ class R2GenGPT(LanguageModelSystem):
         """See `LanguageModelSystem.visual_embeddings`."""
         with torch.no_grad() if self.config.alignment == "shallow" else nullcontext():
             visual: VisualTokens = self.backbone(views, view_mask)
-        if self.config.views == "average":
+        if self.averaged:
             visual = average_views(visual, view_mask)
         return Embedded(self.visual_norm(self.visual_projection(visual.tokens)), visual.mask)
-
-    def on_views(self, attention: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """See `LanguageModelSystem.on_views`; attention to an averaged token is shared out to its views."""
-        if self.config.views == "average":
-            attention = share_among_views(attention, view_mask)
-        per_view = attention.size(-1) // view_mask.size(1)
-        return attention, view_mask.unsqueeze(-1).expand(-1, -1, per_view).flatten(1)
 
     def forward(self, batch: Batch) -> Losses:
         """Cross-entropy of the reports, averaged over words."""

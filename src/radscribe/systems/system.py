@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -41,10 +41,18 @@ class Batch:
 
 @dataclass(slots=True)
 class Losses:
-    """The named terms of a training loss (scalars) and what is minimised."""
+    """The losses of a batch.
+
+    Attributes:
+        total: what is minimised, a scalar.
+        terms: the terms of it by name, scalars.
+        shares: by name, the share of the batch's studies of which something holds, scalars from 0 to 1; their
+            means over an epoch are logged, and `System.warning` looks at them.
+    """
 
     total: Tensor
     terms: dict[str, Tensor]
+    shares: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -162,6 +170,14 @@ class System(nn.Module):
     @abstractmethod
     def forward(self, batch: Batch) -> Losses:
         """The training losses of a batch."""
+
+    def warning(self, shares: Mapping[str, float]) -> str | None:
+        """What the user should know of an epoch, and do about it; nothing by default.
+
+        Args:
+            shares: the means of `Losses.shares` over the studies of the epoch.
+        """
+        return None
 
     @abstractmethod
     def generate(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Draft:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Literal
 
 UNKNOWN_TOKEN = "<unk>"
 
@@ -83,6 +84,9 @@ def leave_as_written(text: str) -> str:
     """The cleaning `none`: the text itself."""
     return text
 
+
+#: The names of `CLEANERS`.
+CleaningName = Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"]
 
 #: Cleaning rules by the name that vocabularies, recipes and provenance lines use.
 CLEANERS: dict[str, Callable[[str], str]] = {

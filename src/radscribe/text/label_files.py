@@ -1,9 +1,17 @@
-"""Label files of CheXpert and CheXbert, read by column name: the order of labels differs between codes."""
+"""Label files: CSV as of CheXpert and CheXbert, and JSON as CAMANet's authors released it.
+
+The order of labels differs between published codes. A CSV names its columns; the JSON does not, and is read
+in the one order that the released file has, which is alphabetical.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS, ObservationState, parse_state
@@ -11,23 +19,33 @@ from radscribe.observations import OBSERVATIONS, ObservationState, parse_state
 #: Columns that name a study, the first that a file has counts.
 ID_COLUMNS = ("id", "study_id", "study", "dicom_id", "Path")
 
+#: What the values of one study stand for in a JSON file, one after the other.
+JSON_ORDER = tuple(sorted(OBSERVATIONS))
+
+#: Some studies of R2Gen's annotation of IU X-Ray end in the number of an image, which the JSON leaves out.
+_WITH_IMAGE_NUMBER = re.compile(r"(CXR\d+_IM-\d+)-\d+")
+
 
 def read_label_file(
     path: Path | str, *, id_column: str | None = None
 ) -> dict[str, dict[str, ObservationState]]:
-    """Read a CSV with one row per study: 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned).
+    """Read the labels of studies: 1 (present), 0 (absent), -1 (uncertain), blank or null (not mentioned).
 
     Args:
-        path: as CheXpert, MIMIC-CXR-JPG or the CheXbert labeller write it.
+        path: a CSV with one row per study, as CheXpert, MIMIC-CXR-JPG or the CheXbert labeller write it; or,
+            named `.json`, an object that maps each study's id to a list of 14 values in `JSON_ORDER`.
         id_column: names the studies; unless given the first of `ID_COLUMNS` that is there, and in a file with
-            none, as CheXbert writes it, the row's number from 0.
+            none, as CheXbert writes it, the row's number from 0. A JSON file has no columns.
 
     Returns:
         States of the observations that the file has columns for, by study.
 
     Raises:
-        RadScribeError: no such file, no table, a column missing, an unknown value, a study twice.
+        RadScribeError: no such file, neither table nor JSON of that form, a column missing, an unknown value,
+            a study twice.
     """
+    if Path(path).suffix.lower() == ".json":
+        return _read_json(Path(path))
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="", strict=True)
@@ -56,3 +74,45 @@ def read_label_file(
             except ValueError as error:
                 raise RadScribeError(f"label file {path}, line {line}: '{name}' {error}") from None
     return labels
+
+
+def find_labels(
+    labels: Mapping[str, Mapping[str, ObservationState]], study: str
+) -> Mapping[str, ObservationState] | None:
+    """What a label file says of a study, None where nothing; an IU X-Ray id may end in an image's number."""
+    if study not in labels and (match := _WITH_IMAGE_NUMBER.fullmatch(study)):
+        return labels.get(match[1])
+    return labels.get(study)
+
+
+def _read_json(path: Path) -> dict[str, dict[str, ObservationState]]:
+    form = f"It maps each study's id to {len(JSON_ORDER)} values, for {', '.join(JSON_ORDER)}"
+    try:
+        # An object as a tuple of pairs, so that a study that stands there twice is seen.
+        studies = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=tuple)
+    except OSError as error:
+        raise RadScribeError(f"cannot read label file {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RadScribeError(f"label file {path} is not valid JSON: {error}") from error
+    if not isinstance(studies, tuple) or not studies:
+        raise RadScribeError(f"label file {path} is no object of studies", form)
+    labels: dict[str, dict[str, ObservationState]] = {}
+    for study, values in studies:
+        if study in labels:
+            raise RadScribeError(f"label file {path}: study '{study}' stands there twice")
+        if not isinstance(values, list) or len(values) != len(JSON_ORDER):
+            found = f"{len(values)} values" if isinstance(values, list) else "no list of values"
+            raise RadScribeError(f"label file {path}: study '{study}' has {found}", form)
+        labels[study] = {
+            name: _json_state(value, f"label file {path}: study '{study}': '{name}'")
+            for name, value in zip(JSON_ORDER, values, strict=True)
+        }
+    return labels
+
+
+def _json_state(value: Any, place: str) -> ObservationState:
+    if value is None:
+        return "not_mentioned"
+    if type(value) in (int, float) and value in (1, 0, -1):  # true is no label, though it equals 1
+        return parse_state(str(value))
+    raise RadScribeError(f"{place} is {json.dumps(value)}, not 1, 0, -1 or null")

@@ -9,7 +9,8 @@ A report is split into sentences, and each sentence is read on its own:
 Within a report `present` goes before `uncertain`, and that before `absent`. An observation that is present
 does not make the observation above it in the CheXpert hierarchy present, as in the CheXpert label files. No
 Finding is `present` in a text whose other observations, Support Devices aside, are neither present nor
-uncertain; else `not_mentioned`.
+uncertain; else `not_mentioned`. A text that is not English is unreadable and gets no states at all; a text
+without a word, such as `.`, mentions nothing, and is no text without findings.
 
 The observations are those of Irvin et al., CheXpert (2019); phrases and rules are our own: docs/labeller.md.
 """
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.text.observation_phrases import AFFIRMATIVE, CUES, FINDINGS, SIZES, STRUCTURES, compile_phrases
+from radscribe.text.readability import readability
 
 Span = tuple[int, int]
 
@@ -85,13 +87,15 @@ class ObservationLabels:
 
     Attributes:
         text: the report.
-        states: of all 14 observations.
+        states: of all 14 observations; of none where the text is unreadable.
         evidence: of each observation that is mentioned; No Finding, which follows from the others, has none.
+        unreadable: whether the text has too few known English words to be labelled.
     """
 
     text: str
     states: Mapping[str, ObservationState]
     evidence: Mapping[str, Evidence]
+    unreadable: bool = False
 
     def words(self, span: Span) -> str:
         """What the report says at a span."""
@@ -99,6 +103,8 @@ class ObservationLabels:
 
     def __str__(self) -> str:
         """One line: what is present, uncertain and absent."""
+        if self.unreadable:
+            return "unreadable: too few known English words"
         named = {
             state: ", ".join(name for name, its_state in self.states.items() if its_state == state)
             for state in ("present", "uncertain", "absent")
@@ -118,7 +124,7 @@ class ObservationLabels:
             }
             for name, each in self.evidence.items()
         }
-        return {"observations": dict(self.states), "evidence": evidence}
+        return {"unreadable": self.unreadable, "observations": dict(self.states), "evidence": evidence}
 
 
 def label_report(text: str) -> ObservationLabels:
@@ -128,8 +134,12 @@ def label_report(text: str) -> ObservationLabels:
         text: as written.
 
     Returns:
-        The state of each observation, with the first words that decided it.
+        The state of each observation, with the first words that decided it; no states where the text is
+        unreadable (`radscribe.text.readability`).
     """
+    kind = readability(text)
+    if kind == "unreadable":
+        return ObservationLabels(text, {}, {}, unreadable=True)
     states: dict[str, ObservationState] = dict.fromkeys(OBSERVATIONS, "not_mentioned")
     evidence: dict[str, Evidence] = {}
     # Spans must hold in the text as written, so lower case may not change its length.
@@ -145,7 +155,7 @@ def label_report(text: str) -> ObservationLabels:
                         (begin, end), _shifted(mention, begin), _shifted(cue, begin) if cue else None
                     )
     abnormal = {name for name, state in states.items() if state in ("present", "uncertain")}
-    if abnormal <= {"Support Devices"} and text.strip():
+    if abnormal <= {"Support Devices"} and kind == "readable":
         states["No Finding"] = "present"
     return ObservationLabels(text, states, evidence)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.text.cleaning import CLEANERS, is_cleaned
@@ -15,6 +15,9 @@ from radscribe.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
+
+#: The names of `PROTOCOLS`.
+ProtocolName = Literal["r2gen", "r2gengpt", "clean_full", "raw"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from radscribe.errors import RadScribeError, unknown_name
+from radscribe.errors import RadScribeError, unknown_name, warn
 from radscribe.text.cleaning import CLEANERS, UNKNOWN_TOKEN
+
+#: From this share of rare words on, building a vocabulary warns that texts will say little.
+MANY_RARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Vocabulary:
 
     @classmethod
     def build(cls, reports: Iterable[str], cleaning: str = "iu_xray", minimum_count: int = 3) -> Vocabulary:
-        """Collect the words of training reports.
+        """Collect the words of training reports. Warns where more than half of all words become `<unk>`.
 
         Args:
             reports: texts as written, of the training split only.
@@ -54,6 +57,16 @@ class Vocabulary:
         clean = CLEANERS[cleaning]
         counts = Counter(token for report in reports for token in clean(report).split())
         kept = {token for token, count in counts.items() if count >= minimum_count}
+        words = Counter({token: count for token, count in counts.items() if token != "."})
+        rare = sum(count for token, count in words.items() if token not in kept)
+        if rare > MANY_RARE * words.total():
+            warn(
+                f"{rare:,} of the {words.total():,} words of the training reports occur fewer than "
+                f"{minimum_count} times and become {UNKNOWN_TOKEN}",
+                "A system learns nothing from them. Words are what blanks separate: text without blanks, "
+                "as in Chinese, must be split into words first. Otherwise prepare more reports, or lower "
+                "--data.minimum_count",
+            )
         return cls(tuple(sorted(kept | {UNKNOWN_TOKEN})), cleaning, minimum_count)
 
     def __len__(self) -> int:

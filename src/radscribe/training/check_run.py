@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from radscribe.errors import RadScribeError
@@ -48,6 +50,16 @@ def check_run(path: Path) -> list[Checked]:
         checks.append((run.log, lambda: f"{len(run.read_log())} entries"))
     if run.metrics.exists():
         checks.append((run.metrics, scores))
-    for drafts in sorted(run.path.glob("drafts.*.jsonl")):
-        checks.append((drafts, lambda drafts=drafts: f"{len(read_texts(drafts))} drafts"))
+    for path in sorted(run.path.glob("drafts.*.jsonl")):
+        checks.append((path, partial(_check_drafts, run, path)))
     return [Checked.of(file.name, check) for file, check in checks]
+
+
+def _check_drafts(run: RunDirectory, path: Path) -> str:
+    drafts, scored = read_texts(path), None
+    with suppress(RadScribeError):  # of the metrics, which are checked by themselves
+        if path == run.drafts("test"):
+            scored = read_json_object(run.metrics, "").get("provenance", {}).get("studies")
+    if scored not in (None, len(drafts)):
+        raise RadScribeError(f"it has {len(drafts)} drafts, and {scored} were scored", "Score the run again")
+    return f"{len(drafts)} drafts"

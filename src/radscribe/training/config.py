@@ -17,10 +17,10 @@ import yaml
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError, closest
 from radscribe.systems.registry import get_system
+from radscribe.text.cleaning import CleaningName
+from radscribe.text.protocols import ProtocolName
 from radscribe.values import converted, in_words, shown
 from radscribe.vision.transforms import TransformConfig
-
-ProtocolName = Literal["r2gen", "r2gengpt", "clean_full", "raw"]
 
 
 @dataclass(kw_only=True)
@@ -31,7 +31,8 @@ class LabelConfig:
 
     Attributes:
         source: Source of the labels: `report` labels the drafted section by rules, `store` takes the labels
-            that the data set itself has, and a path names a label file of CheXpert or CheXbert.
+            that the data set itself has, and a path names a label file: CSV as CheXpert and
+            CheXbert write it, or JSON as CAMANet's authors released it.
         uncertain: What an uncertain observation counts as.
         missing: What an observation that is not mentioned counts as.
     """
@@ -61,7 +62,7 @@ class DataConfig:
     """
 
     section: str = "findings"
-    cleaning: Literal["iu_xray", "mimic_cxr", "mimic_cxr_r2gengpt", "none"] = "iu_xray"
+    cleaning: CleaningName = "iu_xray"
     minimum_count: int = 3
     maximum_length: int = 60
     views: int = 2
@@ -113,8 +114,9 @@ class TrainingConfig:
         decay: Factor that the learning rates are multiplied by every `decay_every` epochs.
         decay_every: Number of epochs between two decays.
         floor: Share of the learning rates that the `cosine` schedule ends at.
-        warm_up_epochs: Number of epochs in which the learning rates rise to their value.
-        warm_up_from: Share of the learning rates that the warm-up starts at.
+        warm_up_epochs: Number of epochs in which both learning rates rise, a little with each step, from
+            `warm_up_from` to their value.
+        warm_up_from: Learning rate at which the warm-up begins, the same for all parameters.
         clip_value: Gradients are clamped to this absolute value; 0 leaves them as they are.
         clip_norm: Gradients are scaled down to this norm; 0 leaves them as they are.
         precision: Arithmetic of the training: 32 bits, or 16 bits where it is safe (for a GPU).
@@ -144,7 +146,7 @@ class TrainingConfig:
     decay_every: int = 1
     floor: float = 0.0
     warm_up_epochs: int = 0
-    warm_up_from: float = 0.1
+    warm_up_from: float = 0.0
     clip_value: float = 0.0
     clip_norm: float = 0.0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -305,7 +307,7 @@ def load_config(path: Path) -> RunConfig:
         values = yaml.safe_load(text)
         recipe, system_name, store = (values.pop(name) for name in ("recipe", "system_name", "store"))
         if text.startswith(_BEGIN) and not text.endswith(_END):
-            raise ValueError("it is cut short")
+            raise ValueError("it is cut short: its last line is not '...'")
         if not isinstance(store, str) or not isinstance(recipe, str) or not isinstance(system_name, str):
             raise TypeError("recipe, system_name and store are no texts")
     except (

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from radscribe.errors import RadScribeError
 from radscribe.studies.json_files import read_json_lines
-from radscribe.studies.outputs import replace_file, writing
+from radscribe.studies.outputs import check_place, replace_file, writing
 from radscribe.studies.store import ENCODING
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class DraftFile:
                 f"drafts cannot be written to '{path}': its name ends in neither .jsonl nor .csv",
                 "Give such a name, or leave out --out to have JSON Lines on standard output",
             )
-        with writing(path):
-            if path.is_dir():
-                raise RadScribeError(f"'{path}' is a folder", f"Name a file in it: --out {path}/drafts.jsonl")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            interrupted = self.partial.exists()
+        check_place(self.partial)
+        check_place(path)
+        if path.is_dir():
+            raise RadScribeError(f"'{path}' is a folder", f"Name a file in it: --out {path}/drafts.jsonl")
+        interrupted = self.partial.exists()
         if resume and not interrupted:
             done = f"'{path}' is there already" if path.exists() else f"there is no '{self.partial}'"
             raise RadScribeError(f"nothing is left to resume: {done}", "Leave out --resume to draft anew")
@@ -96,6 +96,7 @@ class DraftFile:
         names = hashlib.sha256("\n".join(studies).encode(errors="surrogatepass")).hexdigest()
         header = {"settings": settings, "studies": names, "batch": batch, "overwrite": self.overwrite}
         with writing(self.partial, _ROOM):
+            self.partial.parent.mkdir(parents=True, exist_ok=True)
             self.partial.touch()
             self._file = self.partial.open("r+b", buffering=0)
             self._lock(self._file)
@@ -139,9 +140,11 @@ class DraftFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._file is not None:
             self._file.close()
+            if kind is KeyboardInterrupt:
+                print(f"what is drafted is kept in '{self.partial}'; go on with --resume", file=sys.stderr)
 
     def _write(self, record: dict[str, Any]) -> None:
         assert self._file is not None

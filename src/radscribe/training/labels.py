@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from radscribe.errors import RadScribeError
+from radscribe.errors import RadScribeError, warn
 from radscribe.observations import OBSERVATIONS, ObservationState, as_binary
 from radscribe.studies.study import Study
-from radscribe.text.label_files import read_label_file
+from radscribe.text.label_files import find_labels, read_label_file
 from radscribe.text.observation_labeller import label_report
 from radscribe.training.config import DataConfig
 
@@ -24,6 +24,7 @@ def labels_of(studies: Sequence[Study], config: DataConfig) -> np.ndarray:
 
     Returns:
         float32 `[studies, observations]` in the order of `OBSERVATIONS`: 1 present, 0 absent, NaN ignored.
+        All labels of a report that the labeller cannot read are NaN; a warning counts such reports.
 
     Raises:
         RadScribeError: the source has no labels of a study, or the label file cannot be read.
@@ -40,17 +41,25 @@ def labels_of(studies: Sequence[Study], config: DataConfig) -> np.ndarray:
 def _states(studies: Sequence[Study], config: DataConfig) -> list[Mapping[str, ObservationState]]:
     source = config.labels.source
     if source == "report":
-        return [label_report(study.report(config.section)).states for study in studies]
-    found: Mapping[str, Mapping[str, ObservationState]]
-    if source == "store":
-        found = {study.id: study.observations for study in studies if study.observations}
-    else:
-        found = read_label_file(Path(source))
-    missing = [study.id for study in studies if study.id not in found]
+        labels = [label_report(study.report(config.section)) for study in studies]
+        unreadable = [
+            study.id for study, of_study in zip(studies, labels, strict=True) if of_study.unreadable
+        ]
+        if unreadable:
+            warn(
+                f"{len(unreadable)} of {len(studies)} reports are unreadable to the labeller, such as that "
+                f"of study '{unreadable[0]}'",
+                "It knows English only, so they have no observation labels. Give those of another labeller "
+                "with --data.labels.source FILE",
+            )
+        return [of_study.states for of_study in labels]
+    of_file = {} if source == "store" else read_label_file(Path(source))
+    found = [study.observations if source == "store" else find_labels(of_file, study.id) for study in studies]
+    missing = [study.id for study, states in zip(studies, found, strict=True) if not states]
     if missing:
         raise RadScribeError(
             f"{len(missing)} of {len(studies)} studies have no labels in "
             f"{'the store' if source == 'store' else source}, the first is '{missing[0]}'",
             "Have reports labelled instead with --data.labels.source report",
         )
-    return [found[study.id] for study in studies]
+    return [states for states in found if states]

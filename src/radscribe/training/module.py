@@ -6,21 +6,20 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.metrics import text_statistics
 from radscribe.systems.system import Batch, System
-from radscribe.training.config import RunConfig, TrainingConfig, selection_score
+from radscribe.training.config import RunConfig, selection_score
 from radscribe.training.data import TrainingBatches
 from radscribe.training.optimizer import create_optimizer
 from radscribe.training.run_directory import load_strictly
+from radscribe.training.schedule import set_learning_rates
 
 
 class TrainingModule(LightningModule):
@@ -46,13 +45,12 @@ class TrainingModule(LightningModule):
         self.batches = batches
         self.validation_references = validation_references
         self._drafts: dict[str, str] = {}
+        self._shares: dict[str, float] = {}
+        self._studies = 0
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """See `create_optimizer`; rates change by epochs, see `rate_factor`."""
-        training = self.config.training
-        optimizer = create_optimizer(self.system, training)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_factor, training))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """See `create_optimizer`."""
+        return create_optimizer(self.system, self.config.training)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the tensors of a batch."""
@@ -63,8 +61,11 @@ class TrainingModule(LightningModule):
         return Batch(**fields)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout a function of seed and batch, so that a resumed run draws the same."""
-        torch.manual_seed(self.config.training.seed * 1_000_003 + self.batches.position)
+        """Make dropout and learning rates functions of the step, so that a resumed run has the same."""
+        training = self.config.training
+        torch.manual_seed(training.seed * 1_000_003 + self.batches.position)
+        steps = math.ceil(len(self.batches) / training.accumulate)
+        set_learning_rates(self.trainer.optimizers[0], training, self.global_step / steps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch.
@@ -83,7 +84,16 @@ class TrainingModule(LightningModule):
         self.log("loss", losses.total, prog_bar=True, batch_size=size)
         for name, term in losses.terms.items():
             self.log(f"loss/{name}", term, batch_size=size)
+        self._studies += size
+        for name, share in losses.shares.items():
+            self._shares[name] = self._shares.get(name, 0.0) + size * share.item()
         return losses.total
+
+    def take_shares(self) -> dict[str, float]:
+        """Means of `Losses.shares` over the studies since this was last called: those of an epoch."""
+        shares = {name: total / self._studies for name, total in self._shares.items()}
+        self._shares, self._studies = {}, 0
+        return shares
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip gradients; not by the trainer, which refuses to for fused optimisers in mixed precision."""
@@ -132,20 +142,10 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning keeps the position within an epoch only; ours counts over epochs."""
         checkpoint["batches"] = self.batches.state_dict()
+        checkpoint["shares"], checkpoint["studies"] = self._shares, self._studies
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the batch after the checkpoint."""
         self.batches.load_state_dict(checkpoint["batches"])
-
-
-def rate_factor(training: TrainingConfig, epoch: int) -> float:
-    """What the learning rates are multiplied by in an epoch, from 0 on: warm-up, and decay."""
-    if training.schedule == "cosine":
-        risen = (1 + math.cos(math.pi * epoch / training.epochs)) / 2
-        decayed = training.floor + (1 - training.floor) * risen
-    else:
-        decayed = training.decay ** (epoch // training.decay_every)
-    if epoch >= training.warm_up_epochs:
-        return decayed
-    done = epoch / training.warm_up_epochs
-    return decayed * (training.warm_up_from + (1 - training.warm_up_from) * done)
+        # Checkpoints of earlier versions have neither.
+        self._shares, self._studies = checkpoint.get("shares", {}), checkpoint.get("studies", 0)

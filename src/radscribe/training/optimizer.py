@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from radscribe.systems.system import System
@@ -17,10 +19,22 @@ def create_optimizer(system: System, config: TrainingConfig) -> torch.optim.Opti
         for parameter in system.parameters()
         if parameter.requires_grad and id(parameter) not in ours
     ]
-    groups = [
-        {"params": backbone, "lr": config.backbone_learning_rate, "name": "backbone"},
-        {"params": rest, "lr": config.learning_rate, "name": "rest"},
-    ]
+    return optimizer_of(backbone, rest, config)
+
+
+def optimizer_of(
+    backbone: Sequence[torch.nn.Parameter], rest: Sequence[torch.nn.Parameter], config: TrainingConfig
+) -> torch.optim.Optimizer:
+    """An optimiser with the parameter groups `backbone` and `rest`; an empty group is left out.
+
+    Args:
+        backbone: parameters of the visual extractor.
+        rest: all other parameters.
+        config: optimiser and learning rates.
+    """
+    rates = learning_rates(config)
+    parameters = {"backbone": list(backbone), "rest": list(rest)}
+    groups = [{"params": parameters[name], "lr": rates[name], "name": name} for name in rates]
     optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     return optimizer(
         [group for group in groups if group["params"]],
@@ -30,3 +44,8 @@ def create_optimizer(system: System, config: TrainingConfig) -> torch.optim.Opti
         amsgrad=config.amsgrad,
         fused=True,
     )
+
+
+def learning_rates(config: TrainingConfig) -> dict[str, float]:
+    """The configured learning rate of each parameter group, before the schedule."""
+    return {"backbone": config.backbone_learning_rate, "rest": config.learning_rate}

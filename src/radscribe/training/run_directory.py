@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from radscribe.errors import RadScribeError
+from radscribe.errors import RadScribeError, warn
 from radscribe.studies.json_files import read_json_lines, read_json_object
 from radscribe.studies.store import MANIFEST, PreparedStore, write_whole
 from radscribe.systems.registry import get_system
@@ -262,6 +261,21 @@ class RunDirectory:
             )
         return PreparedStore(path)
 
+    def check_weights(self) -> None:
+        """Check that the run says where it came from and has weights.
+
+        Raises:
+            RadScribeError: one of the two is missing.
+        """
+        facts = self.read_facts()
+        if not facts:
+            raise RadScribeError(f"'{self.path}' has no run.json, which says where it came from", _DAMAGED)
+        if not self.weights.exists():
+            unfinished = "Its training has not reached a validation yet"
+            raise RadScribeError(
+                f"'{self.path}' has no weights.safetensors", _DAMAGED if "best" in facts else unfinished
+            )
+
     def load_system(self) -> System:
         """Build the system and load its weights strictly.
 
@@ -271,13 +285,7 @@ class RunDirectory:
         """
         config, facts = self.load_config(), self.read_facts()
         vocabulary = Vocabulary.load(self.vocabulary)
-        if not facts:
-            raise RadScribeError(f"'{self.path}' has no run.json, which says where it came from", _DAMAGED)
-        if not self.weights.exists():
-            unfinished = "Its training has not reached a validation yet"
-            raise RadScribeError(
-                f"'{self.path}' has no weights.safetensors", _DAMAGED if "best" in facts else unfinished
-            )
+        self.check_weights()
         # All weights but the language model's are the run's own: nothing is downloaded.
         _start_from_nothing(config.system)
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
@@ -296,10 +304,9 @@ class RunDirectory:
             ) from error
         expected = facts.get("weights_sha256")
         if expected is None:
-            logging.getLogger("radscribe").warning(
-                "%s keeps no hash of its weights, for an older RadScribe wrote it: a changed byte in them "
-                "would not be seen",
-                self.path,
+            warn(
+                f"'{self.path}' keeps no hash of its weights, for an older RadScribe wrote it",
+                "A changed byte in them would not be seen",
             )
         elif sha256 != expected:
             train = f"radscribe train {facts.get('recipe')} --out {self.path} --resume"

@@ -22,9 +22,9 @@ from radscribe.studies.rejection import Rejection
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import Study
 from radscribe.systems.registry import get_system
-from radscribe.text.protocols import get_protocol
+from radscribe.text.protocols import ProtocolName, get_protocol
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import DataConfig, ProtocolName
+from radscribe.training.config import DataConfig
 from radscribe.training.data import report_of, studies_with_report
 from radscribe.training.labels import labels_of
 from radscribe.training.localisation import localise

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import platform
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from tqdm import tqdm
 
 from radscribe import __version__
 from radscribe.errors import RadScribeError
@@ -81,6 +83,9 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
         reports = [report_of(study, config.data.section) for study in train_studies]
         vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
     system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
+    training = config.training
+    # Before there is a run: a label file or a view classifier that cannot be read leaves none behind.
+    training_set = TrainingSet.of(train_studies, system, config.data, training.seed, training.device)
     if resume:
         run.check_language_model(system)
     else:
@@ -90,8 +95,6 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
         run.create(config, vocabulary, _facts(config, store))
         run.record_language_model(system)
 
-    training = config.training
-    training_set = TrainingSet.of(train_studies, system, config.data, training.seed, training.device)
     batches = TrainingBatches(training_set, training.batch_size, training.workers)
     tokenizer = system.language_model.tokenizer if system.language_model else None
     references = scored_references(validation_studies, config.data, vocabulary, tokenizer)
@@ -148,6 +151,14 @@ def _checked_start(run: RunDirectory, config: RunConfig, resume: bool) -> RunCon
         raise RadScribeError(
             f"recipe {config.recipe} needs a prepared store",
             "Make one with radscribe prepare SOURCE --out STORE, and pass --store STORE",
+        )
+    training = config.training
+    lowest = min(training.backbone_learning_rate, training.learning_rate)
+    if training.warm_up_epochs and training.warm_up_from > lowest:
+        raise RadScribeError(
+            f"training.warm_up_from {training.warm_up_from:g} is above a learning rate that the warm-up "
+            f"shall rise to, {lowest:g}",
+            "Pass a lower one, such as --training.warm_up_from 0",
         )
     exists = run.config.is_file()
     if resume and not exists:
@@ -289,6 +300,10 @@ class _RunKeeper(Callback):
             self.run.save_weights(self.module.system, best=best)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if shares := self.module.take_shares():
+            self._log(trainer, shares=shares)
+            if warning := self.module.system.warning(shares):
+                tqdm.write(f"radscribe: epoch {trainer.current_epoch + 1}: {warning}", file=sys.stderr)
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:

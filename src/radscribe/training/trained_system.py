@@ -16,7 +16,7 @@ from torch import Tensor
 
 from radscribe import NOTICE
 from radscribe.decoding.search import METHOD_OF_FIELD, DecodingConfig
-from radscribe.errors import RadScribeError, unknown_name
+from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.studies.given import Given, given_studies
 from radscribe.studies.rejection import Rejection
@@ -196,9 +196,8 @@ class TrainedSystem:
             RadScribeError: a field is unknown, has a wrong type or value, or the method does not use it.
         """
         known = [field.name for field in dataclasses.fields(DecodingConfig)]
-        for name in fields:
-            if name not in known:
-                raise unknown_name("decoding field", name, known)
+        if unknown := sorted(fields.keys() - set(known)):
+            raise RadScribeError(f"no decoding field '{unknown[0]}'", f"Fields: {', '.join(known)}")
         own = self.config.decoding
         # A wide search that is changed to one of one hypothesis has no second best.
         n_best = {"n_best": 1} if fields.get("method", own.method) != "beam" else {}

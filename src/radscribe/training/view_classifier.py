@@ -87,7 +87,8 @@ class ViewClassifier(nn.Module):
             description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
             architecture, classes = description["architecture"], tuple(description["classes"])
             transform = TransformConfig(**description["transform"])
-            normalisation = NormalisationConfig(**description.get("normalisation", {}))
+            stated = description.get("normalisation", {})  # not in those of earlier versions: ImageNet's
+            normalisation = NormalisationConfig(**{name: tuple(values) for name, values in stated.items()})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RadScribeError(
                 f"cannot read '{path / DESCRIPTION}' ({type(error).__name__}: {error})", "Train it again"
