@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from radscribe.evaluation.baselines import best_constant_report
 from radscribe.evaluation.evaluate import Evaluation, evaluate_texts
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
+
+#: A fault of the program shows where it happened, and fails a test of errors that users cause.
+os.environ["RADSCRIBE_TRACEBACK"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "radscribe"
 
 #: A package may import those in rows above its own, and nothing beside or below it.
 ROWS = [
-    {"errors", "observations"},
+    {"errors", "observations", "values"},
     {"ranges", "progress"},
     {"studies", "text", "pretrained"},
     {"vision", "layers", "decoding"},
@@ -19,7 +19,7 @@ ROWS = [
     {"evaluation"},
     {"training"},
     {"recipes"},
-    {"interop", "pages", "bench", "api"},
+    {"interop", "pages", "bench", "api", "parsing"},
     {"cli"},
 ]
 #: Arrows within a row.

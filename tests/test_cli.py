@@ -84,15 +84,17 @@ def test_lists(capsys):
 
 class TestErrors:
     def test_commands_and_names(self, capsys):
-        assert "invalid choice: 'trian'" in fails(capsys, "trian")
+        assert "Did you mean 'train'" in fails(capsys, "trian")
         assert "Did you mean 'r2gen-cmn/phantom'" in fails(capsys, "train", "r2gen-cmn/fantom")
         assert "unknown recipe 'x'" in fails(capsys, "recipes", "x")
         assert "--studis" in fails(capsys, "prepare", "phantom", "--out", "x", "--studis", "3")
 
     def test_fields(self, capsys):
         train_phantom = ("train", "r2gen-cmn/phantom")
-        assert "no field 'training.epoch'" in fails(capsys, *train_phantom, "--training.epoch", "3")
-        assert "Expected a int. Got value: few" in fails(capsys, *train_phantom, "--training.epochs", "few")
+        assert "Did you mean --training.epochs?" in fails(capsys, *train_phantom, "--training.epoch", "3")
+        error = fails(capsys, *train_phantom, "--training.epochs", "few")
+        assert "--training.epochs needs a whole number, not 'few'" in error
+        assert "has no field 'training.lr'" in fails(capsys, *train_phantom, "--training", '{"lr": 3}')
         assert "needs a prepared store" in fails(capsys, *train_phantom, "--out", "/nonexistent/run")
 
     def test_sources(self, capsys, tmp_path):

@@ -150,25 +150,18 @@ def test_commands_parse(page, capsys):
                 with pytest.raises(SystemExit, match="^0$"):
                     cli.main(words)
             else:
-                cli._parse(with_first_option(words))
+                cli._parse(words)
         except (SystemExit, RadScribeError) as error:
             pytest.fail(f"{page.name}: radscribe {shlex.join(words)}: {error} {capsys.readouterr().err}")
-
-
-def with_first_option(words: list[str]) -> list[str]:
-    """What `main` makes of a command whose first option's name is left out."""
-    if len(words) > 1 and words[0] in cli.FIRST_OPTIONS and not words[1].startswith("-"):
-        return [words[0], cli.FIRST_OPTIONS[words[0]], *words[1:]]
-    return words
 
 
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Every option of every command, and every field of every recipe."""
     found = {"--help", "--version"}
-    for command in [*cli.COMMANDS.values(), *cli.COMMANDS_OF_TWO_WORDS.values()]:
-        for each in [command] if callable(command) else command.values():
-            found |= {name for action in cli._command_parser(each)._actions for name in action.option_strings}
+    for words, command in cli._commands().items():
+        for option in cli._command_parser(command, *words).options.values():
+            found |= {f"--{option.name}"} | ({f"--no_{option.name}"} if option.hint is bool else set())
     for recipe in RECIPES.values():
         found |= {f"--{name}" for name in field_names(recipe.build())}
     return found

@@ -5,18 +5,20 @@ Nothing heavy is imported before a command runs.
 
 from __future__ import annotations
 
-import argparse
-import inspect
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from json import dumps
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from jsonargparse import ActionYesNo, ArgumentParser
-
 from radscribe import NOTICE, __version__
-from radscribe.errors import RadScribeError, warn
+from radscribe.errors import RadScribeError, closest, unknown_name, warn
+from radscribe.parsing import EPILOG, Parser, first_line
 from radscribe.text.cleaning import CleaningName
 from radscribe.text.protocols import ProtocolName
 
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from radscribe.evaluation.evaluate import Evaluation
     from radscribe.studies.rejection import Rejection
     from radscribe.studies.study import Study
-
-EPILOG = f"{NOTICE.capitalize()}. Errors say what to type next; documentation in docs/."
 
 
 def prepare(
@@ -944,10 +944,10 @@ def pretrain_lm(
     store: Path,
     *,
     out: Path,
-    size: str = "1m",
+    size: Literal["1m", "8m", "30m"] = "1m",
     text: list[str] | None = None,
     section: str = "findings",
-    cleaning: str = "iu_xray",
+    cleaning: CleaningName = "iu_xray",
     vocabulary_size: int | None = None,
     epochs: int = 8,
     batch: int = 8,
@@ -1035,28 +1035,122 @@ COMMANDS_OF_TWO_WORDS: dict[tuple[str, ...], Callable[..., None]] = {
     ("bench", "plan"): plan,
 }
 
-#: Options whose name may be left out when they stand first.
-FIRST_OPTIONS = {"evaluate": "--run", "recipes": "--name"}
+#: A whole command line of each command, which its help shows.
+EXAMPLES: dict[str, str] = {
+    "prepare": "radscribe prepare my_studies/reports.csv --out stores/mine",
+    "train": "radscribe train r2gen-cmn/phantom --store stores/mine --out runs/mine",
+    "train view-classifier": "radscribe train view-classifier --store stores/mine --out runs/views",
+    "train masked-autoencoder": "radscribe train masked-autoencoder --store stores/mine --out runs/encoder",
+    "pretrain-lm": "radscribe pretrain-lm stores/mine --out language-models/mine",
+    "generate": "radscribe generate runs/mine my_studies/images --out drafts.jsonl",
+    "evaluate": "radscribe evaluate runs/mine --split test",
+    "compare": "radscribe compare base=runs/base-1,runs/base-2 mine=runs/mine-1,runs/mine-2",
+    "label": "radscribe label reports.txt --json",
+    "page": "radscribe page runs/mine --out page.html",
+    "embeddings": "radscribe embeddings runs/mine --out distances.png",
+    "explain": "radscribe explain runs/mine --images chest-pa.png --out where",
+    "check": "radscribe check runs/mine",
+    "recipes": "radscribe recipes r2gen-cmn/phantom --print_config",
+    "systems": "radscribe systems",
+    "bench": "radscribe bench decode --system r2gen --no_paper_size",
+    "bench plan": "radscribe bench plan bidirectional/iu-xray",
+    "interop check": "radscribe interop check golden.safetensors",
+    "interop import": "radscribe interop import r2gen model.pth --annotation annotation.json --out runs/x",
+}
+
+#: What `radscribe --help` says to do first.
+START = """\
+Start here, with a synthetic data set:
+  radscribe prepare phantom --out stores/phantom --studies 400
+  radscribe train r2gen-cmn/phantom --store stores/phantom --out runs/phantom
+  radscribe page runs/phantom --out phantom.html"""
+
+#: What each task of `bench` takes.
+TASK_OPTIONS: dict[str, set[str]] = {
+    "decode": {"system", "variant", "batch", "views", "beam", "length", "threads", "repeats", "paper_size"},
+    "train": {"system", "variant", "batch", "views", "length", "threads", "repeats", "paper_size"},
+    "memory": {"batch", "length", "threads", "repeats"},
+    "score": {"pairs", "resamples"},
+}
+
+#: Dashes that word processors and chat programs make of hyphens.
+LONG_DASH = re.compile("[‐‑‒–—―−]+-*(?=[a-z])")
+
+#: Exit codes: Ctrl-C, and a fault of the program.
+INTERRUPTED, INTERNAL_ERROR = 130, 70
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. An error that the user can put right is one line on standard error."""
-    arguments = [_underscored(each) for each in (sys.argv[1:] if arguments is None else arguments)]
-    if len(arguments) > 1 and arguments[0] in FIRST_OPTIONS and not arguments[1].startswith("-"):
-        arguments = [arguments[0], FIRST_OPTIONS[arguments[0]], *arguments[1:]]
+    """Run the command line. An error that the user can put right is one line on standard error.
+
+    Args:
+        arguments: the words behind `radscribe`; those of the process unless given.
+
+    Raises:
+        SystemExit: with code 2 where the user can put something right, 130 after Ctrl-C, and 70 for a fault
+            of the program. With the environment variable RADSCRIBE_TRACEBACK such a fault is raised itself.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if _names_a_recipe(arguments):
-            _train(arguments[1:])
-        else:
-            command, values = _parse(arguments)
-            command(**values)
+        _run(arguments)
     except RadScribeError as error:
-        print(f"radscribe: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from error
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        _end(str(error), error.exit_code, error)
+    except KeyboardInterrupt as error:
+        _end("interrupted", INTERRUPTED, error)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        sys.stderr.close()
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        _end(_said_of_file(error, arguments), 2, error)
+    except Exception as error:
+        if os.environ.get("RADSCRIBE_TRACEBACK"):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        hint = "Please report it. RADSCRIBE_TRACEBACK=1 in front of the command shows where it happened"
+        _end(f"internal error ({reason}). {hint}", INTERNAL_ERROR, error)
+
+
+def _run(arguments: list[str]) -> None:
+    for argument in arguments:
+        if "\0" in argument:
+            raise RadScribeError("an argument holds a NUL character", "Check the paths of the command")
+        if dash := LONG_DASH.match(argument):
+            raise RadScribeError(
+                f"'{argument}' begins with a long dash", f"Type --{argument[dash.end() :]} with two hyphens"
+            )
+    if sys.stdin is None and "-" in arguments:
+        raise RadScribeError("standard input is closed", "Give a file, or < FILE")
+    if sys.stdout is None:
+        raise RadScribeError("standard output is closed", "Write to a file, as in > FILE")
+    with suppress(AttributeError):  # what a terminal cannot show is written as \uXXXX
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if _names_a_recipe(arguments):
+        _train(arguments[1:])
+    else:
+        command, values = _parse(arguments)
+        command(**values)
+    sys.stdout.flush()
+
+
+def _end(message: str, code: int, error: BaseException) -> NoReturn:
+    print(f"radscribe: {message}", file=sys.stderr)
+    raise SystemExit(code) from error
+
+
+def _drop_output() -> None:
+    """Give up what standard output does not take: Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _said_of_file(error: OSError, arguments: list[str]) -> str:
+    """What the operating system says, and of which file: of what is written where it does not say it."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    if not names and "--out" in arguments[:-1]:
+        names = [arguments[arguments.index("--out") + 1]]
+    return f"{error.strerror or error}: {' -> '.join(names) or 'standard input or output'}"
 
 
 def _names_a_recipe(arguments: list[str]) -> bool:
@@ -1066,111 +1160,135 @@ def _names_a_recipe(arguments: list[str]) -> bool:
     return not arguments[1].startswith("-") and tuple(arguments[:2]) not in COMMANDS_OF_TWO_WORDS
 
 
-def _underscored(argument: str) -> str:
-    """`--paper-size` is `--paper_size`: both spellings of an option are habits."""
-    option, equals, value = argument.partition("=")
-    return (
-        option.replace("-", "_").replace("__", "--", 1) + equals + value if option[:2] == "--" else argument
-    )
-
-
-class _Parser(ArgumentParser):
-    """A parser whose errors are one line, and whose switches need no value."""
-
-    def add_argument(self, *names: Any, **options: Any) -> Any:
-        if options.get("type") is bool:
-            del options["type"]
-            options["action"] = ActionYesNo(yes_prefix="", no_prefix="no_")
-            if "." in names[0]:  # fields take a value too, as all fields do
-                options["nargs"] = "?"
-        action = super().add_argument(*names, **options)
-        if getattr(action, "_typehint", None) in (list[str], list[str] | None):
-            action.nargs, action._typehint = "+", str  # `a b c` instead of one list
-            action.option_strings = [name for name in action.option_strings if not name.endswith("+")]
-        return action
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise RadScribeError(" ".join(message.split()), "See radscribe --help") from ex
-
-
-def _parser(description: str) -> ArgumentParser:
-    return _Parser(description=description, epilog=EPILOG, allow_abbrev=False, print_config=None)
-
-
-def _command_parser(command: Callable[..., None]) -> ArgumentParser:
-    description = inspect.cleandoc(command.__doc__ or "").partition("\nArgs:")[0].strip()
-    parser = _parser(description)
-    parser.add_function_arguments(command, as_group=False, as_positional=True)
-    return parser
-
-
 def _parse(arguments: list[str]) -> tuple[Callable[..., None], dict[str, Any]]:
     """The command function that the arguments name, and what to call it with."""
-    if of_two_words := COMMANDS_OF_TWO_WORDS.get(tuple(arguments[:2])):
-        parser = _command_parser(of_two_words)
-        parser.prog = " ".join([parser.prog, *arguments[:2]])
-        return of_two_words, parser.parse_args(arguments[2:]).as_dict()
-    parser = _parser("From chest X-ray studies to draft radiology reports.")
-    parser.add_argument("--version", action="version", version=f"radscribe {__version__}")
-    commands = parser.add_subcommands(required=True)
+    words, command = _named_command(arguments)
+    parser = _command_parser(command, *words)
+    given = parser.parse(arguments[len(words) :])
+    _refuse_unused(command, given)
+    return command, parser.defaults() | given
+
+
+def _command_parser(command: Callable[..., None], *words: str) -> Parser:
+    return Parser(command, " ".join(["radscribe", *words]), EXAMPLES.get(" ".join(words), ""))
+
+
+def _commands() -> dict[tuple[str, ...], Callable[..., None]]:
+    """All commands by their one or two words."""
+    found: dict[tuple[str, ...], Callable[..., None]] = {}
     for name, command in COMMANDS.items():
         if callable(command):
-            commands.add_subcommand(name, _command_parser(command), help=_first_line(command))
-            continue
-        group = _parser("Released checkpoints and golden tensors.")
-        commands.add_subcommand(name, group, help=group.description)
-        inner = group.add_subcommands(required=True)
-        for inner_name, inner_command in command.items():
-            inner.add_subcommand(inner_name, _command_parser(inner_command), help=_first_line(inner_command))
-    values = parser.parse_args(arguments)
-    chosen, values = COMMANDS[values.subcommand], values[values.subcommand]
-    if not callable(chosen):
-        chosen, values = chosen[values.subcommand], values[values.subcommand]
-    return chosen, values.as_dict()
+            found[(name,)] = command
+            found |= {words: inner for words, inner in COMMANDS_OF_TWO_WORDS.items() if words[0] == name}
+        else:
+            found |= {(name, word): inner for word, inner in command.items()}
+    return found
 
 
-def _first_line(command: Callable[..., None]) -> str:
-    return (command.__doc__ or "").splitlines()[0]
+def _named_command(arguments: list[str]) -> tuple[tuple[str, ...], Callable[..., None]]:
+    """The words and the function of the command that the arguments name."""
+    commands = _commands()
+    for count in (2, 1):
+        if (words := tuple(arguments[:count])) in commands:
+            return words, commands[words]
+    group = tuple(word for word in arguments[:1] if word in COMMANDS)  # such as `interop`
+    commands = {words: command for words, command in commands.items() if words[: len(group)] == group}
+    program = " ".join(["radscribe", *group])
+    word = "".join(arguments[len(group) : len(group) + 1])
+    if word in ("-h", "--help"):
+        print(_overview(program, commands))
+        raise SystemExit(0)
+    if word == "--version" and not group:
+        print(f"radscribe {__version__}")
+        raise SystemExit(0)
+    known = {words[len(group)] for words in commands}
+    if word.startswith("-"):
+        close = closest(word.lstrip("-"), ["help", "version"])
+        suggestion = f"Did you mean --{close[0]}? " if close else ""
+        raise RadScribeError(f"{program} has no option {word}", f"{suggestion}See {program} --help")
+    if not word:
+        raise RadScribeError(f"{program} needs a command", f"Known: {', '.join(sorted(known))}")
+    raise unknown_name("command", word, known)
+
+
+def _overview(program: str, commands: dict[tuple[str, ...], Callable[..., None]]) -> str:
+    """The help of `radscribe`, or of a command that is only the first of two words."""
+    names = {" ".join(words): first_line(command) for words, command in commands.items()}
+    wide = max(map(len, names)) + 4
+    width = get_terminal_size().columns - 2
+    lines = [
+        fill(text, width, initial_indent=f"  {name}".ljust(wide), subsequent_indent=" " * wide)
+        for name, text in names.items()
+    ]
+    parts = [
+        f"usage: {program} COMMAND [options]",
+        "From chest X-ray studies to draft radiology reports.",
+        *([START] if program == "radscribe" else []),
+        "\n".join(["Commands; put --help behind one to see its options:", *lines]),
+        fill(EPILOG, width),
+    ]
+    return "\n\n".join(parts)
+
+
+def _refuse_unused(command: Callable[..., None], given: dict[str, Any]) -> None:
+    """Refuse options that would do nothing beside the others."""
+    unused: set[str] = set()
+    why = ""
+    if command is prepare and given["source"] != "phantom":
+        unused, why = {"studies"}, "that is the number of phantom studies; --limit limits any other source"
+    elif command is evaluate and "run" in given:
+        unused = {"references", "cleaning", "section", "vocabulary", "tokenizer", "maximum_length"}
+        why = "a run is scored with its own"
+    elif command is evaluate:
+        unused, why = {"split", "drafts"}, "that goes with a run"
+    elif command is bench:
+        unused, why = (
+            set(given) - {"task"} - TASK_OPTIONS[given["task"]],
+            f"{given['task']} has no use for it",
+        )
+    if wrong := [name for name in given if name in unused]:
+        raise RadScribeError(f"--{wrong[0]} does nothing here: {why}", f"Leave --{wrong[0]} out")
 
 
 def _train(arguments: list[str]) -> None:
     """`radscribe train RECIPE`: the options of `train` and one for each field of the recipe."""
     from radscribe.recipes import get_recipe
-    from radscribe.training.config import add_config_arguments, field_error, from_namespace, to_yaml
+    from radscribe.training.config import SECTIONS, nested, override, to_yaml
     from radscribe.training.run_directory import RunDirectory
 
     config = get_recipe(arguments[0]).build()
     default_out = Path("runs") / config.recipe.replace("/", "-")
+    parser = _command_parser(train, "train")
+    parser.help_command = f"radscribe train {config.recipe} --help"
     # A resumed run goes by the configuration that it was begun with.
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--out", type=Path, default=default_out)
-    early.add_argument("--resume", action="store_true")
-    known, _ = early.parse_known_args(arguments)
-    if known.resume and RunDirectory(known.out).config.is_file():
-        config = RunDirectory(known.out).load_config()
+    early = parser.parse([word for word in arguments if word not in ("-h", "--help")], strict=False)
+    out = early.get("out", default_out)
+    if early.get("resume") and RunDirectory(out).config.is_file():
+        config = RunDirectory(out).load_config()
         if config.recipe != arguments[0]:
             raise RadScribeError(
-                f"the run in '{known.out}' was begun with the recipe {config.recipe}, not {arguments[0]}",
-                f"Go on with it: radscribe train {config.recipe} --out {known.out} --resume",
+                f"the run in '{out}' was begun with the recipe {config.recipe}, not {arguments[0]}",
+                f"Go on with it: radscribe train {config.recipe} --out {out} --resume",
             )
-    parser = _command_parser(train)
-    add_config_arguments(parser, config)
-    try:
-        values = parser.parse_args(arguments)
-        config = from_namespace(config, parser.instantiate_classes(values))
-    except (RadScribeError, ValueError) as error:
-        raise field_error(error.__cause__ or error, config) from error
-    if values.store:
-        config.store = str(values.store)
-    if values.print_config:
+    for section in SECTIONS:
+        parser.add_fields(section, getattr(config, section))
+    given = parser.parse(arguments)
+    fields = {name: value for name, value in given.items() if name.split(".")[0] in SECTIONS}
+    config = override(config, nested(fields))
+    values = parser.defaults() | given
+    if values["store"]:
+        config.store = str(values["store"])
+    if values["print_config"]:
         print(to_yaml(config), end="")
         return
     from radscribe.training.train import train as train_system
 
-    run = train_system(config, values.out or default_out, resume=values.resume, progress=values.progress)
-    shown = run.scores if values.full else run.summary
+    run = train_system(
+        config, values["out"] or default_out, resume=values["resume"], progress=values["progress"]
+    )
+    shown = run.scores if values["full"] else run.summary
     if shown.is_file():
         print(shown.read_text(), end="")
-        rest = f"{run.scores} has every score; " if not values.full else ""
+        rest = f"{run.scores} has every score; " if not values["full"] else ""
         print(f"{rest}look at the drafts: radscribe page {run.path} --out page.html")
     print(f"run directory: {run.path}")

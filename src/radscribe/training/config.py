@@ -7,18 +7,15 @@ A recipe returns a `RunConfig`; the command line overrides its fields; the run d
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 
 from radscribe.decoding.search import DecodingConfig
-from radscribe.errors import RadScribeError
+from radscribe.errors import RadScribeError, closest
 from radscribe.ranges import (
     BATCH,
     COUNT,
@@ -38,6 +35,7 @@ from radscribe.ranges import (
 from radscribe.systems.registry import get_system
 from radscribe.text.cleaning import CleaningName
 from radscribe.text.protocols import ProtocolName
+from radscribe.values import converted, in_words, shown
 from radscribe.vision.transforms import TransformConfig
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -71,7 +69,7 @@ class DataConfig:
     """What is learnt from a prepared store.
 
     Attributes:
-        section: Report section to draft; several sections, joined by ` + `, are drafted as one text.
+        section: Report section to draft; several sections, joined by ' + ', are drafted as one text.
         cleaning: Text cleaning of the benchmark; `none` leaves the text as it is.
         minimum_count: Words that are rarer than this in the train split become `<unk>`.
         maximum_length: Length in tokens that training reports are cut to. It counts the begin and the end;
@@ -82,7 +80,7 @@ class DataConfig:
         view_classifier: Directory that `radscribe train view-classifier` wrote. It predicts the projection of
             training views whose projection is unknown, for systems that learn from it; without it these views
             stay unknown.
-        transform: Image geometry.
+        transform: Sizes, crops and changes of the images.
     """
 
     section: str = "findings"
@@ -251,14 +249,7 @@ class RunConfig:
 SECTIONS = ("data", "system", "training", "decoding")
 
 
-def add_config_arguments(parser: ArgumentParser, config: RunConfig) -> None:
-    """Give a parser one option per field of `config`, with the config's values as defaults."""
-    for name in SECTIONS:
-        value = getattr(config, name)
-        parser.add_argument(f"--{name}", type=type(value), default=value)
-
-
-def override(config: RunConfig, values: dict[str, Any]) -> RunConfig:
+def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """A copy of `config` with some fields changed.
 
     Args:
@@ -266,35 +257,61 @@ def override(config: RunConfig, values: dict[str, Any]) -> RunConfig:
         values: nested by section, such as `{"training": {"epochs": 3}}`.
 
     Raises:
-        RadScribeError: a field that does not exist, or a value of the wrong type.
+        RadScribeError: a field that does not exist, or a value of the wrong type or out of range.
     """
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    add_config_arguments(parser, config)
     try:
-        return from_namespace(config, parser.instantiate_classes(parser.parse_object(values)))
-    except Exception as error:  # jsonargparse wraps whatever a dataclass raises
-        raise field_error(error, config) from error
+        return _changed(config, values, config)
+    except ValueError as error:
+        raise RadScribeError(f"recipe {config.recipe}: {error}") from error
 
 
-def from_namespace(config: RunConfig, namespace: Namespace) -> RunConfig:
-    """`config` with the sections that a parser made."""
-    return dataclasses.replace(config, **{name: namespace[name] for name in SECTIONS})
+def _changed(part: Any, values: Mapping[str, Any], config: RunConfig, prefix: str = "") -> Any:
+    """A copy of a part of `config`, whose own name is `prefix`, with some of its fields changed."""
+    names = SECTIONS if part is config else [field.name for field in dataclasses.fields(part)]
+    if unknown := [name for name in values if name not in names]:
+        raise _unknown_field(f"{prefix}{unknown[0]}", config)
+    hints, changes = get_type_hints(type(part)), {}
+    for name in names:
+        value = getattr(part, name)
+        if dataclasses.is_dataclass(value):  # copied even where nothing of it changes
+            inner = values.get(name, {})
+            if not isinstance(inner, Mapping):
+                raise ValueError(f"{prefix}{name} needs {in_words(dict)}, not {shown(inner)}")
+            changes[name] = _changed(value, inner, config, f"{prefix}{name}.")
+        elif name in values:
+            try:
+                changes[name] = converted(values[name], hints[name])
+            except ValueError as error:
+                raise ValueError(f"{prefix}{name} {error}") from error
+    return dataclasses.replace(part, **changes)
 
 
-def field_error(error: BaseException, config: RunConfig) -> RadScribeError:
-    """One clear line for what jsonargparse says of a wrong field or value."""
-    text = re.sub(r"<class '(\w+)'>|typing\.", r"\1", " ".join(str(error).split()))
-    text = text.replace('Parser key "', 'field "')
-    unknown = re.search(r"Group '(?P<group>[\w.]+)' does not accept option '(?P<option>[\w.]+)'", text)
-    unknown = unknown or re.search(r"(?P<group>)(?i:unrecognized arguments): --(?P<option>[\w.-]+)", text)
-    if not unknown:
-        return RadScribeError(f"recipe {config.recipe}: {text}")
-    name = ".".join(filter(None, [unknown["group"], unknown["option"]]))
+def _unknown_field(name: str, config: RunConfig) -> RadScribeError:
+    """The error for a field that is not there: it offers the closest ones, or lists those of its section."""
     fields = field_names(config)
-    section = name.split(".")[0]
-    similar = difflib.get_close_matches(name, fields, n=3, cutoff=0.5)
-    known = similar or [field for field in fields if field.startswith(f"{section}.")] or list(fields)
-    return RadScribeError(f"recipe {config.recipe} has no field '{name}'", f"Fields: {', '.join(known)}")
+    section = name.partition(".")[0]
+    known = closest(name, fields, 3) or [field for field in fields if field.startswith(f"{section}.")]
+    return RadScribeError(
+        f"recipe {config.recipe} has no field '{name}'", f"Fields: {', '.join(known or fields)}"
+    )
+
+
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by dotted name as `override` takes them; a later one replaces an earlier one."""
+    values: dict[str, Any] = {}
+    for name, value in fields.items():
+        for part in reversed(name.split(".")):
+            value = {part: value}
+        _merge(values, value)
+    return values
+
+
+def _merge(values: dict[str, Any], further: Mapping[str, Any]) -> None:
+    for name, value in further.items():
+        if isinstance(value, Mapping) and isinstance(values.get(name), dict):
+            _merge(values[name], value)
+        else:
+            values[name] = value
 
 
 def field_names(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -31,7 +31,7 @@ _SCALES = (0.8, 1.2)
 
 @dataclass(kw_only=True)
 class TransformConfig:
-    """Image geometry.
+    """Sizes, crops and changes of the images.
 
     Attributes:
         store_short_side: Length in pixels of the short side of the views in the prepared store. A view from a
