@@ -23,6 +23,8 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise RadScribeError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL character in the path
+        raise RadScribeError(f"cannot read {str(path)!r}: {error}") from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
     try:

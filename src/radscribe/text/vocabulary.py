@@ -127,7 +127,7 @@ class Vocabulary:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise RadScribeError(f"cannot read vocabulary {path}: {error.strerror}", hint) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RadScribeError(f"vocabulary {path} is not valid JSON: {error}", hint) from error
         expected = {"cleaning": str, "minimum_count": int, "tokens": list}
         wrong = [

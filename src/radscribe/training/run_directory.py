@@ -8,6 +8,8 @@ run.json              where it came from: store, its hash, versions, best score,
 training_log.jsonl    one line per logged step and per validation
 metrics.json          the test split's scores with the baselines'
 drafts.test.jsonl     what was scored
+metrics.val.json      and so on: what radscribe evaluate scored since
+stores/NAME-HASH/     the same of another store
 checkpoints/last.ckpt the whole training state, for --resume
 tensorboard/          the same curves
 MODEL_CARD.md         what it is, what it scored, what it must not be used for
@@ -19,7 +21,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,21 @@ from radscribe.text.language_model_files import LanguageModelFiles
 from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.config import RunConfig, load_config, save_config
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """Where a run keeps the scores of one split of one store.
+
+    Attributes:
+        metrics: all scores as JSON.
+        tables: all scores as tables.
+        drafts: what was scored.
+    """
+
+    metrics: Path
+    tables: Path
+    drafts: Path
 
 
 class RunDirectory:
@@ -168,6 +185,22 @@ class RunDirectory:
             raise RadScribeError(
                 f"'{self.path}' has no weights.safetensors", "Its training has not reached a validation yet"
             )
+
+    def kept_scores(self, store: PreparedStore, split: str) -> KeptScores:
+        """Where the scores of a split stand: in the run directory itself, or by the name of another store.
+
+        Args:
+            store: the one that was scored. Another than the run's own has a folder in `stores/`, named after
+                it and the beginning of its content hash.
+            split: `train`, `val`, `test` or `all`.
+        """
+        own, trained_on = self.load_config().store, self.read_facts().get("store_content_hash")
+        content_hash = store.manifest["content_hash"]
+        folder = self.path
+        if content_hash != trained_on and not (own and Path(own).resolve() == store.path.resolve()):
+            folder = self.path / "stores" / f"{store.path.resolve().name}-{content_hash[:8]}"
+        name = "metrics" if split == "test" else f"metrics.{split}"
+        return KeptScores(folder / f"{name}.json", folder / f"{name}.txt", folder / f"drafts.{split}.jsonl")
 
     def load_system(self) -> System:
         """Build the system and load its weights strictly.
