@@ -64,7 +64,7 @@ def prepare(
         short_side: pixels of the shorter side of each stored view.
         workers: processes that decode images; all CPUs unless given.
         study_pattern: regular expression whose one group finds the study in the path of an image, as in
-            --study-pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
+            --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
         patient_pattern: likewise for the patient; for folders, and for tables without a column patient.
         update: make a store that was prepared before follow its source: add what is new, decode anew what has
             changed, and drop what is gone. Studies that are the same stay in their split.
