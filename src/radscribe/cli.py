@@ -1003,7 +1003,8 @@ def pretrain_lm(
             interrupted.
     """
     from radscribe.studies.store import PreparedStore
-    from radscribe.training.pretrain_language_model import Pretraining, pretrain_language_model, summary
+    from radscribe.training.language_model_card import summary
+    from radscribe.training.pretrain_language_model import Pretraining, pretrain_language_model
 
     settings = Pretraining(
         size=size,
