@@ -22,7 +22,7 @@ setup: .venv/.installed
 # A demo that was interrupted goes on where it was; `make clean` forgets it.
 demo: setup
 	$(BIN)/radscribe prepare phantom --studies 2500 --out demo/store
-	if [ -f demo/run/metrics.json ]; then cat demo/run/metrics.txt; \
+	if [ -f demo/run/summary.txt ]; then cat demo/run/summary.txt; \
 	elif [ -f demo/run/checkpoints/last.ckpt ]; then \
 	  $(BIN)/radscribe train r2gen-cmn/phantom --out demo/run --resume; \
 	else rm -rf demo/run && \

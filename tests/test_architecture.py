@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "radscribe"
 #: A package may import those in rows above its own, and nothing beside or below it.
 ROWS = [
     {"errors", "observations", "values"},
+    {"ranges", "progress"},
     {"studies", "text", "pretrained"},
     {"vision", "layers", "decoding"},
     {"systems"},

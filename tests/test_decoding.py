@@ -141,10 +141,7 @@ def plain_beam_search(
             open_beams = [candidate for candidate in candidates if candidate[1][-1] != END][: config.beams]
         else:
             open_beams = [candidate for candidate in within if candidate[1][-1] != END]
-        competing = ended + open_beams
-        yield max(competing, key=lambda candidate: candidate[0] / len(candidate[1]) ** config.length_penalty)[
-            1
-        ]
+        yield ranked(ended + open_beams, config)
         if length + 1 == config.maximum_length:
             ended += open_beams
         if not open_beams:
@@ -280,7 +277,7 @@ def test_what_leads_in_a_beam_search_is_its_best_hypothesis_so_far(scoring, leng
         for number, leading in enumerate(decode_steps(state.step, state, 2, config, torch.device("cpu"))):
             shown = leading()
             for study, row in enumerate(shown.tokens.tolist()):
-                words = expected[study][min(number, len(expected[study]) - 1)]
+                words = expected[study][min(number, len(expected[study]) - 1)][0]
                 assert row == pad(words, 6)
                 assert shown.logprob[study].item() == pytest.approx(
                     total_logprob(state, study, words), abs=1e-5

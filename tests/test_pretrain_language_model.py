@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 from tiny import tiny_store
 
 from radscribe import cli
-from radscribe.errors import RadScribeError
+from radscribe.errors import InterruptionError, RadScribeError
 from radscribe.studies.store import PreparedStore
 from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
 from radscribe.text.prompts import REPORT_PROMPT
@@ -290,6 +292,30 @@ def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path, monkeypatch
         assert_equal_models(tmp_path / "whole", tmp_path / name)
 
 
+def test_a_training_that_is_stopped_says_how_to_go_on(store, tmp_path, monkeypatch, capsys):
+    """Ctrl-C in the third epoch, a checkpoint that is cut short, and the command of the message as it is."""
+    settings = Pretraining(size="tiny", epochs=3, batch=4, seed=2)
+    pretrain(store, tmp_path / "whole", settings)
+    epoch = module._Trainer._train_epoch
+
+    def stopping_epoch(self, progress):
+        if self.epoch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return epoch(self, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Trainer, "_train_epoch", stopping_epoch)
+        with pytest.raises(InterruptionError, match=r"the whole epochs so far are saved") as stopped:
+            pretrain(store, tmp_path / "stopped", settings)
+    last = tmp_path / "stopped" / "checkpoint.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    command = shlex.split(str(stopped.value).partition("Go on: ")[2])
+    cli.main([*command[1:], "--threads", "1", "--device", "cpu", "--no_progress"])
+    assert "previous.pt" in capsys.readouterr().err
+    (tmp_path / "stopped" / "checkpoint.pt.damaged").unlink()
+    assert_equal_models(tmp_path / "whole", tmp_path / "stopped")
+
+
 def interrupted(self, rows):
     raise KeyboardInterrupt
 
@@ -329,9 +355,9 @@ def test_it_stops_when_validation_gets_no_better(store, tmp_path, monkeypatch):
             "no study of the train split has a section 'comparison'.*findings.*--section",
         ),
         ({"cleaning": "iu"}, "unknown text cleaning 'iu'"),
-        ({"vocabulary_size": 100}, "vocabulary of 100 entries is too small.*260"),
+        ({"vocabulary_size": 100}, "--vocabulary_size 100 is too small.*260"),
         ({"epochs": 0}, "at least 1"),
-        ({"learning_rate": 1e30}, "validation loss is nan after epoch 1.*lower --learning_rate"),
+        ({"learning_rate": 1e30}, "validation loss is nan after epoch 1.*such as --learning_rate 1e.29"),
     ],
 )
 def test_settings_out_of_range(store, tmp_path, settings, message):

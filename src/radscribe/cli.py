@@ -37,14 +37,19 @@ def prepare(
     columns: dict[str, str] | None = None,
     split_fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     seed: int = 0,
-    studies: int = 1000,
+    studies: int | None = None,
     limit: int | None = None,
     short_side: int = 256,
     workers: int | None = None,
+    study_pattern: str | None = None,
+    patient_pattern: str | None = None,
+    update: bool = False,
+    progress: bool = True,
 ) -> None:
     """Read studies from any source once, and write a prepared store.
 
     Resumes where it was interrupted. What cannot be used is listed in STORE/rejected.csv with its reason.
+    A source that has changed since the store was prepared is an error, unless --update is given.
 
     Args:
         source: a folder or file of studies, or 'phantom' for synthetic ones.
@@ -54,20 +59,26 @@ def prepare(
         columns: names of your columns for ours, as in --columns '{"report": "notes", "patient": "subject"}'.
         split_fractions: train, val and test shares, by patient, where the source has no split.
         seed: of that split, and of the phantom.
-        studies: how many phantom studies to make.
+        studies: how many phantom studies to make; 1000 unless given.
         limit: read at most this many studies.
         short_side: pixels of the shorter side of each stored view.
         workers: processes that decode images; all CPUs unless given.
+        study_pattern: regular expression whose one group finds the study in the path of an image, as in
+            --study-pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
+        patient_pattern: likewise for the patient; for folders, and for tables without a column patient.
+        update: make a store that was prepared before follow its source: add what is new, decode anew what has
+            changed, and drop what is gone. Studies that are the same stay in their split.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.studies.prepare import prepare as prepare_store
 
-    options: dict[str, Any] = {}
-    if source == "phantom":
-        options["studies"] = studies
-    if images is not None:
-        options["images"] = images
-    if columns is not None:
-        options["columns"] = columns
+    options = {
+        "studies": studies,
+        "images": images,
+        "columns": columns,
+        "study_pattern": study_pattern,
+        "patient_pattern": patient_pattern,
+    }
     summary = prepare_store(
         source,
         out,
@@ -77,7 +88,9 @@ def prepare(
         seed=seed,
         workers=workers,
         limit=limit,
-        **options,
+        update=update,
+        progress=progress,
+        **{name: value for name, value in options.items() if value is not None},
     )
     print(summary)
 
@@ -94,6 +107,7 @@ def generate(
     n_best: int | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
+    progress: bool = True,
 ) -> None:
     """Draft reports with a trained run: one line of JSON per study, which also says where it comes from.
 
@@ -114,6 +128,7 @@ def generate(
         device: Device to compute on; auto takes a GPU where there is one.
         decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
             "minimum_length": 20}'.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.studies.given import given_studies
     from radscribe.training.draft_file import DraftFile, print_drafts, write_draft_file
@@ -132,7 +147,9 @@ def generate(
     trained = load(run, device)
     studies = list(given_studies(source, rejections.append, split=split))
     if target:
-        written = write_draft_file(target, trained, studies, batch, rejections.append, **changes)
+        written = write_draft_file(
+            target, trained, studies, batch, rejections.append, progress=progress, **changes
+        )
     else:
         written = print_drafts(trained, studies, batch, rejections.append, **changes)
     for rejection in rejections:
@@ -167,6 +184,7 @@ def evaluate(
     drafts: Path | None = None,
     full: bool = False,
     json: bool = False,
+    progress: bool = True,
 ) -> None:
     """Score drafts: of a run on a split of a store, or of any system from two files.
 
@@ -196,6 +214,7 @@ def evaluate(
         drafts: also write the run's drafts to this file.
         full: print all tables instead of the summary.
         json: print JSON with everything instead of tables.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.evaluate import evaluate_texts, read_texts
     from radscribe.evaluation.summary import short_summary
@@ -206,7 +225,6 @@ def evaluate(
         raise RadScribeError("--draft_labels and --reference_labels go together, with --predictions")
     if run is not None:
         from radscribe.studies.outputs import check_output
-        from radscribe.studies.store import PreparedStore
         from radscribe.training.run_directory import RunDirectory
         from radscribe.training.scoring import score_run, write_drafts
 
@@ -216,11 +234,12 @@ def evaluate(
             check_output(drafts, b'"logprob": ', "drafts")
         evaluation, made = score_run(
             directory,
-            PreparedStore(store or directory.load_config().store),
+            directory.open_store(store),
             split,
             protocol=protocol,
             meteor=meteor,
             resamples=resamples,
+            progress=progress,
             on_rejection=rejections.append,
         )
         for rejection in rejections:
@@ -287,6 +306,7 @@ def compare(
     scores: list[str] | None = None,
     resamples: int = 1000,
     json: bool = False,
+    progress: bool = True,
 ) -> None:
     """Score runs, or groups of runs with different seeds, and compare each group with the first one.
 
@@ -304,6 +324,7 @@ def compare(
             unless given.
         resamples: How often the studies are resampled for intervals and p-values, from 1 to 100000.
         json: Print JSON instead of a table.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.bootstrap import check_resamples
     from radscribe.evaluation.comparison import check_score_names, compare_groups, parse_groups
@@ -331,7 +352,13 @@ def compare(
         evaluated[name], chosen[name] = [], []
         for run, prepared in members:
             evaluation, _ = score_run(
-                run, prepared, split, protocol=protocol, meteor=False, resamples=resamples
+                run,
+                prepared,
+                split,
+                protocol=protocol,
+                meteor=False,
+                resamples=resamples,
+                progress=progress,
             )
             evaluated[name].append(evaluation)
             best = run.read_facts().get("best")  # which an imported run does not have
@@ -399,7 +426,15 @@ def _lines(file: str) -> Iterator[str]:
         yield line.rstrip("\r\n")
 
 
-def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test", studies: int = 12) -> None:
+def page(
+    run: Path,
+    *,
+    out: Path,
+    store: Path | None = None,
+    split: str = "test",
+    studies: int = 12,
+    progress: bool = True,
+) -> None:
     """Write one HTML page about a run: drafts beside images and masks, the loss curve, and the scores.
 
     Args:
@@ -408,10 +443,11 @@ def page(run: Path, *, out: Path, store: Path | None = None, split: str = "test"
         store: Prepared store with the studies; without it the store that the run was trained on is used.
         split: Split whose drafts are shown: train, val, test or all.
         studies: Number of studies to show.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.pages.run_page import write_run_page
 
-    write_run_page(run, out, store=store, split=split, studies=studies)
+    write_run_page(run, out, store=store, split=split, studies=studies, progress=progress)
     print(f"look at it: {out.resolve().as_uri()}")
 
 
@@ -428,6 +464,7 @@ def explain(
     heads: str = "mean",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
+    progress: bool = True,
 ) -> None:
     """Draft studies and show where the run looked as it wrote each word: PNG files and one HTML page.
 
@@ -452,6 +489,7 @@ def explain(
         device: Device to compute on; auto takes a GPU where there is one.
         decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
             "minimum_length": 20}'.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     if (study is None) == (images is None):
         raise RadScribeError("explain needs either --study ID [ID ...] or --images FILE [FILE ...]")
@@ -460,6 +498,7 @@ def explain(
     if together and images is None:
         raise RadScribeError("--together goes with --images")
     from radscribe.pages.explanation_page import check_folder, write_explanations
+    from radscribe.progress import track
     from radscribe.studies.given import file_id
     from radscribe.studies.study import Study, View
     from radscribe.training.run_directory import RunDirectory
@@ -476,7 +515,8 @@ def explain(
         name = file_id(files[0])
         studies = [Study(id=name, patient_id=name, views=tuple(map(View, files)))]
     rejections: list[Rejection] = []
-    explanations = list(trained.explain(studies, on_rejection=rejections.append, **(decoding or {})))
+    explained = trained.explain(studies, on_rejection=rejections.append, **(decoding or {}))
+    explanations = list(track(explained, len(studies), "explaining", "studies", show=progress))
     for rejection in rejections:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
     if not explanations:
@@ -498,6 +538,7 @@ def embeddings(
     split: str = "test",
     out: Path | None = None,
     json: bool = False,
+    progress: bool = True,
 ) -> None:
     """Measure how near visual embeddings lie to words, and whether text to vision reads the report.
 
@@ -508,6 +549,7 @@ def embeddings(
         split: Split whose views are measured: train, val, test or all.
         out: File to draw the histograms to; its name ends in .png, .pdf or .svg.
         json: Print JSON instead of text.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.comparison import parse_groups
     from radscribe.pages.embedding_distances import (
@@ -526,7 +568,7 @@ def embeddings(
         measured = []
         for member in members:
             studies = RunDirectory(member).open_store(store).studies(split)
-            measured.append(embedding_distances(load(member), studies))
+            measured.append(embedding_distances(load(member), studies, progress=progress))
         found[name] = EmbeddingDistances.of_runs(measured)
         if not json:
             print(f"{name}: {found[name]}")
@@ -756,6 +798,7 @@ def train(
     store: Path | None = None,
     resume: bool = False,
     print_config: bool = False,
+    full: bool = False,
     progress: bool = True,
 ) -> None:
     """Train a recipe, choose its weights on the validation split, and score the test split once.
@@ -772,7 +815,8 @@ def train(
         resume: Go on with the interrupted run in --out, with the same result as if it had not been
             interrupted.
         print_config: Print the full configuration and stop.
-        progress: Show progress bars.
+        full: Print all tables of scores at the end instead of the summary.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
 
 
@@ -806,7 +850,7 @@ def train_view_classifier(
         seed: Random seed of the weights, the order of views and the crops.
         threads: Number of CPU threads; 0 takes all CPUs.
         device: Device to compute on; auto takes a GPU where there is one.
-        progress: Show a progress bar.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.studies.store import PreparedStore
     from radscribe.training.view_classifier import summary
@@ -862,7 +906,7 @@ def train_masked_autoencoder(
         seed: Random seed of the weights, the order of views, the crops and the masks.
         threads: Number of CPU threads; 0 takes all CPUs.
         device: Device to compute on; auto takes a GPU where there is one.
-        progress: Show a progress bar.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from dataclasses import replace
 
@@ -934,7 +978,7 @@ def pretrain_lm(
         seed: Random seed of everything that is random in the training.
         threads: Number of CPU threads; 0 takes all CPUs.
         device: Device to compute on; auto takes a GPU where there is one.
-        progress: Show a progress bar.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
         resume: Go on with the interrupted training in --out, with the same result as if it had not been
             interrupted.
     """
@@ -1050,7 +1094,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _run(arguments)
     except RadScribeError as error:
-        _end(str(error), 2, error)
+        _end(str(error), error.exit_code, error)
     except KeyboardInterrupt as error:
         _end("interrupted", INTERRUPTED, error)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
@@ -1218,8 +1262,14 @@ def _train(arguments: list[str]) -> None:
     parser.help_command = f"radscribe train {config.recipe} --help"
     # A resumed run goes by the configuration that it was begun with.
     early = parser.parse([word for word in arguments if word not in ("-h", "--help")], strict=False)
-    if early.get("resume"):
-        config = RunDirectory(early.get("out", default_out)).load_config()
+    out = early.get("out", default_out)
+    if early.get("resume") and RunDirectory(out).config.is_file():
+        config = RunDirectory(out).load_config()
+        if config.recipe != arguments[0]:
+            raise RadScribeError(
+                f"the run in '{out}' was begun with the recipe {config.recipe}, not {arguments[0]}",
+                f"Go on with it: radscribe train {config.recipe} --out {out} --resume",
+            )
     for section in SECTIONS:
         parser.add_fields(section, getattr(config, section))
     given = parser.parse(arguments)
@@ -1236,6 +1286,9 @@ def _train(arguments: list[str]) -> None:
     run = train_system(
         config, values["out"] or default_out, resume=values["resume"], progress=values["progress"]
     )
-    if run.scores.is_file():
-        print(run.scores.read_text(), end="")
+    shown = run.scores if values["full"] else run.summary
+    if shown.is_file():
+        print(shown.read_text(), end="")
+        rest = f"{run.scores} has every score; " if not values["full"] else ""
+        print(f"{rest}look at the drafts: radscribe page {run.path} --out page.html")
     print(f"run directory: {run.path}")

@@ -13,10 +13,20 @@ class RadScribeError(Exception):
     Args:
         message: one sentence that names the study, file, field or value at fault.
         hint: what to type or to look at next.
+        exit_code: what the command line ends with: 2 where the command cannot be run as it was typed, 1 where
+            it ran and nothing came of it.
     """
 
-    def __init__(self, message: str, hint: str = ""):
+    def __init__(self, message: str, hint: str = "", *, exit_code: int = 2):
         super().__init__(f"{message.rstrip('.')}. {hint}".strip() if hint else message)
+        self.exit_code = exit_code
+
+
+class InterruptionError(RadScribeError):
+    """The user stopped a command: what is saved, and how to go on."""
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(message, hint, exit_code=130)
 
 
 #: What other programs call an option or a field, and its names here.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> 
         model_class: of `transformers`.
         config: with the sizes; None for the weights' own.
         weights: a hub name, a folder, or `none`.
-        field: the configuration field to name in errors.
+        field: the option of the command that names the weights, for errors.
 
     Raises:
         RadScribeError: the weights are not there, could not be downloaded, or are of other sizes.
@@ -24,7 +26,8 @@ def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> 
         return model_class(config)
     try:
         given = {} if config is None else {"config": config}
-        model, report = model_class.from_pretrained(weights, **given, output_loading_info=True)
+        with without_bars():
+            model, report = model_class.from_pretrained(weights, **given, output_loading_info=True)
     except Exception as error:  # every hub client and every format fails in its own way
         raise RadScribeError(
             f"the weights '{weights}' could not be loaded ({type(error).__name__}: "
@@ -40,3 +43,19 @@ def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> 
             f"Give the sizes of {Path(weights) / 'config.json'}",
         )
     return model
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep `transformers` from drawing bars for files that it reads and writes; downloads keep theirs."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    enable_progress_bars()  # the line above switches those of downloads off too
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

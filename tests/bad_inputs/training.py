@@ -3,8 +3,231 @@
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
 
 from bad_inputs.rows import Row, Workshop
+from radscribe.studies.prepare import prepare
+
+_TRAIN = "train r2gen-cmn/phantom --store {store} --out new --no_progress"
+_RESUME = "train r2gen-cmn/phantom --out run --resume --no_progress"
+_VIEWS = "train view-classifier --store {store} --out new --architecture test_resnet --no_progress"
+_AUTOENCODER = "train masked-autoencoder --store {store} --out new --no_progress"
+_LANGUAGE_MODEL = "pretrain-lm {store} --out new --no_progress"
+_IMPORT = "interop import r2gen-cmn model.pth --annotation annotation.json --out new"
+
+
+def _nothing_new(workshop: Workshop) -> None:
+    assert not (workshop.path / "new").exists()
+
+
+def _names(option: str) -> str:
+    return "_".join(character for character in option.split() if character)
+
+
+#: A field of a recipe with a value that it cannot have, and what is said of it.
+_FIELDS = [
+    ("training.epochs=-1", "training.epochs must be at least 1 and at most 1,000,000, not -1"),
+    ("training.epochs=0", "training.epochs must be at least 1"),
+    ("training.epochs=1.5", "training.epochs"),
+    ("training.batch_size=0", "training.batch_size must be at least 1"),
+    ("training.batch_size=10000000000", "training.batch_size must be at least 1 and at most 65,536"),
+    ("training.accumulate=0", "training.accumulate must be at least 1"),
+    ("training.learning_rate=nan", "training.learning_rate"),
+    ("training.learning_rate=inf", "training.learning_rate"),
+    ("training.learning_rate=-0.1", "training.learning_rate must be above 0, not -0.1"),
+    ("training.learning_rate=0", "training.learning_rate must be above 0, not 0"),
+    ("training.backbone_learning_rate=-1", "training.backbone_learning_rate must be at least 0"),
+    ("training.weight_decay=-1", "training.weight_decay must be at least 0"),
+    ("training.decay=0", "training.decay must be above 0 and at most 1"),
+    ("training.decay_every=0", "training.decay_every must be at least 1"),
+    ("training.floor=2", "training.floor must be at least 0 and at most 1"),
+    ("training.warm_up_epochs=-1", "training.warm_up_epochs must be at least 0"),
+    ("training.clip_norm=-1", "training.clip_norm must be at least 0"),
+    ("training.validate_every=0", "training.validate_every must be at least 1"),
+    ("training.validate_every=1000", "must not exceed training.epochs 12"),
+    ("training.patience=0", "training.patience must be at least 1"),
+    ("training.checkpoint_every=0", "training.checkpoint_every must be at least 1"),
+    ("training.workers=-1", "training.workers must be at least 0"),
+    ("training.workers=100000", "training.workers must be at least 0 and at most 1,024"),
+    ("training.threads=-1", "training.threads must be at least 0"),
+    ("training.seed=-1", "training.seed must be at least 0"),
+    ("training.device=gpu", "'auto', 'cpu', 'cuda'"),
+    ("training.optimizer=sgd", "'adam', 'adamw'"),
+    ("training.precision=fp8", "'32-true', 'bf16-mixed'"),
+    ("training.select_by=accuracy", "'BLEU-4'"),
+    ("data.views=0", "data.views must be at least 1"),
+    ("data.minimum_count=0", "data.minimum_count must be at least 1"),
+    ("data.maximum_length=1", "data.maximum_length must be at least 2"),
+    ("data.maximum_length=10000000000", "data.maximum_length must be at least 2 and at most 8,192"),
+    ("data.section=", "data.section"),
+    ("data.cleaning=all", "'iu_xray'"),
+    ("data.labels.source=", "data.labels.source"),
+    ("data.transform.crop=0", "data.transform.crop must be at least 8"),
+    ("data.transform.crop=9000", "data.transform.crop must be at least 8 and at most 8,192"),
+    ("data.transform.crop=400", "data.transform.crop 400 is larger than data.transform.short_side"),
+    ("system.width=0", "system.width must be at least 1"),
+    ("system.width=10000000000", "system.width must be at least 1 and at most 65,536"),
+    ("system.layers=10000000000", "system.layers must be at least 1 and at most 256"),
+    ("system.layers=-2", "system.layers must be at least 1"),
+    ("system.heads=7", "system.width 128 must be divisible by system.heads 7"),
+    ("system.heads=0", "system.heads must be at least 1"),
+    ("system.threads=3", "system.width 128 must be divisible by system.threads 3"),
+    ("system.top_k=0", "system.top_k 0 must be between 1 and system.memory_size"),
+    ("system.memory_size=0", "system.memory_size must be at least 1"),
+    ("system.dropout=1", "system.dropout must be at least 0 and at most 0.999"),
+    ("system.visual_dropout=-0.5", "system.visual_dropout must be at least 0"),
+    ("system.width=65536", "needs at least"),
+    ("system.layers=256 --system.width=16384", "of memory for its weights"),
+    ("system.backbone.architecture=resnet999", "unknown backbone architecture 'resnet999'"),
+    ("system.backbone.weights=nowhere.pth", "are neither a file nor a published tag"),
+    ("data.view_classifier=nowhere", "no view classifier in 'nowhere'"),
+    ("data.labels.source=nowhere.csv", "nowhere.csv"),
+    ("data.section=comparison", "has a section 'comparison'"),
+]
+_FIELDS_OF_OTHERS = [
+    ("r2gen/phantom", "system.memory_slots=0", "system.memory_slots must be at least 1"),
+    ("r2gen/phantom", "system.memory_heads=7", "must be divisible by system.memory_heads 7"),
+    ("camanet/phantom", "system.word_share=0", "system.word_share must be above 0"),
+    ("camanet/phantom", "system.consistency_weight=-1", "system.consistency_weight must be at least 0"),
+    ("bidirectional/phantom", "system.vision.heads=7", "must be divisible by system.vision.heads 7"),
+    ("bidirectional/phantom", "system.vision.layers=0", "system.vision.layers must be at least 1"),
+    ("bidirectional/phantom", "system.vision.patch_size=15", "divisible by system.vision.patch_size 15"),
+    ("bidirectional/phantom", "system.report_encoder.width=0", "system.report_encoder.width must be"),
+    ("bidirectional/phantom", "system.clip_weight=-1", "system.clip_weight must be at least 0"),
+    ("r2gen-gpt/phantom", "system.adapters.rank=-1", "adapters.rank must be at least 0"),
+    ("r2gen-gpt/phantom", "system.language_model.name=nowhere", "no language model in 'nowhere'"),
+]
+#: Another command with an option that cannot be so.
+_OPTIONS = [
+    (_VIEWS, "--epochs 0", "--epochs must be at least 1"),
+    (_VIEWS, "--batch 0", "--batch must be at least 1"),
+    (_VIEWS, "--learning_rate 0", "--learning_rate must be above 0, not 0"),
+    (_VIEWS, "--learning_rate=-1", "--learning_rate must be above 0"),
+    (_VIEWS, "--threads=-1", "--threads must be at least 0"),
+    (_VIEWS, "--seed=-1", "--seed must be at least 0"),
+    (_VIEWS, "--device gpu", "'auto', 'cpu', 'cuda'"),
+    (_VIEWS, "--weights nowhere.pth", "neither a file nor a published tag"),
+    (_AUTOENCODER, "--epochs=-3", "--epochs must be at least 1"),
+    (_AUTOENCODER, "--batch 10000000000", "--batch must be at least 1 and at most 65,536"),
+    (_AUTOENCODER, "--recipe r2gen-cmn/phantom", "has no masked autoencoder"),
+    (_AUTOENCODER, "--weights ./nowhere", ("'./nowhere' could not be loaded", "--weights none")),
+    (_LANGUAGE_MODEL, "--epochs 0", "--epochs must be at least 1"),
+    (_LANGUAGE_MODEL, "--batch 0", "--batch must be at least 1"),
+    (_LANGUAGE_MODEL, "--learning_rate 0", "--learning_rate must be above 0"),
+    (_LANGUAGE_MODEL, "--size 7b", "unknown size '7b'"),
+    (_LANGUAGE_MODEL, "--vocabulary_size 3", "--vocabulary_size 3 is too small"),
+    (_LANGUAGE_MODEL, "--vocabulary_size 10000000000", "--vocabulary_size must be at least 1"),
+    (_LANGUAGE_MODEL, "--threads=-1", "--threads must be at least 0"),
+    (_LANGUAGE_MODEL, "--section comparison", "has a section 'comparison'"),
+    (_LANGUAGE_MODEL, "--cleaning all", "'all'"),
+    (_LANGUAGE_MODEL, "--text nowhere.txt", "nowhere.txt"),
+    (_LANGUAGE_MODEL, "--resume", "there is no training to resume in 'new'"),
+    ("bench train", "--batch 0", "--batch must be at least 1"),
+    ("bench train", "--repeats 0", "--repeats must be at least 1"),
+    ("bench decode", "--threads 0", "--threads must be at least 1"),
+    ("bench decode", "--length 0", "--length must be at least 2"),
+    ("bench decode", "--beam 0", "--beam must be at least 1"),
+    ("bench decode", "--views 0", "--views must be at least 1"),
+    ("bench train", "--system r2", "unknown system 'r2'"),
+    ("bench train", "--variant nothing", "unknown recipe 'r2gen-cmn/iu-xray/nothing'"),
+    ("bench memory", "--repeats=-1", "--repeats must be at least 1"),
+    ("bench score", "--pairs 0", "--pairs must be at least 1"),
+    ("bench sleep", "", "sleep"),
+    ("bench plan bidirectional/iu-xray", "--memory_gb=0", "--memory_gb must be above 0"),
+    ("bench plan bidirectional/iu-xray", "--teraflops=-1", "--teraflops must be above 0"),
+    ("bench plan r2gen-cmn/phantom", "", "has no language model to plan for"),
+    ("bench plan nothing", "", "unknown recipe 'nothing'"),
+    ("bench plan bidirectional/iu-xray", "--language_model nowhere", "--language_model FOLDER"),
+]
+
+
+def _file(name: str, content: str | bytes):
+    return lambda workshop: workshop.write(name, content)
+
+
+def _damaged_run(change):
+    """A run of one's own, changed by a function of its folder."""
+    return lambda workshop: change(workshop.copy_run())
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _both_checkpoints(content: bytes):
+    def change(run: Path) -> None:
+        for name in ("last.ckpt", "previous.ckpt"):
+            (run / "checkpoints" / name).write_bytes(content)
+
+    return change
+
+
+def _another_pickle(run: Path) -> None:
+    torch.save({"state_dict": {}}, run / "checkpoints" / "last.ckpt")
+
+
+def _flipped_byte(run: Path) -> None:
+    """One byte of a tensor differs: torch itself would read it without a word."""
+    path = run / "checkpoints" / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        largest = max(file.infolist(), key=lambda entry: entry.file_size)
+    content[largest.header_offset + largest.file_size // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+class _Runs:
+    """A pickle that would run code when it is read."""
+
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+def _pickle_with_code(workshop: Workshop) -> None:
+    workshop.write("model.pth", pickle.dumps({"state_dict": _Runs()}))
+    workshop.write("annotation.json", "{}")
+
+
+def _tensors_of_another(workshop: Workshop) -> None:
+    torch.save({"state_dict": {"conv.weight": torch.zeros(3)}}, workshop.path / "model.pth")
+    workshop.write("annotation.json", '{"train": [{"report": "clear"}]}')
+
+
+def _no_tensors(workshop: Workshop) -> None:
+    torch.save({"state_dict": [1, 2]}, workshop.path / "model.pth")
+    workshop.write("annotation.json", "{}")
+
+
+def _broken_tensors(workshop: Workshop) -> None:
+    torch.save({"encoder_decoder.x": torch.full((3,), torch.nan)}, workshop.path / "model.pth")
+    workshop.write("annotation.json", "{}")
+
+
+def _golden(metadata: dict[str, str], **tensors: torch.Tensor):
+    return lambda workshop: save_file(tensors, workshop.path / "golden.safetensors", metadata)
+
+
+def _store(split: tuple[float, float, float]):
+    def arrange(workshop: Workshop) -> None:
+        prepare(
+            "phantom",
+            workshop.path / "split",
+            studies=6,
+            short_side=64,
+            split_fractions=split,
+            workers=1,
+            progress=False,
+        )
+
+    return arrange
+
+
+_SPLIT = "train r2gen-cmn/phantom --store split --out new --no_progress"
 
 
 def no_run(workshop: Workshop) -> None:
@@ -45,5 +268,227 @@ ROWS: list[Row] = [
         ("labels.json", "have no labels in", "the first is 'phantom", "--data.labels.source report"),
         arrange=lambda workshop: labels(workshop, [0] * 14),
         check=no_run,
+    ),
+    *(
+        Row(f"train with {option}", f"{_TRAIN} --{option}", says, check=_nothing_new)
+        for option, says in _FIELDS
+    ),
+    *(
+        Row(
+            f"train {recipe} with {option}",
+            f"train {recipe} --store {{store}} --out new --{option}",
+            says,
+            check=_nothing_new,
+        )
+        for recipe, option, says in _FIELDS_OF_OTHERS
+    ),
+    *(
+        Row(_names(f"{command} {option}"), f"{command} {option}", says, check=_nothing_new)
+        for command, option, says in _OPTIONS
+    ),
+    # Where to write.
+    Row("train into a file", f"{_TRAIN} --out file", "'file' is a file", arrange=_file("file", "x")),
+    Row("train below a file", f"{_TRAIN} --out file/run", "'file' is a file", arrange=_file("file", "x")),
+    Row(
+        "train into a folder of other things",
+        f"{_TRAIN} --out folder",
+        "there is something in 'folder' already, such as 'mine.txt'",
+        arrange=_file("folder/mine.txt", "x"),
+    ),
+    Row("train into a run", f"{_TRAIN} --out {{run}}", ("there is a run in", "--resume")),
+    Row("view classifier into a file", f"{_VIEWS} --out file", "'file' is a file", arrange=_file("file", "")),
+    Row(
+        "masked autoencoder below a file",
+        f"{_AUTOENCODER} --out file/x",
+        "'file' is a file",
+        arrange=_file("file", ""),
+    ),
+    Row(
+        "language model into a folder of other things",
+        f"{_LANGUAGE_MODEL} --out folder",
+        "there is something in 'folder' already",
+        arrange=_file("folder/mine.txt", "x"),
+    ),
+    Row(
+        "language model into a file", f"{_LANGUAGE_MODEL} --out file", "is a file", arrange=_file("file", "")
+    ),
+    # Stores.
+    Row("train without a store", "train r2gen-cmn/phantom --out new", "--store STORE", check=_nothing_new),
+    Row(
+        "train on no store",
+        "train r2gen-cmn/phantom --store nowhere --out new",
+        "no prepared store at",
+        check=_nothing_new,
+    ),
+    Row("train without a train split", _SPLIT, "of the train split", arrange=_store((0, 0.5, 0.5))),
+    Row("train without a val split", _SPLIT, "of the val split", arrange=_store((0.5, 0, 0.5))),
+    Row(
+        "language model without a val split",
+        "pretrain-lm split --out new",
+        "of the val split",
+        arrange=_store((0.5, 0, 0.5)),
+    ),
+    # Resuming.
+    Row(
+        "resume nothing", "train r2gen-cmn/phantom --out new --resume", "no run to resume", check=_nothing_new
+    ),
+    Row(
+        "resume with another recipe",
+        "train r2gen/phantom --out {run} --resume",
+        "was begun with the recipe r2gen-cmn/phantom, not r2gen/phantom",
+    ),
+    Row(
+        "resume with another batch size",
+        f"{_RESUME} --training.batch_size 8 --training.seed 3",
+        ("training.batch_size was 4, not 8", "training.seed was 0, not 3"),
+        arrange=_damaged_run(lambda run: None),
+    ),
+    Row(
+        "resume with a higher rate",
+        f"{_RESUME} --training.learning_rate 1",
+        "may only become lower, not 1",
+        arrange=_damaged_run(lambda run: None),
+    ),
+    Row(
+        "resume on another store",
+        f"{_RESUME} --store split",
+        "has changed since the run began",
+        arrange=lambda workshop: (workshop.copy_run(), _store((0.4, 0.3, 0.3))(workshop)),
+    ),
+    Row(
+        "resume from damaged checkpoints",
+        _RESUME,
+        ("last.ckpt' is damaged", "previous.ckpt' is damaged", "begin anew"),
+        arrange=_damaged_run(_both_checkpoints(b"")),
+    ),
+    Row(
+        "resume from random bytes",
+        _RESUME,
+        "last.ckpt' is damaged",
+        arrange=_damaged_run(_both_checkpoints(bytes(range(256)) * 40)),
+    ),
+    Row(
+        "resume from a checkpoint cut short",
+        _RESUME,
+        "last.ckpt' is damaged",
+        arrange=_damaged_run(lambda run: _cut(run / "checkpoints" / "last.ckpt")),
+    ),
+    Row(
+        "resume from a checkpoint with a changed byte",
+        _RESUME,
+        ("last.ckpt' is damaged", "CRC"),
+        arrange=_damaged_run(_flipped_byte),
+    ),
+    Row(
+        "resume from a pickle of something else",
+        _RESUME,
+        "it is no checkpoint of such a training: it has no optimizer_states",
+        arrange=_damaged_run(_another_pickle),
+    ),
+    Row(
+        "resume a finished run without checkpoints",
+        _RESUME,
+        "has no checkpoint to go on from",
+        arrange=_damaged_run(lambda run: (run / "checkpoints" / "last.ckpt").unlink()),
+    ),
+    Row(
+        "resume without a vocabulary",
+        _RESUME,
+        "vocabulary.json",
+        arrange=_damaged_run(lambda run: (run / "vocabulary.json").unlink()),
+    ),
+    Row(
+        "resume with a cut configuration",
+        _RESUME,
+        "config.yaml",
+        arrange=_damaged_run(lambda run: _cut(run / "config.yaml")),
+    ),
+    Row(
+        "resume without run.json",
+        _RESUME,
+        "run.json",
+        arrange=_damaged_run(lambda run: (run / "run.json").unlink()),
+    ),
+    Row(
+        "resume with a cut run.json",
+        _RESUME,
+        "run.json",
+        arrange=_damaged_run(lambda run: _cut(run / "run.json")),
+    ),
+    Row(
+        "resume without the best weights",
+        _RESUME,
+        ("weights.safetensors", "missing or damaged"),
+        arrange=_damaged_run(lambda run: (run / "weights.safetensors").unlink()),
+    ),
+    # Released checkpoints and golden files.
+    Row("import no checkpoint", _IMPORT, "no checkpoint 'model.pth'", check=_nothing_new),
+    Row(
+        "import an empty file", _IMPORT, "could not be read as a checkpoint", arrange=_file("model.pth", b"")
+    ),
+    Row(
+        "import random bytes",
+        _IMPORT,
+        "could not be read as a checkpoint",
+        arrange=_file("model.pth", bytes(range(256))),
+    ),
+    Row(
+        "import a pickle with code",
+        _IMPORT,
+        ("could not be read as a checkpoint", "nothing that runs"),
+        arrange=_pickle_with_code,
+        check=_nothing_new,
+    ),
+    Row("import what is no state dict", _IMPORT, "holds no state dict", arrange=_no_tensors),
+    Row(
+        "import what is not finite",
+        _IMPORT,
+        "encoder_decoder.x holds what is no finite",
+        arrange=_broken_tensors,
+    ),
+    Row("import weights of another", _IMPORT, "is no checkpoint of r2gen-cmn", arrange=_tensors_of_another),
+    Row(
+        "import into a folder that is there",
+        f"{_IMPORT} --out folder",
+        "'folder' exists already",
+        arrange=_file("folder/mine.txt", "x"),
+    ),
+    Row("import below a file", f"{_IMPORT} --out file/x", "'file' is a file", arrange=_file("file", "")),
+    Row("check no golden file", "interop check golden.safetensors", "no golden file 'golden.safetensors'"),
+    Row(
+        "check an empty golden file",
+        "interop check golden.safetensors",
+        "is not a safetensors file",
+        arrange=_file("golden.safetensors", b""),
+    ),
+    Row(
+        "check weights that are no golden file",
+        "interop check golden.safetensors",
+        "is not a golden file",
+        arrange=_golden({}, x=torch.zeros(3)),
+    ),
+    Row(
+        "check a golden file with a cut configuration",
+        "interop check golden.safetensors",
+        "its metadata 'config' is damaged",
+        arrange=_golden({"config": '{"d_vf": '}, **{"output.logprobs": torch.zeros(3)}),
+    ),
+    Row(
+        "check a golden file without weights",
+        "interop check golden.safetensors",
+        "architecture that RadScribe does not know",
+        arrange=_golden(
+            {"config": json.dumps({"d_vf": 4, "vocab_tokens": 3, "max_seq_length": 4})},
+            **{"output.logprobs": torch.zeros(3)},
+        ),
+    ),
+    Row(
+        "check a golden file with half of its weights",
+        "interop check golden.safetensors",
+        "is no whole golden file of r2gen-cmn",
+        arrange=_golden(
+            {"config": json.dumps({"d_vf": 4, "vocab_tokens": 3, "max_seq_length": 4})},
+            **{"output.logprobs": torch.zeros(3), "weights.memory_matrix": torch.zeros(3, 4)},
+        ),
     ),
 ]

@@ -23,6 +23,8 @@ from radscribe.bench.speed import rounded
 from radscribe.decoding.search import beams_of
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
+from radscribe.pretrained import without_bars
+from radscribe.ranges import WIDTH, Range, check_options
 from radscribe.recipes import get_recipe
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.registry import get_system
@@ -63,6 +65,10 @@ class Accelerator:
     memory_gb: float = 80.0
     bandwidth_tb: float = 2.04
     teraflops: float = 312.0
+
+    def __post_init__(self) -> None:
+        above_0 = Range(0, above=True)
+        check_options({f"--{name}": (value, above_0) for name, value in vars(self).items()})
 
 
 class _Counted(NamedTuple):
@@ -178,7 +184,19 @@ def _shapes(name: str, folder: Path | None) -> Any:
             "Pass a folder that holds its config.json with --language_model FOLDER; known without one: "
             + ", ".join(_KNOWN),
         )
-    return AutoConfig.from_pretrained(place)
+    try:
+        shapes = AutoConfig.from_pretrained(place)
+        sizes = [shapes.num_hidden_layers, shapes.num_attention_heads, shapes.hidden_size]
+    except Exception as error:  # each damaged file fails in its own way
+        raise RadScribeError(
+            f"'{place / 'config.json'}' does not give the shapes of a language model "
+            f"({' '.join(str(error).split())[:150]})",
+            "Pass a folder with the config.json of a causal language model",
+        ) from error
+    check_options(
+        {f"a size in '{place / 'config.json'}'": (size, WIDTH) for size in sizes if size not in WIDTH}
+    )
+    return shapes
 
 
 def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
@@ -192,7 +210,8 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
         model = AutoModelForCausalLM.from_config(
             cut, dtype=getattr(torch, system_config.language_model.dtype)
         )
-        model.save_pretrained(folder)
+        with without_bars():
+            model.save_pretrained(folder)
         del model
         train_tokenizer([*REPORT_PROMPT, *VISION_PROMPT, _WORD], SMALLEST_VOCABULARY + 200).save_pretrained(
             folder

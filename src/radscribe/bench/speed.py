@@ -21,6 +21,7 @@ from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
 from radscribe.layers.relational_memory import RelationalMemory
 from radscribe.observations import OBSERVATIONS
+from radscribe.ranges import BATCH, COUNT, LENGTH, THREADS, Range, check_options
 from radscribe.recipes import get_recipe
 from radscribe.systems.r2gen import R2GenConfig
 from radscribe.systems.registry import get_system
@@ -66,7 +67,13 @@ def bench(
 
     Returns:
         Seconds, their ratio to the backbone's own pass, and peak memory in GB, ready for JSON.
+
+    Raises:
+        RadScribeError: a number is out of its range, or there is no such system or variant.
     """
+    get_system(system)
+    _check_ranges(batch, length, threads, repeats)
+    check_options({"--views": (views, Range(1, 1000)), "--beam": (beam, Range(1, 1000))})
     if task == "train":
         keep_large_blocks()  # as training does, and drafting does not
     torch.set_num_threads(threads)
@@ -150,7 +157,11 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
 
     Returns:
         Seconds, their ratio and the largest difference of a state, ready for JSON.
+
+    Raises:
+        RadScribeError: a number is out of its range.
     """
+    _check_ranges(batch, length, threads, repeats)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = chosen_device("auto")
@@ -207,8 +218,9 @@ def bench_scoring(*, pairs: int, resamples: int) -> dict[str, Any]:
         Seconds, their ratio and the largest difference of a score, ready for JSON.
 
     Raises:
-        RadScribeError: pycocoevalcap is not installed.
+        RadScribeError: a number is out of its range, or pycocoevalcap is not installed.
     """
+    check_options({"--pairs": (pairs, COUNT), "--resamples": (resamples, COUNT)})
     try:
         from pycocoevalcap.bleu.bleu import Bleu
         from pycocoevalcap.cider.cider import Cider
@@ -250,6 +262,17 @@ def bench_scoring(*, pairs: int, resamples: int) -> dict[str, Any]:
         "ratio_to_reference": rounded(seconds / reference_seconds),
         "largest_difference": max(abs(found[name] - score) for name, score in expected.items()),
     }
+
+
+def _check_ranges(batch: int, length: int, threads: int, repeats: int) -> None:
+    check_options(
+        {
+            "--batch": (batch, BATCH),
+            "--length": (length, LENGTH),
+            "--threads": (threads, Range(1, THREADS.high)),
+            "--repeats": (repeats, Range(1, 1000)),
+        }
+    )
 
 
 def rounded(value: float) -> float:

@@ -17,6 +17,7 @@ from radscribe.interop.released import RELEASED_SYSTEMS, read_pickle, sizes_of
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.interruption import check_new_directory, disk_errors_explained
 from radscribe.training.run_directory import RunDirectory, load_strictly
 from radscribe.training.scoring import write_model_card
 
@@ -37,8 +38,7 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     Raises:
         RadScribeError: a file is missing or not what it should be, or a weight does not fit.
     """
-    if out.exists():
-        raise RadScribeError(f"'{out}' exists already", "Choose another --out")
+    check_new_directory(out)
     name = f"{system}/{dataset}/released"
     if name not in RECIPES:
         importable = sorted(recipe.rpartition("/")[0] for recipe in RECIPES if recipe.endswith("/released"))
@@ -77,9 +77,10 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     load_strictly(built, weights, f"'{checkpoint}' with a vocabulary of {len(vocabulary)} words")
 
     run = RunDirectory(out)
-    run.create(config, vocabulary, _facts(config.recipe, system, checkpoint, annotation))
-    run.save_weights(built)
-    write_model_card(run)
+    with disk_errors_explained(out, f"Make room there or put it right, remove '{out}', and import again"):
+        run.create(config, vocabulary, _facts(config.recipe, system, checkpoint, annotation))
+        run.save_weights(built)
+        write_model_card(run)
     return run
 
 
@@ -89,12 +90,19 @@ def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _train_reports(annotation: Path) -> list[str]:
     try:
-        return [entry["report"] for entry in json.loads(annotation.read_text(encoding="utf-8"))["train"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        reports = [entry["report"] for entry in json.loads(annotation.read_text(encoding="utf-8"))["train"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RadScribeError(
             f"'{annotation}' is no annotation file ({type(error).__name__}: {error})",
             "Give the annotation.json that the checkpoint was trained with",
         ) from error
+    if not reports or not all(isinstance(report, str) for report in reports):
+        raise RadScribeError(
+            f"'{annotation}' is no annotation file: its train split has "
+            f"{'a report that is no text' if reports else 'no report'}",
+            "Give the annotation.json that the checkpoint was trained with",
+        )
+    return reports
 
 
 def _facts(recipe: str, system: str, checkpoint: Path, annotation: Path) -> dict[str, Any]:

@@ -87,6 +87,22 @@ def check_golden(path: Path) -> GoldenCheck:
     config, tensors = _read(path)
     weights = _below(tensors, "weights.")
     architecture = _architecture(path, weights)
+    try:
+        return _check(config, tensors, weights, architecture)
+    except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+        raise RadScribeError(
+            f"'{path}' is no whole golden file of {architecture.system} ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:150]})",
+            "Take it from its source again",
+        ) from error
+
+
+def _check(
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+    weights: dict[str, Tensor],
+    architecture: _Architecture,
+) -> GoldenCheck:
     network = architecture.network(
         architecture.config(config), config["d_vf"], config["vocab_tokens"] + 1, tensors
     )
@@ -221,12 +237,23 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
-        raise RadScribeError(f"'{path}' is not a safetensors file ({error})") from error
+        raise RadScribeError(
+            f"'{path}' is not a safetensors file ({error})", "Take it from its source again"
+        ) from error
     if "config" not in metadata or "output.logprobs" not in tensors:
         raise RadScribeError(
             f"'{path}' is not a golden file", "It needs metadata 'config' and 'output.logprobs'"
         )
-    return json.loads(metadata["config"]), tensors
+    try:
+        config = json.loads(metadata["config"])
+        config["d_vf"], config["vocab_tokens"], config["max_seq_length"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RadScribeError(
+            f"'{path}' is not a golden file: its metadata 'config' is damaged "
+            f"({type(error).__name__}: {error})",
+            "Take it from its source again",
+        ) from error
+    return config, tensors
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

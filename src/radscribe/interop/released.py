@@ -219,9 +219,22 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             "It must be a model.pth of the released code: tensors and plain containers, nothing that runs",
         ) from error
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise RadScribeError(f"'{path}' holds no state dict")
+    if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
+        raise RadScribeError(
+            f"'{path}' holds no state dict: names with tensors",
+            "Give the model.pth that the released code wrote",
+        )
+    if broken := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
+        raise RadScribeError(
+            f"'{path}' is damaged: {broken[0]} holds what is no finite number",
+            "Take it from its source again",
+        )
     return state
+
+
+def _is_weight(entry: tuple[Any, Any]) -> bool:
+    name, tensor = entry
+    return isinstance(name, str) and isinstance(tensor, Tensor)
 
 
 def _numpy_scalar_globals() -> list[Any]:

@@ -32,6 +32,7 @@ from torch.utils.checkpoint import checkpoint
 from radscribe.errors import RadScribeError
 from radscribe.layers.low_rank import LowRankConfig, add_adapters, train_adapters
 from radscribe.layers.transformer import beam_rows
+from radscribe.pretrained import without_bars
 from radscribe.text.language_model_files import LanguageModelFiles
 from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 
@@ -388,7 +389,8 @@ def _load(folder: Path, config: LanguageModelConfig) -> Any:
     if config.quantisation != "none":
         options["quantization_config"] = _quantisation(config)
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, **options)
+        with without_bars():
+            return AutoModelForCausalLM.from_pretrained(folder, **options)
     except Exception as error:  # every architecture fails in its own way
         raise RadScribeError(
             f"the language model '{config.name}' cannot be loaded ({type(error).__name__}: "

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from radscribe.ranges import DROPOUT, WEIGHT, WIDTH, Range, check_fields
+
 
 @dataclass(kw_only=True)
 class LowRankConfig:
@@ -23,8 +25,7 @@ class LowRankConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.rank < 0 or not 0 <= self.dropout < 1:
-            raise ValueError("rank must be at least 0, dropout at least 0 and below 1")
+        check_fields(self, "adapters.", rank=Range(0, WIDTH.high), alpha=WEIGHT, dropout=DROPOUT)
 
 
 def add_adapters(network: nn.Module, config: LowRankConfig, targets: list[str] | None = None) -> None:

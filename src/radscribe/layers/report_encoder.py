@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError
 from radscribe.pretrained import load_pretrained
+from radscribe.ranges import COUNT_OR_NONE, LAYERS, LENGTH, WIDTH, check_divisible, check_fields
 
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 
@@ -37,8 +38,18 @@ class ReportEncoderConfig:
     positions: int = 512
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError("system.report_encoder.width must be divisible by system.report_encoder.heads")
+        prefix = "system.report_encoder."
+        check_fields(
+            self,
+            prefix,
+            words=COUNT_OR_NONE,
+            width=WIDTH,
+            layers=LAYERS,
+            heads=WIDTH,
+            feed_forward=WIDTH,
+            positions=LENGTH,
+        )
+        check_divisible(f"{prefix}width", self.width, f"{prefix}heads", self.heads)
 
 
 class ReportEncoder(nn.Module):

@@ -22,13 +22,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import scores_with_intervals
 from radscribe.evaluation.comparison import GroupScore
 from radscribe.evaluation.metrics import StudyStatistics
+from radscribe.progress import track
 from radscribe.studies.outputs import check_output, replace_file
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.bidirectional import Bidirectional
@@ -212,7 +212,7 @@ def embedding_distances(
     nearest, distances, means, every = [], [], [], []
     positions = _Positions()
     batches = evaluation_batches(studies, data, _BATCH, workers=0)
-    for batch in tqdm(batches, desc="embedding", disable=not progress, leave=False):
+    for batch in track(batches, len(batches), "embedding", "batches", show=progress):
         view_mask = batch.view_mask.to(trained.device)
         visual = system.visual_embeddings(batch.views.to(trained.device), view_mask)
         for embeddings, there in zip(visual.embeddings.float(), visual.mask, strict=True):
@@ -279,7 +279,7 @@ def _exchange(trained: TrainedSystem, studies: Sequence[Study], progress: bool) 
         return None
     sums: list[list[list[float]]] = [[], []]
     batches = evaluation_batches(studies, data, _BATCH, workers=0)
-    for number, batch in enumerate(tqdm(batches, desc="exchange", disable=not progress, leave=False)):
+    for number, batch in enumerate(track(batches, len(batches), "exchange", "batches", show=progress)):
         rows = slice(number * _BATCH, (number + 1) * _BATCH)
         view_mask = batch.view_mask.to(trained.device)
         images = system.by_image(

@@ -31,6 +31,7 @@ from radscribe.pages.run_page_studies import (
     choose_studies,
     study_card,
 )
+from radscribe.progress import track
 from radscribe.studies.outputs import check_output, replace_file
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import SPLITS
@@ -116,6 +117,7 @@ def write_run_page(
     store: Path | None = None,
     split: str = "test",
     studies: int = 12,
+    progress: bool = False,
 ) -> None:
     """Write one self-contained HTML page that shows a trained run.
 
@@ -125,6 +127,7 @@ def write_run_page(
         store: the prepared store with the studies; the one that the run was trained on unless given.
         split: whose drafts to show: `train`, `val`, `test` or `all`.
         studies: how many; see `choose_studies`.
+        progress: show how far it is.
 
     Raises:
         RadScribeError: `run` is no run directory, it has no drafts or metrics of the split, they do not
@@ -143,7 +146,7 @@ def write_run_page(
     metrics = _read_metrics(directory, split)
     prepared = directory.open_store(store)
     ranked = _rank_studies(directory, config, prepared, metrics, split)
-    page = _page(directory, config, prepared, metrics, ranked, split, studies)
+    page = _page(directory, config, prepared, metrics, ranked, split, studies, progress)
     # A study id made from a file name may hold what UTF-8 has not.
     replace_file(out, page.encode(errors="xmlcharrefreplace"))
 
@@ -256,6 +259,7 @@ def _page(
     ranked: Sequence[DraftedStudy],
     split: str,
     number: int,
+    progress: bool,
 ) -> str:
     from radscribe.systems.registry import get_system
 
@@ -265,7 +269,7 @@ def _page(
     crop_share = transform.crop / transform.short_side if transform.evaluation == "center_crop" else None
     cards = [
         study_card(each, index=index, ranked=len(ranked), views=config.data.views, crop_share=crop_share)
-        for index, each in enumerate(chosen, start=1)
+        for index, each in enumerate(track(chosen, len(chosen), "drawing", "studies", show=progress), start=1)
     ]
     return Template(page_file("run_page.html")).substitute(
         style=page_file("page.css", "run_page.css"),

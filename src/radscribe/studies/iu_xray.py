@@ -24,12 +24,16 @@ from radscribe.studies.rejection import (
     NO_VIEW,
     Rejection,
     has_report,
+    stated,
 )
 from radscribe.studies.study import SECTIONS, Study, View
-from radscribe.studies.text_files import read_rows, require_columns
+from radscribe.studies.text_files import SURPLUS_FIELDS, read_bytes, read_rows, require_columns
 
 REPORTS_FILE = "indiana_reports.csv"
 PROJECTIONS_FILE = "indiana_projections.csv"
+#: The longest of the reports has some ten thousand bytes.
+_MAX_XML_BYTES = 1_000_000
+_SURPLUS = f"{BAD_RECORD}: more fields than the header has columns"
 _IMAGE_FOLDERS = ("images_normalized", "images/images_normalized", "images")
 
 
@@ -50,18 +54,28 @@ def read_iu_kaggle(source: Path, *, images: Path | str | None = None) -> Iterato
     columns, projection_rows = read_rows(path)
     require_columns(path, columns, ("uid", "filename", "projection"))
     views: dict[str, list[View]] = defaultdict(list)
-    for _, row in projection_rows:
+    for line, row in projection_rows:
+        if SURPLUS_FIELDS in row:
+            yield Rejection(f"line {line}", str(path), _SURPLUS)
+            continue
         view = View(folder / row["filename"].strip(), projection_of(row["projection"]))
         views[row["uid"].strip()].append(view)
 
     path = source / REPORTS_FILE
     columns, report_rows = read_rows(path)
     require_columns(path, columns, ("uid", "findings", "impression"))
-    for _, row in report_rows:
+    for line, row in report_rows:
         number = row["uid"].strip()
+        if SURPLUS_FIELDS in row:
+            views.pop(number, None)
+            yield Rejection(f"CXR{number}", f"{path}, line {line}", _SURPLUS)
+            continue
         identifier = f"CXR{number}"
         listed = views.pop(number, [])
         sections = {name: text for name in SECTIONS if (text := row.get(name, "").strip())}
+        for name in ("findings", "impression"):
+            if not stated(sections.get(name, "")):
+                sections.pop(name, None)
         if not listed:
             yield Rejection(identifier, str(source / PROJECTIONS_FILE), NO_VIEW)
         elif not any(Path(view.name).name in there for view in listed):
@@ -81,7 +95,7 @@ def _image_folder(source: Path, images: Path | str | None) -> Path:
             return folder
     raise RadScribeError(
         f"no image folder: looked for {', '.join(map(str, candidates))}",
-        "Name it with the reader option images=FOLDER",
+        "Name the folder of the images with --images",
     )
 
 
@@ -119,8 +133,11 @@ def read_iu_openi(source: Path, *, images: Path | str | None = None) -> Iterator
 
 def _openi_study(path: Path, folder: Path, files: dict[str, Path]) -> Study | Rejection:
     try:
-        root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError) as error:
+        data = read_bytes(path, _MAX_XML_BYTES)
+        if b"<!ENTITY" in data:  # entities of entities take all memory; no report declares any
+            return Rejection(path.stem, str(path), f"{BAD_RECORD}: it declares entities")
+        root = ElementTree.fromstring(data)
+    except (ElementTree.ParseError, RadScribeError, ValueError, LookupError) as error:
         return Rejection(path.stem, str(path), f"{BAD_RECORD}: {error}")
     found = root.find(".//uId")
     identifier = found.get("id", "") if found is not None else ""

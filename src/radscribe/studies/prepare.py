@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -23,13 +22,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from radscribe.errors import RadScribeError
+from radscribe.progress import Progress
 from radscribe.studies.images import STORE_SHORT_SIDE, ImageError, original_view, resize_view
-from radscribe.studies.readers import READERS, find_reader, open_source
-from radscribe.studies.rejection import NO_VIEW, Rejection
+from radscribe.studies.readers import READERS, find_reader, open_source, without_duplicates
+from radscribe.studies.rejection import BAD_RECORD, NO_VIEW, Rejection
 from radscribe.studies.splits import assign_splits, check_fractions
+from radscribe.studies.staleness import (
+    SOURCES,
+    Changes,
+    FileState,
+    Fingerprint,
+    SourceState,
+    file_states,
+    rejection_line,
+)
 from radscribe.studies.store import (
     ENCODING,
     FORMAT_VERSION,
@@ -42,13 +49,34 @@ from radscribe.studies.store import (
     StoreSummary,
     StoreWriter,
     content_hash,
+    finish_update,
     read_manifest,
+    read_rejections,
     write_whole,
 )
-from radscribe.studies.study import Study, View
+from radscribe.studies.study import Split, Study, View
+from radscribe.studies.update import open_update, updated_splits
 
 #: Studies that wait to be written, per process: enough that none idles behind one slow image.
 _IN_FLIGHT = 4
+#: Pixels of a view's short side: fewer show nothing, and more than a detector has help nothing.
+SHORT_SIDES = (16, 4096)
+MAX_WORKERS = 512
+#: What stands for the source and the reader of studies that were made in Python.
+GIVEN = "given in Python"
+#: Errors of the system that say that a store cannot be written at its place.
+_UNUSABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EIO,
+    errno.EINVAL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +87,26 @@ class PrepareSummary:
         store: what the store holds now.
         decoded: studies decoded by this call; the others were there from an earlier one.
         seconds: wall-clock time of this call.
+        changes: what had changed in the source of a store that was complete before; None where it was not.
     """
 
     store: StoreSummary
     decoded: int
     seconds: float
+    changes: Changes | None = None
 
     def __str__(self) -> str:
         total = sum(self.store.studies.values())
         earlier = total - self.decoded
         resumed = f" ({earlier:,} of {total:,} studies were there already)" if earlier else ""
-        return f"{self.store}\ntime       {self.seconds:,.1f} s{resumed}"
+        lines = [str(self.store), f"time       {self.seconds:,.1f} s{resumed}"]
+        if self.changes is not None:
+            lines.append(f"source     {self.changes} since the store was prepared")
+        return "\n".join(lines)
 
 
 def prepare(
-    source: Path | str,
+    source: Path | str | Iterable[Study],
     out: Path | str,
     *,
     reader: str = "auto",
@@ -82,6 +115,7 @@ def prepare(
     seed: int = 0,
     workers: int | None = None,
     limit: int | None = None,
+    update: bool = False,
     progress: bool = True,
     **reader_options: Any,
 ) -> PrepareSummary:
@@ -89,67 +123,169 @@ def prepare(
 
     A study is committed when all its views are written; killed at any time, the same call resumes behind
     the last committed study and ends with the same bytes. A view that cannot be read is listed in
-    `rejected.csv`; a study is rejected if none of its views can be read. A complete store is left as it is.
+    `rejected.csv`; a study is rejected if none of its views can be read. A complete store is left as it is
+    where its source is still the same, and is updated on demand; see `update`.
 
     Args:
-        source: a file, a folder, or the word `phantom`.
-        out: the folder of the store: new, empty, or an interrupted store of the same settings.
+        source: a file, a folder, the word `phantom`, or studies made in Python, whose views are files or
+            functions.
+        out: the folder of the store: new, empty, or a store of the same settings.
         reader: a name of `READERS`, or `auto`.
-        short_side: pixels of each view's short side.
+        short_side: pixels of each view's short side, 16 to 4096.
         split_fractions: shares of train, val and test where the source does not say; see `assign_splits`.
         seed: of the splits, and of the source if it is drawn at random (the phantom).
         workers: processes that decode; all cores by default, within this process if 1.
         limit: take only that many studies from the start of the source.
-        progress: show a progress bar on standard error.
+        update: where the source of a complete store has changed, follow it. New studies of a patient join the
+            split of that patient, and what is unchanged stays as it is. Changed studies are decoded anew,
+            and studies that the source no longer has are dropped.
+        progress: show how far it is, on standard error.
         reader_options: options of the reader, such as `images` and `columns`.
 
     Raises:
         RadScribeError: the source or an option cannot be used; `out` holds something else, or a store of
-            other settings; no study is left; the disk is full (what is written is kept).
+            other settings; the source has changed since the store was prepared, and `update` is false; no
+            study is left; the disk is full (what is written is kept).
     """
     started = time.monotonic()
     out = Path(out)
     check_fractions(split_fractions)
-    if short_side < 1:
-        raise RadScribeError(f"short_side is {short_side}, not a number of pixels above 0")
-    reader = find_reader(source, reader)
-    if "seed" in READERS[reader].options:
-        reader_options.setdefault("seed", seed)
+    check_range("short_side", short_side, *SHORT_SIDES)
+    processes = (os.cpu_count() or 1) if workers is None else check_range("workers", workers, 1, MAX_WORKERS)
+    if limit is not None:
+        check_range("limit", limit, 1)
+    if isinstance(source, str | Path):
+        reader = find_reader(source, reader)
+        if "seed" in READERS[reader].options:
+            reader_options.setdefault("seed", seed)
+        records = open_source(source, reader, **reader_options)
+        root = Path(source).resolve()
+        _check_places(root, out)
+    else:
+        if reader != "auto" or reader_options:
+            raise RadScribeError(
+                f"studies given in Python take no reader and no option {', '.join(reader_options)}".rstrip(),
+                "Leave them out",
+            )
+        reader, root = GIVEN, Path.cwd()
+        records = without_duplicates(given_studies(source), GIVEN)
     settings = {
-        "source": str(source) if reader == "phantom" else str(Path(source).resolve()),
+        "source": reader if reader in ("phantom", GIVEN) else str(root),
         "reader": reader,
-        "reader_options": json.loads(json.dumps(reader_options, default=str)),
+        "reader_options": json.loads(json.dumps(reader_options, default=_absolute)),
         "short_side": short_side,
         "split_fractions": list(split_fractions),
         "seed": seed,
         "limit": limit,
     }
-    records = open_source(source, reader, **reader_options)
-    processes = (os.cpu_count() or 1) if workers is None else workers
-    decoded = 0
+    manifest = _earlier(out, settings)
+    found = list(_limited(records, limit))
+    decoder = _Decoder(short_side, root, processes if processes > 1 else 0, functions_here=reader == GIVEN)
+    decoded, changes = 0, None
     with _write_errors_explained(out):
-        manifest = _begin(out, settings)
+        if manifest is None:
+            manifest = _begin(out, settings)
+        now = SourceState.of(found)
         if not manifest["complete"]:
             with StoreWriter(out) as writer:
-                decoder = _Decoder(short_side, Path(settings["source"]), processes if processes > 1 else 0)
-                decoded = _write_studies(writer, list(_limited(records, limit)), decoder, progress)
-                _finish(writer, manifest)
-    return PrepareSummary(PreparedStore(out).summary(), decoded, time.monotonic() - started)
+                _require_unchanged(writer, now)
+                lines, decoded = _write_studies(writer, found, decoder, progress)
+                _finish(writer, manifest, lines)
+        elif changes := SourceState.read(out / SOURCES).changes(now):
+            if not update:
+                raise RadScribeError(
+                    f"the source has changed since the store {out} was prepared: {changes}",
+                    "Follow it with the same command and --update, or use another --out",
+                )
+            with open_update(out, manifest, now) as writer:
+                lines, decoded = _write_studies(writer, found, decoder, progress, changes.removed)
+                unchanged = set(writer.committed) - {*changes.added, *changes.changed}
+                splits = updated_splits(out, writer.committed, unchanged, manifest)
+                _finish(writer, manifest, lines, splits)
+                finish_update(out)
+    return PrepareSummary(PreparedStore(out).summary(), decoded, time.monotonic() - started, changes)
+
+
+def check_range(name: str, value: int, low: int, high: int | None = None) -> int:
+    """The value, if it is a whole number in this range.
+
+    Raises:
+        RadScribeError: it is not; the message names the option.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RadScribeError(f"{name} is {value!r}, not a whole number")
+    if value < low or (high is not None and value > high):
+        span = f"from {low:,} to {high:,}" if high is not None else f"of at least {low:,}"
+        raise RadScribeError(f"{name} is {value:,}", f"Give a whole number {span}")
+    return value
+
+
+def given_studies(studies: Iterable[Study]) -> Iterator[Study | Rejection]:
+    """Studies that were made in Python, with a Rejection for each that has another form.
+
+    Raises:
+        RadScribeError: something is no Study.
+    """
+    for number, study in enumerate(studies, start=1):
+        if not isinstance(study, Study):
+            raise RadScribeError(
+                f"study number {number} is a {type(study).__name__}, not a Study",
+                "Make each with radscribe.studies.study.Study",
+            )
+        strange = [
+            view for view in study.views if not (isinstance(view.source, Path) or callable(view.source))
+        ]
+        if strange:
+            kind = type(strange[0].source).__name__
+            reason = f"{BAD_RECORD}: the source of a view is a {kind}, not a Path and not a function"
+            yield Rejection(study.id, GIVEN, reason)
+        elif not study.views:
+            yield Rejection(study.id, GIVEN, NO_VIEW)
+        else:
+            yield study
+
+
+def _absolute(value: object) -> str:
+    """A path in the settings of a store means the same from every folder."""
+    return str(value.absolute()) if isinstance(value, Path) else str(value)
+
+
+def _check_places(source: Path, out: Path) -> None:
+    """Raise RadScribeError where the store would take the place of its source, or has it within."""
+    try:
+        place = out.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RadScribeError(f"cannot write to {str(out)!r}: {error}", "Use another --out") from error
+    if source == place or source.is_relative_to(place):
+        raise RadScribeError(f"the source {source} lies in the store {place}", "Use another --out")
+
+
+def _earlier(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of the store at `out` if its settings are the same; None where a store may be begun."""
+    try:
+        if (out / MANIFEST).is_file():
+            finish_update(out)
+            manifest = read_manifest(out)
+            differing = [name for name in settings if manifest[name] != settings[name]]
+            holds_studies = (out / STUDIES).is_file() and (out / STUDIES).stat().st_size > 0
+            if not differing:
+                return manifest
+            if holds_studies:
+                changes = ", ".join(
+                    f"{name} {manifest[name]!r}, not {settings[name]!r}" for name in differing
+                )
+                raise RadScribeError(f"the store {out} was prepared with {changes}", "Use another --out")
+        elif os.path.lexists(out) and not out.is_dir():
+            raise RadScribeError(f"{out} is there already, and is no folder", "Use another --out")
+        elif out.is_dir() and any(path.suffix != ".tmp" for path in out.iterdir()):
+            raise RadScribeError(f"{out} is there already and holds no prepared store", "Use another --out")
+    except OSError as error:
+        raise RadScribeError(f"cannot write to {out}: {error.strerror}", "Use another --out") from error
+    return None
 
 
 def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of the store at `out`: an earlier call's if its settings are the same, or a new one."""
-    if (out / MANIFEST).is_file():
-        manifest = read_manifest(out)
-        differing = [name for name in settings if manifest[name] != settings[name]]
-        holds_studies = (out / STUDIES).is_file() and (out / STUDIES).stat().st_size > 0
-        if not differing:
-            return manifest
-        if holds_studies:
-            changes = ", ".join(f"{name} {manifest[name]!r}, not {settings[name]!r}" for name in differing)
-            raise RadScribeError(f"the store {out} was prepared with {changes}", "Use another --out")
-    elif out.is_file() or (out.is_dir() and any(path.suffix != ".tmp" for path in out.iterdir())):
-        raise RadScribeError(f"{out} is there already and holds no prepared store", "Use another --out")
+    """The manifest of a new store."""
     out.mkdir(parents=True, exist_ok=True)
     manifest = {
         "format": FORMAT_VERSION,
@@ -160,6 +296,17 @@ def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     }
     write_whole(out / MANIFEST, json.dumps(manifest, indent=2))
     return manifest
+
+
+def _require_unchanged(writer: StoreWriter, now: SourceState) -> None:
+    """Raise RadScribeError if the source no longer has what an interrupted preparation has committed."""
+    changes = SourceState(writer.fingerprints).changes(now)
+    if changes.changed or changes.removed:
+        changes = Changes([], changes.changed, changes.removed, [])
+        raise RadScribeError(
+            f"the source has changed since the preparation of {writer.path} was interrupted: {changes}",
+            f"Use another --out, or remove {writer.path}",
+        )
 
 
 def _limited(records: Iterable[Study | Rejection], limit: int | None) -> Iterator[Study | Rejection]:
@@ -173,14 +320,23 @@ def _limited(records: Iterable[Study | Rejection], limit: int | None) -> Iterato
 
 
 def _write_studies(
-    writer: StoreWriter, records: Sequence[Study | Rejection], decoder: _Decoder, progress: bool
-) -> int:
-    """Append what is not in the store yet, list what is rejected; return how many studies were added."""
+    writer: StoreWriter,
+    records: Sequence[Study | Rejection],
+    decoder: _Decoder,
+    progress: bool,
+    removed: Sequence[str] = (),
+) -> tuple[list[str], int]:
+    """Append what is not in the store yet, and list what is rejected.
+
+    Returns:
+        the lines of `sources.jsonl` for what is not in the store, and how many studies were added.
+    """
     earlier = frozenset(writer.committed)
     studies = sum(isinstance(record, Study) for record in records)
+    lines = []
     with (
-        open(writer.path / REJECTED, "w", newline="", buffering=1, **ENCODING) as file,
-        tqdm(total=studies, unit=" studies", file=sys.stderr, disable=not progress) as bar,
+        open(writer.index / REJECTED, "w", newline="", buffering=1, **ENCODING) as file,
+        Progress(studies, "preparing", "studies", show=progress and studies > 0) as bar,
         closing(decoder.decode(records, earlier)) as results,
     ):
         rejected = csv.writer(file, lineterminator="\n")
@@ -188,45 +344,49 @@ def _write_studies(
         for record, decoded in results:
             if isinstance(record, Rejection):
                 rejected.writerow((record.study_id, record.source, record.reason))
+                lines.append(rejection_line(record))
                 continue
             bar.update()
             if decoded is None:
                 broken = writer.committed[record.id].broken
             else:
-                views, broken = decoded
+                views, broken, files = decoded
+                origin = Fingerprint.of(record, files)
                 if views:
-                    writer.append(record, views, broken)
-                elif not broken:
-                    rejected.writerow((record.id, "", NO_VIEW))
+                    writer.append(record, views, broken, origin)
+                else:
+                    lines.append(origin.line(record.id))
+                    if not broken:
+                        rejected.writerow((record.id, "", NO_VIEW))
             for name, reason in broken:
                 rejected.writerow((record.id, name, reason))
-    vanished = earlier - {record.id for record in records if isinstance(record, Study)}
-    if vanished:
-        raise RadScribeError(
-            f"the source no longer has study '{min(vanished)}', which {writer.path} holds",
-            "Use another --out",
-        )
-    return len(writer.committed) - len(earlier)
+        rejected.writerows((identifier, "", "removed: the source no longer has it") for identifier in removed)
+    return lines, len(writer.committed) - len(earlier)
 
 
-def _finish(writer: StoreWriter, manifest: dict[str, Any]) -> None:
-    """Assign the splits and mark the store as complete."""
-    out, committed = writer.path, writer.committed
-    with open(out / REJECTED, newline="", **ENCODING) as file:
-        rejections = [Rejection(*row) for row in list(csv.reader(file))[1:]]
+def _finish(
+    writer: StoreWriter, manifest: dict[str, Any], lines: Iterable[str], splits: Sequence[Split] | None = None
+) -> None:
+    """Assign the splits where they are not given, and mark the store as complete."""
+    out, committed = writer.index, writer.committed
+    rejections = read_rejections(out)
     if not committed:
         reasons = Counter(rejection.kind for rejection in rejections).most_common()
         found = ", ".join(f"{reason} {count:,}" for reason, count in reasons) or "it is empty"
+        example = next((r for r in rejections if reasons and r.kind == reasons[0][0]), None)
         raise RadScribeError(
             f"no study of {manifest['source']} can be used: {found}",
-            f"See {out / REJECTED}" if reasons else "",
+            f"The first: {example.source}, {example.reason}. See {out / REJECTED}" if example else "",
+            exit_code=1,
         )
+    writer.list_sources(lines)
     writer.sync()
-    splits = assign_splits(
-        [(study.patient_id, study.split) for study in committed.values()],
-        manifest["split_fractions"],
-        manifest["seed"],
-    )
+    if splits is None:
+        splits = assign_splits(
+            [(study.patient_id, study.split) for study in committed.values()],
+            manifest["split_fractions"],
+            manifest["seed"],
+        )
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(("study", "patient", "split"))
@@ -250,8 +410,8 @@ def _finish(writer: StoreWriter, manifest: dict[str, Any]) -> None:
     write_whole(out / MANIFEST, json.dumps(finished, indent=2))
 
 
-#: Readable views, and file and reason of each broken one.
-_Decoded = tuple[list[DecodedView], list[list[str]]]
+#: Readable views, file and reason of each broken one, and the states of the files before they were read.
+_Decoded = tuple[list[DecodedView], list[list[str]], list[FileState]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +421,14 @@ class _Decoder:
     Attributes:
         root: file names are kept relative to it.
         processes: 0 to decode in this one.
+        functions_here: call views that are functions in this process, since other processes may not be able
+            to: functions given in Python need not be picklable.
     """
 
     short_side: int
     root: Path
     processes: int
+    functions_here: bool = False
 
     def decode(
         self, records: Iterable[Study | Rejection], skip: Set[str]
@@ -281,10 +444,18 @@ class _Decoder:
                 yield record, None if views is None else self.decode_views(views)
             return
         pool = ProcessPoolExecutor(self.processes, initializer=_start_process)
+
+        def submitted(views: Sequence[View]) -> Future[_Decoded]:
+            if self.functions_here and any(callable(view.source) for view in views):
+                done: Future[_Decoded] = Future()
+                done.set_result(self.decode_views(views))
+                return done
+            return pool.submit(self.decode_views, views)
+
         waiting: deque[tuple[Study | Rejection, Future[_Decoded] | None]] = deque()
         try:
             for record, views in tasks:
-                waiting.append((record, None if views is None else pool.submit(self.decode_views, views)))
+                waiting.append((record, None if views is None else submitted(views)))
                 if len(waiting) > _IN_FLIGHT * self.processes:
                     record, future = waiting.popleft()
                     yield record, future.result() if future else None
@@ -301,6 +472,7 @@ class _Decoder:
     def decode_views(self, views: Sequence[View]) -> _Decoded:
         """Read and pack the views of one study."""
         decoded, broken = [], []
+        files = file_states(views)
         for view in views:
             try:
                 original = original_view(view)
@@ -308,9 +480,14 @@ class _Decoder:
             except ImageError as error:
                 broken.append([view.name, error.reason])
                 continue
+            except Exception as error:  # a function given in Python may raise anything
+                if not self.functions_here:
+                    raise
+                broken.append([view.name, f"not readable: {type(error).__name__}: {error}"])
+                continue
             height, width = original.pixels.shape
             decoded.append(DecodedView.of(resized, view.projection, self._file(view), (height, width)))
-        return decoded, broken
+        return decoded, broken, files
 
     def _file(self, view: View) -> str:
         if isinstance(view.source, Path):
@@ -343,6 +520,6 @@ def _write_errors_explained(out: Path) -> Iterator[None]:
                 f"no space left for {out} ({error.strerror})",
                 "Free some and run the same command again: it resumes",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in _UNUSABLE:
             raise RadScribeError(f"cannot write to {out}: {error.strerror}", "Use another --out") from error
         raise

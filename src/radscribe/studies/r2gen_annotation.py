@@ -9,17 +9,16 @@ stated: projections are unknown.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.rejection import BAD_RECORD, EMPTY_REPORT, NO_VIEW, Rejection
+from radscribe.studies.rejection import BAD_RECORD, EMPTY_REPORT, NO_VIEW, Rejection, stated
 from radscribe.studies.splits import split_of
 from radscribe.studies.study import Study, View
-from radscribe.studies.text_files import read_text
+from radscribe.studies.text_files import parse_json, read_text
 
 ANNOTATION_FILE = "annotation.json"
 
@@ -36,9 +35,9 @@ def read_r2gen_annotation(source: Path, *, images: Path | str | None = None) -> 
     """
     path = source / ANNOTATION_FILE if source.is_dir() else source
     try:
-        annotation = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise RadScribeError(f"{path} is not valid JSON: {error}") from error
+        annotation = parse_json(read_text(path))
+    except ValueError as error:
+        raise RadScribeError(f"{path} is not valid JSON: {error}", "Fetch the file again") from error
     if not isinstance(annotation, dict) or not all(isinstance(part, list) for part in annotation.values()):
         raise RadScribeError(f"{path} is no R2Gen annotation", "It must map train, val and test to lists")
     root = Path(images) if images else path.parent / "images"
@@ -50,13 +49,19 @@ def read_r2gen_annotation(source: Path, *, images: Path | str | None = None) -> 
 def _study(entry: Any, part: str, place: str, root: Path, path: Path) -> Study | Rejection:
     if not isinstance(entry, dict) or "id" not in entry or "report" not in entry:
         return Rejection(place, str(path), f"{BAD_RECORD}: no 'id' or no 'report'")
+    if not isinstance(entry["id"], (str, int)):
+        return Rejection(place, str(path), f"{BAD_RECORD}: its 'id' is no text and no whole number")
     identifier = str(entry["id"])
     image_paths = entry.get("image_path") or []
     if isinstance(image_paths, str):
         image_paths = [image_paths]
+    if not isinstance(image_paths, list) or not all(isinstance(name, str) for name in image_paths):
+        return Rejection(identifier, str(path), f"{BAD_RECORD}: its 'image_path' is no list of names")
     if not image_paths:
         return Rejection(identifier, str(path), NO_VIEW)
-    report = str(entry["report"] or "").strip()
+    if not isinstance(entry["report"], str | None):
+        return Rejection(identifier, str(path), f"{BAD_RECORD}: its 'report' is no text")
+    report = stated(entry["report"] or "")
     if not report:
         return Rejection(identifier, str(path), EMPTY_REPORT)
     try:
@@ -66,7 +71,7 @@ def _study(entry: Any, part: str, place: str, root: Path, path: Path) -> Study |
     return Study(
         id=identifier,
         patient_id=_patient(entry, identifier),
-        views=tuple(View(root / str(name)) for name in image_paths),
+        views=tuple(View(root / name) for name in image_paths),
         split=split,
         sections={"findings": report},
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from radscribe.errors import RadScribeError, unknown_name
-from radscribe.studies.folder import images_below, read_folder
+from radscribe.studies.folder import is_folder_of_images, read_folder
 from radscribe.studies.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
 from radscribe.studies.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
+from radscribe.studies.store import is_store
 from radscribe.studies.study import Study
 from radscribe.studies.table import TABLE_SUFFIXES, find_tables, read_table
+from radscribe.studies.text_files import A_FOLDER, file_problem
 
 Records = Iterator[Study | Rejection]
 
@@ -45,15 +48,14 @@ def _read_phantom(source: Path, *, studies: int = 1000, seed: int = 0) -> Record
     """The phantom has no files: its `source` is only a word."""
     from radscribe.studies.phantom import read_phantom
 
+    if not 1 <= studies <= 1_000_000:
+        raise RadScribeError(f"studies is {studies:,}", "Give a whole number from 1 to 1,000,000")
     return iter(read_phantom(studies=studies, seed=seed))
 
 
 def _is_table(source: Path) -> bool:
-    return source.suffix.lower() in TABLE_SUFFIXES if source.is_file() else len(find_tables(source)) == 1
-
-
-def _is_folder(source: Path) -> bool:
-    return source.is_dir() and any(images or dicom for _, images, dicom in images_below(source))
+    # With several tables too: its error says to name one, where images alone would leave them all out.
+    return source.suffix.lower() in TABLE_SUFFIXES if source.is_file() else bool(find_tables(source))
 
 
 READERS: dict[str, Reader] = {
@@ -73,7 +75,9 @@ READERS: dict[str, Reader] = {
         "R2Gen's annotation.json and images (IU X-Ray, MIMIC-CXR), with its splits",
         read_r2gen_annotation,
         f"a folder with {ANNOTATION_FILE}, or a .json file",
-        lambda source: source.suffix == ".json" or (source / ANNOTATION_FILE).is_file(),
+        lambda source: (
+            (source.suffix.lower() == ".json" and source.is_file()) or (source / ANNOTATION_FILE).is_file()
+        ),
     ),
     "table": Reader(
         "a CSV, TSV or JSONL table of your own: image, report, and what else is known",
@@ -82,10 +86,10 @@ READERS: dict[str, Reader] = {
         _is_table,
     ),
     "folder": Reader(
-        "a folder of PNG and JPEG images, with or without <id>.txt reports",
+        "a folder of PNG, JPEG, TIFF, BMP or WebP images, with or without <id>.txt reports",
         read_folder,
-        "a folder with PNG or JPEG images",
-        _is_folder,
+        "a folder with PNG, JPEG, TIFF, BMP or WebP images",
+        is_folder_of_images,
     ),
     "phantom": Reader(
         "synthetic studies with exact finding masks; the source is the word `phantom`",
@@ -109,16 +113,28 @@ def find_reader(source: Path | str, reader: str = "auto") -> str:
     source = Path(source)
     if reader != "auto" and reader not in READERS:
         raise unknown_name("reader", reader, [*READERS, "auto"])
-    if reader == "phantom" or str(source) == "phantom":
-        return "phantom" if reader == "auto" else reader
-    if not source.exists():
+    if str(source) == "phantom" and reader in ("auto", "phantom"):
+        return "phantom"
+    if reader == "phantom":
+        raise RadScribeError(
+            f"the reader phantom reads no source, and {source} was given", "Give the word phantom instead"
+        )
+    problem = file_problem(source)
+    if problem == "missing":
         raise RadScribeError(
             f"no such file or folder: {source}", "The word phantom stands for synthetic data"
         )
+    if problem and problem != A_FOLDER:
+        raise RadScribeError(f"cannot read {str(source)!r}: {problem}", "Give a file or a folder of studies")
+    if is_store(source):
+        raise RadScribeError(
+            f"{source} is a prepared store already", "Train on it with --store, or prepare its own source"
+        )
     if reader != "auto":
         return reader
-    found = [name for name, form in READERS.items() if name not in _GENERAL and form.recognises(source)]
-    found = found or [name for name in _GENERAL if READERS[name].recognises(source)][:1]
+    with _reading_explained(source):
+        found = [name for name, form in READERS.items() if name not in _GENERAL and form.recognises(source)]
+        found = found or [name for name in _GENERAL if READERS[name].recognises(source)][:1]
     if len(found) > 1:
         raise RadScribeError(
             f"{source} can be read in more than one way: {', '.join(found)}", f"Choose: --reader {found[0]}"
@@ -148,11 +164,32 @@ def open_source(source: Path | str, reader: str = "auto", **options: object) -> 
     form = READERS[name]
     for option in options:
         if option not in form.options:
+            taken = [other for other, reader in READERS.items() if option in reader.options]
+            if taken:
+                spelled = option.replace("_", "-")
+                raise RadScribeError(
+                    f"the reader {name} takes no --{spelled}",
+                    f"Leave it out, or choose another --reader: {', '.join(taken)}",
+                )
             raise unknown_name(f"option of reader {name}", option, form.options)
-    return _without_duplicates(form.read(Path(source), **options), str(source))
+    return _explained(without_duplicates(form.read(Path(source), **options), str(source)), source)
 
 
-def _without_duplicates(records: Iterable[Study | Rejection], source: str) -> Records:
+def _explained(records: Records, source: Path | str) -> Records:
+    with _reading_explained(source):
+        yield from records
+
+
+@contextmanager
+def _reading_explained(source: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RadScribeError(f"cannot read {error.filename or source}: {error.strerror}") from error
+
+
+def without_duplicates(records: Iterable[Study | Rejection], source: str) -> Records:
+    """The records, with a Rejection in the place of each study whose id stood there before."""
     seen = set()
     for record in records:
         if isinstance(record, Study):

@@ -31,6 +31,16 @@ NO_REPORT = "no report"
 EMPTY_REPORT = "empty report"
 DUPLICATE_ID = "duplicate id"
 BAD_RECORD = "bad record"
+NO_IMAGE = "no image"
+
+#: What tables hold where there is nothing, besides a blank: pandas, spreadsheets and people write these.
+_NO_VALUES = frozenset({"nan", "n/a", "na", "<na>", "#n/a", "none", "null", "nil", "-", "--", "---"})
+
+
+def stated(text: str) -> str:
+    """The text without white space around it; empty where it only says that there is none (`N/A`, `-`)."""
+    text = text.strip()
+    return "" if text.lower() in _NO_VALUES else text
 
 
 def has_report(sections: dict[str, str]) -> bool:

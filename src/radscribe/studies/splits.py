@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.study import Split
+from radscribe.studies.study import SPLITS, Split
 
 _SPLIT_WORDS: dict[str, Split] = {
     "train": "train",
@@ -40,10 +40,11 @@ def split_of(word: str) -> Split | None:
 
 def check_fractions(fractions: Sequence[float]) -> None:
     """Raise RadScribeError unless these are three shares that sum to 1."""
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    # Also false where one of them is not a number.
+    if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise RadScribeError(
             f"split fractions {tuple(fractions)} are not three shares that sum to 1",
-            "Give train, val and test, for example 0.7 0.1 0.2",
+            "Give train, val and test, for example [0.7,0.1,0.2]",
         )
 
 
@@ -74,15 +75,52 @@ def assign_splits(
             of_patient.setdefault(patient, split)
     free = Counter(patient for patient, split in studies if not split and patient not in of_patient)
 
-    def place(patient: str) -> bytes:
-        # Ids made from file names may hold surrogates, which plain UTF-8 refuses.
-        return hashlib.sha256(f"{seed}:{patient}".encode(errors="surrogatepass")).digest()
-
-    patients = sorted(free, key=place)
+    patients = sorted(free, key=lambda patient: _place(patient, seed))
     train_end, val_end = _cuts([free[patient] for patient in patients], fractions)
     for position, patient in enumerate(patients):
         of_patient[patient] = "train" if position < train_end else "val" if position < val_end else "test"
     return [split or of_patient[patient] for patient, split in studies]
+
+
+def extend_splits(
+    studies: Iterable[tuple[str, Split | None]],
+    known: Mapping[str, Split],
+    counts: Counter[Split],
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+) -> list[Split]:
+    """The splits of studies that join others, whose splits stay as they are.
+
+    A study has the split that the source states; else that of its patient. A new patient, in the order of
+    SHA-256(`seed:patient`), goes to the split that lacks most studies to its fraction.
+
+    Args:
+        studies: patient id and the source's split (or None) of each study that joins.
+        known: split of each patient who was there before.
+        counts: number of studies that stay, by split.
+        fractions: shares of train, val and test among all studies.
+        seed: another seed gives another assignment.
+    """
+    studies = list(studies)
+    of_patient = dict(known)
+    for patient, split in studies:
+        if split:
+            of_patient.setdefault(patient, split)
+    free = Counter(patient for patient, split in studies if not split and patient not in of_patient)
+    counts = counts + Counter(
+        split or of_patient[patient] for patient, split in studies if patient not in free
+    )
+    shares = {split: fraction for split, fraction in zip(SPLITS, fractions, strict=True) if fraction}
+    for patient in sorted(free, key=lambda patient: _place(patient, seed)):
+        total = counts.total() + free[patient]
+        of_patient[patient] = max(shares, key=lambda split: shares[split] * total - counts[split])
+        counts[of_patient[patient]] += free[patient]
+    return [split or of_patient[patient] for patient, split in studies]
+
+
+def _place(patient: str, seed: int) -> bytes:
+    # Ids made from file names may hold surrogates, which plain UTF-8 refuses.
+    return hashlib.sha256(f"{seed}:{patient}".encode(errors="surrogatepass")).digest()
 
 
 def _cuts(counts: Sequence[int], fractions: Sequence[float]) -> tuple[int, int]:

@@ -6,6 +6,8 @@
     studies.jsonl   one line per study: text, observations, and where its views' pixels and masks stand
     splits.csv      study, patient, split
     rejected.csv    study, source, reason
+    sources.jsonl   what each study was prepared from; see `staleness`
+    update/         while an update runs: what will replace the files of the same names; see `update`
 
 A line in `studies.jsonl` is what commits a study: it is written after its pixels and masks, so that what
 a killed process leaves behind its last whole line is cut off and prepared again.
@@ -18,8 +20,9 @@ import hashlib
 import json
 import os
 import random
+import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,8 +31,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from radscribe.errors import RadScribeError, unknown_name
+from radscribe.observations import OBSERVATION_STATES
 from radscribe.studies.json_files import read_json_object
 from radscribe.studies.rejection import Rejection
+from radscribe.studies.staleness import SOURCES, Fingerprint, fingerprint_of
 from radscribe.studies.study import PROJECTIONS, SPLITS, RenderedView, Split, Study, View
 
 FORMAT_VERSION = 2
@@ -39,12 +44,24 @@ MASKS = "masks.bin"
 STUDIES = "studies.jsonl"
 SPLITS_FILE = "splits.csv"
 REJECTED = "rejected.csv"
-_APPENDED = (PIXELS, MASKS, STUDIES)
-#: What is checked whenever a store is opened; `radscribe check` checks all views.
+#: How many views are checked whenever a store is opened; `radscribe check` checks all views.
 VIEWS_CHECKED_ON_OPENING = 8
-#: Entries of the manifest that are read again, with their types, and those of a complete store besides.
-_MANIFEST_FIELDS = {"format": int, "complete": bool, "source": str}
-_COMPLETE_FIELDS = {"bytes": dict, "content_hash": str}
+#: Fields of a manifest, with their types: how a store is made, and what a complete store has too.
+_SETTINGS: dict[str, tuple[type, ...]] = {
+    "complete": (bool,),
+    "source": (str,),
+    "reader": (str,),
+    "reader_options": (dict,),
+    "short_side": (int,),
+    "split_fractions": (list,),
+    "seed": (int,),
+    "limit": (int, type(None)),
+}
+_FINISHED: dict[str, tuple[type, ...]] = {"counts": (dict,), "bytes": (dict,), "content_hash": (str,)}
+#: Folder within a store.
+UPDATE = "update"
+#: The files that an update replaces, in this order; the others only grow.
+_REPLACED = (STUDIES, SPLITS_FILE, REJECTED, SOURCES, MANIFEST)
 #: Ids made from file names that are no valid UTF-8 hold lone surrogates, and must survive.
 ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogatepass"}
 
@@ -71,7 +88,7 @@ class _MappedFile:
                 raise RadScribeError(f"cannot read {self.path}: {error}") from error
         found = np.array(self._bytes[offset : offset + length])
         if len(found) < length:
-            raise RadScribeError(f"{self.path} is cut short", "Prepare this store again")
+            raise RadScribeError(f"{self.path} is cut short", _again(self.path.parent))
         return found
 
 
@@ -135,21 +152,25 @@ class StoreSummary:
 
     Attributes:
         path: the store.
+        reader: how its source was read.
         projections: number of views by projection.
         studies, patients: numbers by split.
         words_mean: mean number of words in findings and impression together, over studies that have any.
         words_distinct: number of distinct words in these, ignoring case and punctuation.
+        labels: number of observations that a source with labels states, by state, over all studies.
         shared_patients: patients whom the source itself put into more than one split.
         rejected: number of rejected records by kind of reason.
         size: bytes on disk.
     """
 
     path: Path
+    reader: str
     projections: dict[str, int]
     studies: dict[str, int]
     patients: dict[str, int]
     words_mean: float
     words_distinct: int
+    labels: dict[str, int]
     shared_patients: int
     rejected: dict[str, int]
     size: int
@@ -167,7 +188,20 @@ class StoreSummary:
             lines.append(
                 f"           CAUTION: the source has {self.shared_patients:,} patients in several splits"
             )
-        lines.append(f"reports    {self.words_mean:.1f} words on average, {self.words_distinct:,} distinct")
+        if self.words_distinct:
+            lines.append(
+                f"reports    {self.words_mean:.1f} words on average, {self.words_distinct:,} distinct"
+            )
+        else:
+            lines.append("reports    none: this store serves drafting; no report can be learned from it")
+            if self.reader == "table":
+                lines.append(
+                    "           If a column of your table holds them, say which, with another --out:"
+                )
+                lines.append("""           --columns '{"report": "ITS NAME"}'""")
+        if self.labels:
+            states = " · ".join(f"{state} {count:,}" for state, count in self.labels.items())
+            lines.append(f"labels     {sum(self.labels.values()):,} observations: {states}")
         lines.append(f"rejected   {sum(self.rejected.values()):,}")
         for reason, count in self.rejected.items():
             lines.append(f"           {reason}: {count:,}")
@@ -197,6 +231,7 @@ class PreparedStore:
 
     def __init__(self, path: Path | str, *, sampled: bool = True):
         self.path = Path(path)
+        finish_update(self.path)
         self.manifest = read_manifest(self.path)
         if not self.manifest["complete"]:
             raise RadScribeError(
@@ -210,28 +245,35 @@ class PreparedStore:
 
     def _load(self) -> None:
         for name in (PIXELS, MASKS):
-            expected = self.manifest["bytes"].get(name)
-            if not (self.path / name).is_file() or (self.path / name).stat().st_size != expected:
+            expected = self.manifest["bytes"][name]
+            # More bytes are what an update has written so far.
+            if not (self.path / name).is_file() or (self.path / name).stat().st_size < expected:
                 raise RadScribeError(
-                    f"{self.path / name} is missing or has not its {expected:,} bytes", "Prepare it again"
+                    f"{self.path / name} is missing or has not its {expected:,} bytes", _again(self.path)
                 )
         try:
             found = content_hash(self.path)
         except OSError as error:
             raise RadScribeError(
-                f"cannot read {error.filename}: {error.strerror}", "Prepare it again"
+                f"cannot read {error.filename}: {error.strerror}", _again(self.path)
             ) from error
         if found != self.manifest["content_hash"]:
             raise RadScribeError(
-                f"{STUDIES} or {SPLITS_FILE} in {self.path} was changed after preparation", "Prepare it again"
+                f"{STUDIES} or {SPLITS_FILE} in {self.path} was changed after preparation", _again(self.path)
             )
         splits = read_splits(self.path)
         pixels, masks = _MappedFile(self.path / PIXELS), _MappedFile(self.path / MASKS)
         self._studies: dict[str, Study] = {}
         with open(self.path / STUDIES, encoding="utf-8") as lines:
-            for line in lines:
-                record = json.loads(line)
-                self._studies[record["id"]] = _study(record, splits[record["id"]], pixels, masks)
+            for number, line in enumerate(lines, start=1):
+                try:
+                    record = json.loads(line)
+                    self._studies[record["id"]] = _study(record, splits[record["id"]], pixels, masks)
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
+                    raise RadScribeError(
+                        f"{self.path / STUDIES}, line {number} is damaged: {type(error).__name__} {error}",
+                        _again(self.path),
+                    ) from error
 
     def _check_some_views(self) -> None:
         views = self.views()
@@ -272,14 +314,12 @@ class PreparedStore:
         return self._studies[identifier]
 
     def rejections(self) -> list[Rejection]:
-        """What `rejected.csv` lists, in the order of the source."""
-        try:
-            with open(self.path / REJECTED, newline="", **ENCODING) as file:
-                return [Rejection(*row) for row in list(csv.reader(file))[1:]]
-        except (OSError, TypeError, ValueError, csv.Error) as error:
-            raise RadScribeError(
-                f"cannot read {self.path / REJECTED}: {error}", "Prepare the store again"
-            ) from error
+        """What `rejected.csv` lists, in the order of the source.
+
+        Raises:
+            RadScribeError: the file is missing or damaged.
+        """
+        return read_rejections(self.path)
 
     def summary(self) -> StoreSummary:
         """Count what the store holds."""
@@ -290,16 +330,23 @@ class PreparedStore:
         projections = Counter(view.projection for study in studies for view in study.views)
         reports = [_words(study) for study in studies]
         reports = [words for words in reports if words]
+        labels = Counter(state for study in studies for state in study.observations.values())
         return StoreSummary(
             path=self.path,
+            reader=self.manifest["reader"],
             projections={name: projections[name] for name in PROJECTIONS},
             studies={split: sum(study.split == split for study in studies) for split in SPLITS},
             patients={split: sum(split in found for found in splits_of_patient.values()) for split in SPLITS},
             words_mean=sum(map(len, reports)) / max(len(reports), 1),
             words_distinct=len({word for words in reports for word in words}),
+            labels={
+                state: labels[state]
+                for state in OBSERVATION_STATES
+                if state != "not_mentioned" and labels[state]
+            },
             shared_patients=sum(len(found) > 1 for found in splits_of_patient.values()),
             rejected=dict(Counter(rejection.kind for rejection in self.rejections()).most_common()),
-            size=sum(path.stat().st_size for path in self.path.iterdir()),
+            size=sum(path.stat().st_size for path in self.path.iterdir() if path.is_file()),
         )
 
 
@@ -345,18 +392,50 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise RadScribeError(
             f"no prepared store at {path}", f"Make one: radscribe prepare SOURCE --out {path}"
         )
-    manifest = read_json_object(file, "Prepare the store again")
+    manifest = read_json_object(file, f"Remove {path} and prepare it again")
     version = manifest.get("format")
     if version != FORMAT_VERSION:
         raise RadScribeError(
             f"the store {path} has format {version}; this RadScribe reads format {FORMAT_VERSION}",
             f"Prepare it again from {manifest.get('source')}",
         )
-    needed = _MANIFEST_FIELDS | (_COMPLETE_FIELDS if manifest.get("complete") else {})
-    for name, kind in needed.items():
-        if not isinstance(manifest.get(name), kind):
-            raise RadScribeError(f"{file} is damaged: it has no valid '{name}'", "Prepare the store again")
+    needed = _SETTINGS | (_FINISHED if manifest.get("complete") else {})
+    wrong = [
+        name
+        for name, types in needed.items()
+        if name not in manifest or not isinstance(manifest[name], types)
+    ]
+    if not wrong and manifest["complete"]:
+        wrong = [name for name in (PIXELS, MASKS) if not isinstance(manifest["bytes"].get(name), int)]
+    if wrong:
+        raise RadScribeError(
+            f"{file} is damaged: it has no valid field '{wrong[0]}'", f"Remove {path} and prepare it again"
+        )
     return manifest
+
+
+def _again(path: Path) -> str:
+    """What to do about a damaged store."""
+    return f"Remove {path} and prepare it again from {read_manifest(path)['source']}"
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder holds a prepared store, complete or not."""
+    return (path / MANIFEST).is_file() and (path / STUDIES).is_file() and (path / PIXELS).is_file()
+
+
+def finish_update(path: Path) -> None:
+    """Put the files of an update that is whole in the place of the store's; see `update`.
+
+    Killed at any moment, the next call goes on: the folder has its manifest until all else has moved.
+    """
+    new = path / UPDATE
+    if not (new / MANIFEST).is_file():
+        return
+    for name in _REPLACED:
+        with suppress(FileNotFoundError):  # moved before, or by another process at this moment
+            os.replace(new / name, path / name)
+    shutil.rmtree(new, ignore_errors=True)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -370,17 +449,44 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def read_splits(path: Path) -> dict[str, Split]:
-    """The split of every study of a store, by study id."""
-    with open(path / SPLITS_FILE, newline="", **ENCODING) as file:
-        return {row["study"]: row["split"] for row in csv.DictReader(file)}  # type: ignore[misc]
+    """The split of every study of a store, by study id.
+
+    Raises:
+        RadScribeError: the file is missing or damaged.
+    """
+    try:
+        with open(path / SPLITS_FILE, newline="", **ENCODING) as file:
+            return {row["study"]: row["split"] for row in csv.DictReader(file)}  # type: ignore[misc]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise RadScribeError(f"{path / SPLITS_FILE} is missing or damaged", _again(path)) from error
+
+
+def read_rejections(path: Path) -> list[Rejection]:
+    """What `rejected.csv` in this folder lists.
+
+    Raises:
+        RadScribeError: the file is missing or damaged.
+    """
+    try:
+        with open(path / REJECTED, newline="", **ENCODING) as file:
+            return [Rejection(*row) for row in list(csv.reader(file))[1:]]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise RadScribeError(f"{path / REJECTED} is missing or damaged", _again(path)) from error
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 over studies.jsonl, whose lines hold the hash of each view's pixels, and splits.csv."""
+    """SHA-256 over studies.jsonl, whose lines hold the hash of each view's pixels, and splits.csv.
+
+    Raises:
+        RadScribeError: one of the two cannot be read.
+    """
     digest = hashlib.sha256()
     for name in (STUDIES, SPLITS_FILE):
-        with open(path / name, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        try:
+            with open(path / name, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise RadScribeError(f"cannot read {path / name}: {error.strerror}", _again(path)) from error
     return digest.hexdigest()
 
 
@@ -442,17 +548,34 @@ class StoreWriter:
     Use it as a context manager; it holds a lock, so that two processes cannot write one store.
 
     Attributes:
+        path: the folder of pixels and masks.
+        index: the folder of all other files: the same, or that of an update.
         committed: the studies in the store by id, in order.
+        fingerprints: what each of them was prepared from.
 
     Raises:
         RadScribeError: another process is preparing this store.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, index: Path | None = None, keep: Mapping[str, int] | None = None):
+        """Open a store to write.
+
+        Args:
+            path: its folder.
+            index: the folder of its update, if it is one.
+            keep: bytes of pixels and of masks that are never cut off, because others read them.
+        """
         self.path = path
+        self.index = index or path
+        self._keep = keep or {PIXELS: 0, MASKS: 0}
         self.committed: dict[str, Committed] = {}
+        self.fingerprints: dict[str, Fingerprint] = {}
         # Unbuffered: what is written survives the death of the process, in the order of writing.
-        self._files = {name: open(path / name, "ab", buffering=0) for name in _APPENDED}  # noqa: SIM115
+        self._files = {
+            name: open(folder / name, "ab", buffering=0)  # noqa: SIM115
+            for folder, names in ((path, (PIXELS, MASKS)), (self.index, (SOURCES, STUDIES)))
+            for name in names
+        }
         try:
             self._lock()
             self._recover()
@@ -476,37 +599,70 @@ class StoreWriter:
             import fcntl
 
             try:
-                fcntl.flock(self._files[STUDIES], fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # An update has a studies.jsonl of its own, and pixels that are everybody's.
+                for name in (PIXELS, STUDIES):
+                    fcntl.flock(self._files[name], fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RadScribeError(
                     f"another process is preparing {self.path}", "Wait for it, or use another --out"
                 ) from None
 
     def _recover(self) -> None:
-        """Keep the whole lines whose pixels and masks are there; cut off everything after them."""
+        """Keep the whole lines whose pixels, masks and sources are there; cut off everything after them."""
         there = {name: (self.path / name).stat().st_size for name in (PIXELS, MASKS)}
-        keep = {PIXELS: 0, MASKS: 0, STUDIES: 0}
-        with open(self.path / STUDIES, "rb") as lines:
-            for line in lines:
-                try:
-                    record = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    record = None
-                if record is None or any(record["ends"][name] > there[name] for name in there):
+        ends = {PIXELS: 0, MASKS: 0, STUDIES: 0, SOURCES: 0}
+        with open(self.index / STUDIES, "rb") as lines, open(self.index / SOURCES, "rb") as sources:
+            for line, source in zip(lines, sources, strict=False):
+                if not (line.endswith(b"\n") and source.endswith(b"\n")):
                     break
-                keep = {**record["ends"], STUDIES: keep[STUDIES] + len(line)}
-                self.committed[record["id"]] = Committed.of(record)
-        for name, size in keep.items():
-            self._files[name].truncate(size)
-        self._ends = {name: keep[name] for name in (PIXELS, MASKS)}
+                try:
+                    record, origin = json.loads(line), json.loads(source)
+                    if origin["id"] != record["id"] or any(
+                        record["ends"][name] > there[name] for name in there
+                    ):
+                        break
+                    committed, fingerprint = Committed.of(record), fingerprint_of(origin)
+                    written = {name: record["ends"][name] for name in there}
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    break
+                self.committed[record["id"]] = committed
+                self.fingerprints[record["id"]] = fingerprint
+                ends = {
+                    **written,
+                    STUDIES: ends[STUDIES] + len(line),
+                    SOURCES: ends[SOURCES] + len(source),
+                }
+        self._cut(ends)
 
-    def append(self, study: Study, views: Sequence[DecodedView], broken: list[list[str]]) -> None:
+    def _cut(self, ends: dict[str, int]) -> None:
+        self._ends = {name: max(ends[name], self._keep[name]) for name in (PIXELS, MASKS)}
+        for name, size in (ends | self._ends).items():
+            self._files[name].truncate(size)
+
+    def begin_again(self) -> None:
+        """Forget all studies that were committed."""
+        self.committed.clear()
+        self.fingerprints.clear()
+        self._cut(dict.fromkeys(self._files, 0))
+
+    def adopt(self, line: bytes, origin: Fingerprint) -> None:
+        """Commit a study whose pixels are among the bytes that are kept, by its line of `studies.jsonl`."""
+        record = json.loads(line)
+        self._write(SOURCES, origin.line(record["id"]).encode())
+        self._write(STUDIES, line)
+        self.committed[record["id"]] = Committed.of(record)
+        self.fingerprints[record["id"]] = origin
+
+    def append(
+        self, study: Study, views: Sequence[DecodedView], broken: list[list[str]], origin: Fingerprint
+    ) -> None:
         """Commit a study with the views that could be read.
 
         Args:
             study: its id, text and observations are taken; its split is the source's own, or None.
             views: the readable views in order.
             broken: file and reason of each view that could not be read.
+            origin: what the study was prepared from.
         """
         lines = []
         for view in views:
@@ -529,8 +685,14 @@ class StoreWriter:
             "broken": broken,
             "ends": self._ends,
         }
+        self._write(SOURCES, origin.line(study.id).encode())
         self._write(STUDIES, json.dumps(record).encode() + b"\n")
         self.committed[study.id] = Committed.of(record)
+        self.fingerprints[study.id] = origin
+
+    def list_sources(self, lines: Iterable[str]) -> None:
+        """Add the lines of what is not in the store to `sources.jsonl`, after all studies."""
+        self._write(SOURCES, "".join(lines).encode())
 
     def _write(self, name: str, data: bytes) -> None:
         rest = memoryview(data)

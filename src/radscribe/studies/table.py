@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.observations import OBSERVATIONS, ObservationState, parse_state
+from radscribe.studies.images import IMAGE_SUFFIXES
+from radscribe.studies.path_patterns import PathPattern
 from radscribe.studies.projections import frontal_first, projection_of
-from radscribe.studies.rejection import BAD_RECORD, EMPTY_REPORT, NO_VIEW, Rejection, has_report
+from radscribe.studies.rejection import BAD_RECORD, EMPTY_REPORT, NO_VIEW, Rejection, has_report, stated
 from radscribe.studies.splits import split_of
 from radscribe.studies.study import SECTIONS, Study, View
-from radscribe.studies.text_files import SURPLUS_FIELDS, read_rows, read_text
+from radscribe.studies.text_files import (
+    SURPLUS_FIELDS,
+    file_problem,
+    parse_json,
+    read_rows,
+    read_text,
+    require_different,
+)
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 _FIELDS = ("image", "images", "report", "study", "patient", "view", "split")
+_REPORTS = ("report", "findings", "impression")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +39,16 @@ class _Row:
     values: Mapping[str, Any]
 
     def text(self, name: str) -> str:
+        """The text of a cell, empty where it states nothing; `None.` is a usual comparison."""
         value = self.values.get(name)
-        return "" if value is None else str(value).strip()
+        text = "" if value is None else str(value).strip()
+        return text if name in ("indication", "comparison") else stated(text)
 
     def texts(self, name: str) -> list[str]:
         """The items of a JSON list, or the one value of a cell."""
         value = self.values.get(name)
         items = value if isinstance(value, list) else [value]
-        return ["" if item is None else str(item).strip() for item in items]
+        return ["" if item is None else stated(str(item)) for item in items]
 
     def images(self) -> list[str]:
         """The image paths that the row names."""
@@ -46,6 +59,22 @@ class _Row:
         images, words = self.images(), self.texts("view")
         return words * len(images) if len(words) == 1 else [*words, *[""] * len(images)][: len(images)]
 
+    def problem(self) -> str:
+        """What is wrong with the kinds of the values, which only JSON Lines can have; else empty."""
+        for name, value in self.values.items():
+            items = value if isinstance(value, list) and name in ("image", "images", "view") else [value]
+            for item in items:
+                if item != item:  # NaN, as Python writes a missing value
+                    continue
+                if isinstance(item, (list, dict)):
+                    return f"'{name}' is {'a list' if isinstance(item, list) else 'an object'}, not text"
+                if isinstance(item, (bool, int, float)) and name in (*_REPORTS, *SECTIONS, "image", "images"):
+                    return f"'{name}' is {json.dumps(item)}, not text"
+        for name in self.images():
+            if "\0" in name or not PurePosixPath(name).name:
+                return f"{json.dumps(name)} is no name of an image"
+        return ""
+
 
 def find_tables(folder: Path) -> list[Path]:
     """The table files that lie directly in a folder."""
@@ -53,17 +82,23 @@ def find_tables(folder: Path) -> list[Path]:
 
 
 def read_table(
-    source: Path, *, images: Path | str | None = None, columns: Mapping[str, str] | None = None
+    source: Path,
+    *,
+    images: Path | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    study_pattern: str | None = None,
+    patient_pattern: str | None = None,
 ) -> Iterator[Study | Rejection]:
     """Read a table with one row per view, or (JSON Lines with a list `images`) per study.
 
     Columns, in any order and any case:
 
-    - `image`: a path relative to `images`. Required (in JSON Lines, `images` may stand for it).
+    - `image`: a path relative to `images`. Required (in JSON Lines, `images` may stand for it). A name
+      without suffix is looked for with the suffixes of images.
     - `report`, read as findings where the table has no column `findings`; or `findings`, `impression`,
-      `indication`, `comparison`. Required: one that reports, or at least one observation.
+      `indication`, `comparison`. A table without reports serves drafting, or learning from observations.
     - `study`: rows of one study become its views, and must agree in all else. Without the column each
-      row is a study, named by its image's stem.
+      row is a study, named by its image's stem, or by as much of its path as tells it from the others.
     - `patient` (the study's id if blank), `split`, and `view` (`PA`, `AP Supine`, `lateral`...).
     - the 14 observations by name: 1, 0, -1 or blank as in CheXpert, or `present`, `absent`, ...
 
@@ -71,15 +106,31 @@ def read_table(
         source: the table, or a folder that holds just one.
         images: the folder that image paths are relative to; the table's own by default.
         columns: RadScribe's column names to the table's, such as `{"report": "notes"}`.
+        study_pattern: a regular expression with one group that finds the study in the image's name as the
+            table has it, where the table has no column `study`.
+        patient_pattern: likewise for the patient.
 
     Raises:
-        RadScribeError: there is no table, or a column is missing or unknown.
+        RadScribeError: there is no table or more than one, it has no row, a column is missing, unknown or
+            there twice, or a pattern is not valid or matches no image.
     """
     path = _table_file(source)
     names, rows = _json_rows(path) if path.suffix.lower() == ".jsonl" else _delimited_rows(path)
+    if not rows:
+        raise RadScribeError(f"{path} has a header and no row" if names else f"{path} has no line of JSON")
     own_names = _own_names(path, names, columns or {})
-    has_text = bool({"report", "findings", "impression"} & own_names.keys())
     root = Path(images) if images else path.parent
+    if not root.is_dir():
+        raise RadScribeError(f"no folder {root}", "Name the folder of the images with --images")
+    patterns = {}
+    for own, expression in (("study", study_pattern), ("patient", patient_pattern)):
+        if expression is not None:
+            if own in own_names:
+                raise RadScribeError(
+                    f"{path} has a column '{own_names[own]}', so --{own}-pattern is not needed",
+                    f"Leave out --{own}-pattern, or rename the column",
+                )
+            patterns[own] = PathPattern(expression, own)
 
     groups: dict[str, list[_Row]] = {}
     for row in rows:
@@ -87,13 +138,26 @@ def read_table(
             yield row
             continue
         row = _Row(row.place, {own: row.values.get(name) for own, name in own_names.items()})
+        if problem := row.problem():
+            yield Rejection(row.place, str(path), f"{BAD_RECORD}: {problem}")
+            continue
+        if patterns and row.images():
+            found = {own: pattern.find(row.images()[0]) for own, pattern in patterns.items()}
+            if blank := [own for own, value in found.items() if not value]:
+                yield Rejection(row.place, str(path), patterns[blank[0]].reason)
+                continue
+            row = _Row(row.place, {**row.values, **found})
         if row.text("study") and not row.values.get("images"):
             groups.setdefault(row.text("study"), []).append(row)
         else:
             # Not grouped: a key that no study id can have.
             groups[f"\n{row.place}"] = [row]
-    for group in groups.values():
-        yield _study(group, path, root, has_text)
+    for pattern in patterns.values():
+        pattern.require_match()
+    identifiers = _identifiers(list(groups.values()))
+    has_text = not own_names.keys().isdisjoint(_REPORTS)
+    for group, identifier in zip(groups.values(), identifiers, strict=True):
+        yield from _records(group, identifier, path, root, has_text)
 
 
 def _table_file(source: Path) -> Path:
@@ -102,9 +166,10 @@ def _table_file(source: Path) -> Path:
     tables = find_tables(source)
     if len(tables) != 1:
         found = ", ".join(path.name for path in tables) or "none"
+        example = f", such as {tables[0]}" if tables else ""
         raise RadScribeError(
             f"{source} should hold one table ({', '.join(TABLE_SUFFIXES)}), found: {found}",
-            "Name the table file itself",
+            f"Name the table itself as the source{example}; or use --reader folder for the images alone",
         )
     return tables[0]
 
@@ -128,8 +193,8 @@ def _json_rows(path: Path) -> tuple[list[str], list[_Row | Rejection]]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
+            values = parse_json(line)
+        except ValueError as error:
             rows.append(Rejection(f"line {number}", str(path), f"{BAD_RECORD}: {error}"))
             continue
         if not isinstance(values, dict):
@@ -137,6 +202,8 @@ def _json_rows(path: Path) -> tuple[list[str], list[_Row | Rejection]]:
             continue
         names.update(dict.fromkeys(values))
         rows.append(_Row(f"line {number}", values))
+    if rows and isinstance(rows[0], Rejection) and not names:
+        raise RadScribeError(f"{path} is no JSON Lines: {rows[0].reason}", "Each line must be a JSON object")
     return list(names), rows
 
 
@@ -144,6 +211,7 @@ def _own_names(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict
     """RadScribe's names of the columns that the table has, to the table's own names."""
     known = (*_FIELDS, *SECTIONS, *OBSERVATIONS)
     existing = f"Its columns: {', '.join(names)}"
+    require_different(path, [name.lower() for name in names if name.lower() in map(str.lower, known)])
     by_lower = {name.lower(): name for name in names}
     own_names = {name: by_lower[name.lower()] for name in known if name.lower() in by_lower}
     for own, name in renamed.items():
@@ -155,48 +223,96 @@ def _own_names(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict
     if "findings" in own_names:
         own_names.pop("report", None)
     if not {"image", "images"} & own_names.keys():
-        how = "Say which holds the image paths: columns={'image': 'ITS NAME'}"
+        how = """Say which holds the image paths: --columns '{"image": "ITS NAME"}'"""
         raise RadScribeError(f"{path} has no column 'image'", f"{existing}. {how}")
-    if not {"report", "findings", "impression", *OBSERVATIONS} & own_names.keys():
-        how = "Say which holds the report: columns={'report': 'ITS NAME'}"
-        raise RadScribeError(
-            f"{path} has no column 'report', 'findings' or 'impression', and no observation",
-            f"{existing}. {how}",
-        )
     return own_names
 
 
-def _study(rows: list[_Row], path: Path, root: Path, has_text: bool) -> Study | Rejection:
+def _identifiers(groups: list[list[_Row]]) -> list[str]:
+    """The id of each study: stated, or as much of its image's path as tells it from the others.
+
+    That is the stem; where other images have it too, the path without suffix; and where others have even
+    this, the whole path. Rows without an image are named by their line.
+    """
+    stated_ids = [group[0].text("study") for group in groups]
+    paths = [
+        "" if identifier else next(iter(group[0].images()), "").replace("\\", "/")
+        for group, identifier in zip(groups, stated_ids, strict=True)
+    ]
+    candidates = [
+        (PurePosixPath(path).stem, str(PurePosixPath(path).with_suffix("")), path) if path else ("",)
+        for path in paths
+    ]
+    of_candidate: dict[str, set[str]] = {}
+    for path, names in zip(paths, candidates, strict=True):
+        for name in names:
+            of_candidate.setdefault(name, set()).add(path)
+    return [
+        identifier or next((name for name in names if len(of_candidate[name]) == 1), path) or group[0].place
+        for group, identifier, path, names in zip(groups, stated_ids, paths, candidates, strict=True)
+    ]
+
+
+def _image_file(root: Path, name: str) -> tuple[Path, str]:
+    """The file that a table means by an image's name, and why there is none (empty where there is one)."""
+    path = root / name
+    problem = file_problem(path)
+    if problem and os.sep == "/" and "\\" in name:  # as tables made on Windows have it
+        path = root / name.replace("\\", "/")
+        problem = file_problem(path)
+    if problem and problem != "missing":
+        return path, problem
+    if not problem or path.suffix.lower() in IMAGE_SUFFIXES:
+        return path, ""
+    for suffix in (*IMAGE_SUFFIXES, *map(str.upper, IMAGE_SUFFIXES)):
+        file = path.with_name(path.name + suffix)
+        if not file_problem(file):
+            return file, ""
+    return path, f"missing: also with {', '.join(IMAGE_SUFFIXES)} behind its name"
+
+
+def _records(
+    rows: list[_Row], identifier: str, path: Path, root: Path, has_text: bool
+) -> Iterator[Study | Rejection]:
+    """The study of some rows, or a rejection of it; and a rejection of each image that is not there."""
     first = rows[0]
     named = [name for row in rows for name in row.images()]
-    identifier = first.text("study") or (Path(named[0]).stem if named else first.place)
 
     def reject(reason: str) -> Rejection:
-        return Rejection(identifier, str(path), reason)
+        return Rejection(identifier, f"{path}, {first.place}", reason)
 
     if not named:
-        return reject(NO_VIEW)
-    words = [word for row in rows for word in row.view_words()]
-    views = frontal_first(
-        View(root / name, projection_of(word)) for name, word in zip(named, words, strict=True)
-    )
+        yield reject(NO_VIEW)
+        return
     merged: dict[str, str] = {}
     for name in ("patient", "split", "report", *SECTIONS, *OBSERVATIONS):
         values = {row.text(name) for row in rows} - {""}
         if len(values) > 1:
-            return reject(f"{BAD_RECORD}: its rows differ in '{name}'")
+            yield reject(f"{BAD_RECORD}: its rows differ in '{name}'")
+            return
         merged[name] = values.pop() if values else ""
 
     sections = {name: merged[name] for name in SECTIONS if merged[name]}
     if merged["report"]:
         sections["findings"] = merged["report"]
     if has_text and not has_report(sections):
-        return reject(EMPTY_REPORT)
+        yield reject(EMPTY_REPORT)
+        return
+    views = []
+    words = [word for row in rows for word in row.view_words()]
+    for name, word in zip(named, words, strict=True):
+        file, missing = _image_file(root, name)
+        if missing:
+            yield Rejection(identifier, str(file), missing)
+        else:
+            views.append(View(file, projection_of(word)))
+    if not views:
+        return
     try:
-        return Study(
+        yield Study(
             id=identifier,
             patient_id=merged["patient"] or identifier,
-            views=views,
+            views=frontal_first(views),
             split=split_of(merged["split"]),
             sections=sections,
             observations={
@@ -204,7 +320,7 @@ def _study(rows: list[_Row], path: Path, root: Path, has_text: bool) -> Study | 
             },
         )
     except ValueError as error:
-        return reject(f"{BAD_RECORD}: {error}")
+        yield reject(f"{BAD_RECORD}: {error}")
 
 
 def _observation_state(name: str, value: str) -> ObservationState:

@@ -33,6 +33,7 @@ from radscribe.errors import RadScribeError
 from radscribe.layers.contrastive import ImageTextMatching, mean_token
 from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoder, ReportEncoderConfig
+from radscribe.ranges import COUNT_OR_NONE, WEIGHT, check_fields
 from radscribe.studies.study import PROJECTIONS
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.system import Batch, Losses
@@ -112,6 +113,14 @@ class BidirectionalConfig:
     standardise: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "system.",
+            consistency_weight=WEIGHT,
+            reconstruction_weight=WEIGHT,
+            clip_weight=WEIGHT,
+            patches=COUNT_OR_NONE,
+        )
         if self.reconstruction and self.vision_kind != "autoencoder":
             raise ValueError("system.reconstruction needs system.vision_kind autoencoder")
         if self.preceding == "queries" and self.vision_kind != "autoencoder" and self.patches < 1:
@@ -139,6 +148,7 @@ class Bidirectional(LanguageModelSystem):
         self.visual_norm = nn.LayerNorm(width) if self.averaged else nn.Identity()
         self.frozen_vision = self.averaged and config.alignment == "shallow"
         self.backbone.requires_grad_(not self.frozen_vision)
+        self.learns_projections = config.text_to_vision and not self.averaged
         if config.text_to_vision:
             self.report_encoder = ReportEncoder(config.report_encoder, self.language_model.tokens)
             self.textual_mapper = nn.Linear(self.report_encoder.width, width)

@@ -30,6 +30,7 @@ from radscribe.decoding.search import Decoded
 from radscribe.layers.contrastive import ImageTextMatching, mean_token
 from radscribe.layers.transformer import UnbiasedLayerNorm
 from radscribe.observations import OBSERVATIONS
+from radscribe.ranges import WEIGHT, Range, check_fields
 from radscribe.systems.encoder_decoder import EncoderDecoderSystem, cross_entropy, input_mask
 from radscribe.systems.r2gen import MemoryDrivenTransformer, R2GenConfig
 from radscribe.systems.system import Batch, Draft, Evidence, Losses
@@ -82,8 +83,14 @@ class CAMANetConfig(R2GenConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.word_share <= 1:
-            raise ValueError(f"system.word_share {self.word_share} must be above 0 and at most 1")
+        check_fields(
+            self,
+            "system.",
+            classification_weight=WEIGHT,
+            consistency_weight=WEIGHT,
+            word_share=Range(0, 1, above=True),
+            clip_weight=WEIGHT,
+        )
         if self.attention_consistency and not self.vdm_assisted_encoder:
             raise ValueError("system.attention_consistency needs system.vdm_assisted_encoder")
 

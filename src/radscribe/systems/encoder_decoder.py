@@ -23,6 +23,7 @@ from radscribe.decoding.search import (
 )
 from radscribe.layers.dropout import Dropout
 from radscribe.layers.transformer import Decoder, Encoder, Norm, SinusoidalPositions
+from radscribe.ranges import DROPOUT, LAYERS, WIDTH, check_divisible, check_fields
 from radscribe.systems.system import Batch, Draft, Evidence, Losses, System
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, BackboneConfig, VisualTokens
@@ -51,8 +52,17 @@ class TransformerConfig:
     visual_dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(f"system.width {self.width} must be divisible by system.heads {self.heads}")
+        check_fields(
+            self,
+            "system.",
+            width=WIDTH,
+            feed_forward=WIDTH,
+            heads=WIDTH,
+            layers=LAYERS,
+            dropout=DROPOUT,
+            visual_dropout=DROPOUT,
+        )
+        check_divisible("system.width", self.width, "system.heads", self.heads)
 
 
 class TransformerNetwork(nn.Module):

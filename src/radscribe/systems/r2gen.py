@@ -20,6 +20,7 @@ from torch import Tensor
 
 from radscribe.layers.relational_memory import MemoryDrivenLayerNorm, RelationalMemory
 from radscribe.layers.transformer import DecoderCache, beam_rows
+from radscribe.ranges import WIDTH, Range, check_divisible, check_fields
 from radscribe.systems.encoder_decoder import (
     EncoderDecoderSystem,
     TransformerConfig,
@@ -46,8 +47,8 @@ class R2GenConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % self.memory_heads:
-            raise ValueError(f"system.width {self.width} must be divisible by system.memory_heads")
+        check_fields(self, "system.", memory_slots=Range(1, 1024), memory_heads=WIDTH)
+        check_divisible("system.width", self.width, "system.memory_heads", self.memory_heads)
 
 
 class MemoryDrivenTransformer(TransformerNetwork):

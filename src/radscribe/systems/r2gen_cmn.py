@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from radscribe.layers.dropout import Dropout
 from radscribe.layers.transformer import DecoderCache
+from radscribe.ranges import COUNT, WIDTH, check_divisible, check_fields
 from radscribe.systems.encoder_decoder import (
     EncoderDecoderSystem,
     TransformerConfig,
@@ -66,8 +67,8 @@ class R2GenCMNConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % self.threads:
-            raise ValueError(f"system.width {self.width} must be divisible by system.threads {self.threads}")
+        check_fields(self, "system.", memory_size=COUNT, threads=WIDTH)
+        check_divisible("system.width", self.width, "system.threads", self.threads)
         if self.memory != "none" and not 1 <= self.top_k <= self.memory_size:
             raise ValueError(
                 f"system.top_k {self.top_k} must be between 1 and system.memory_size {self.memory_size}"

@@ -141,9 +141,11 @@ class System(nn.Module):
     Attributes:
         backbone: called with views and their mask, gives visual tokens.
         language_model: of a system that writes with a frozen one; its weights are no part of a run.
+        learns_projections: training tells frontal from lateral views where their projection is known.
     """
 
     backbone: nn.Module
+    learns_projections: bool = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,17 +10,35 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError, closest
+from radscribe.ranges import (
+    BATCH,
+    COUNT,
+    COUNT_OR_NONE,
+    DROPOUT,
+    LEARNING_RATE,
+    LENGTH,
+    SEED,
+    SHARE,
+    THREADS,
+    WEIGHT,
+    WORKERS,
+    Range,
+    check_choice,
+    check_fields,
+)
 from radscribe.systems.registry import get_system
 from radscribe.text.cleaning import CleaningName
 from radscribe.text.protocols import ProtocolName
 from radscribe.values import converted, in_words, shown
 from radscribe.vision.transforms import TransformConfig
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(kw_only=True)
@@ -40,6 +58,10 @@ class LabelConfig:
     source: str = "report"
     uncertain: Literal["as_present", "as_absent", "ignore"] = "as_absent"
     missing: Literal["as_absent", "ignore"] = "as_absent"
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ValueError("data.labels.source is empty; it is report, store or a label file")
 
 
 @dataclass(kw_only=True)
@@ -70,6 +92,11 @@ class DataConfig:
     labels: LabelConfig = field(default_factory=LabelConfig)
     view_classifier: str = ""
     transform: TransformConfig = field(default_factory=TransformConfig)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.", minimum_count=COUNT, maximum_length=LENGTH, views=Range(1, 1000))
+        if not self.section.strip():
+            raise ValueError("data.section is empty; name a report section, such as findings")
 
 
 Selection = Literal[
@@ -156,19 +183,41 @@ class TrainingConfig:
     checkpoint_every: int = 1000
     workers: int = 0
     threads: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
-        for name in (
-            "epochs",
-            "batch_size",
-            "accumulate",
-            "decay_every",
-            "validate_every",
-            "checkpoint_every",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
+        check_fields(
+            self,
+            "training.",
+            seed=SEED,
+            epochs=COUNT,
+            batch_size=BATCH,
+            accumulate=COUNT,
+            backbone_learning_rate=WEIGHT,  # 0 leaves the visual extractor as it is
+            learning_rate=LEARNING_RATE,
+            epsilon=WEIGHT,
+            weight_decay=WEIGHT,
+            decay=Range(0, 1, above=True),
+            decay_every=COUNT,
+            floor=SHARE,
+            warm_up_epochs=COUNT_OR_NONE,
+            warm_up_from=WEIGHT,
+            clip_value=WEIGHT,
+            clip_norm=WEIGHT,
+            validate_every=COUNT,
+            patience=COUNT,
+            checkpoint_every=COUNT,
+            workers=WORKERS,
+            threads=THREADS,
+        )
+        if len(self.betas) != 2 or not all(beta in DROPOUT for beta in self.betas):
+            raise ValueError(f"training.betas must be two numbers from 0 to below 1, not {self.betas}")
+        check_choice("training.device", self.device, get_args(Device))
+        if self.validate_every > self.epochs:
+            raise ValueError(
+                f"training.validate_every {self.validate_every} must not exceed training.epochs "
+                f"{self.epochs}, for weights are chosen by validation"
+            )
         if self.clip_value and self.clip_norm:
             raise ValueError("training.clip_value and training.clip_norm exclude each other")
 

@@ -21,9 +21,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tqdm import tqdm
-
 from radscribe.errors import RadScribeError
+from radscribe.progress import Progress
 from radscribe.studies.json_files import read_json_lines
 from radscribe.studies.outputs import check_place, replace_file, writing
 from radscribe.studies.store import ENCODING
@@ -196,6 +195,8 @@ def write_draft_file(
     studies: Sequence[Study],
     batch_size: int,
     on_rejection: Callable[[Rejection], None],
+    *,
+    progress: bool = True,
     **decoding: Any,
 ) -> int:
     """Draft studies into a file; the number of drafts in it.
@@ -206,6 +207,7 @@ def write_draft_file(
         studies: what is drafted.
         batch_size: see `TrainedSystem.generate`, as for the arguments that follow.
         on_rejection: likewise.
+        progress: show how far it is.
         **decoding: likewise.
 
     Raises:
@@ -216,8 +218,10 @@ def write_draft_file(
         done = file.begin(settings, [study.id for study in studies], batch_size)
         rest = [study for study in studies if study.id not in done]
         drafts = trained.generate(rest, batch_size=batch_size, on_rejection=on_rejection, **decoding)
-        for draft in tqdm(drafts, "drafting", len(studies), initial=len(done), unit="study"):
-            file.add(draft)
+        with Progress(len(studies), "drafting", "studies", done=len(done), show=progress) as shown:
+            for draft in drafts:
+                file.add(draft)
+                shown.update()
         return file.finish()
 
 

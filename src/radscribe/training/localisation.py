@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from radscribe.evaluation.localisation import MapScore, coverage, namings, score_map
 from radscribe.observations import OBSERVATIONS
+from radscribe.progress import Progress
 from radscribe.studies.study import Study
 from radscribe.systems.system import Evidence
 from radscribe.training.config import DataConfig
@@ -31,20 +31,19 @@ def localise(
     Args:
         trained: the system.
         studies: with readable views and with reports.
-        progress: show a progress bar.
+        progress: show how far it is.
     """
     masks = [_masks(study, trained.config.data) for study in studies]
     scores: list[list[MapScore]] = [[] for _ in studies]
     masked = [row for row, found in enumerate(masks) if found]
-    bar = tqdm(total=len(masked), desc="localising", unit="study", disable=not progress, leave=False)
-    for start in range(0, len(masked), _BATCH):
-        rows = masked[start : start + _BATCH]
-        evidence, tokens = _evidence(trained, [studies[row] for row in rows])
-        for place, row in enumerate(rows):
-            pieces = trained.system.pieces(tokens[place])
-            scores[row] = _score_study(evidence, place, pieces, masks[row])
-        bar.update(len(rows))
-    bar.close()
+    with Progress(len(masked), "localising", "studies", show=progress and bool(masked)) as bar:
+        for start in range(0, len(masked), _BATCH):
+            rows = masked[start : start + _BATCH]
+            evidence, tokens = _evidence(trained, [studies[row] for row in rows])
+            for place, row in enumerate(rows):
+                pieces = trained.system.pieces(tokens[place])
+                scores[row] = _score_study(evidence, place, pieces, masks[row])
+            bar.update(len(rows))
     return scores
 
 

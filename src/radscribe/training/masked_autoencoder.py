@@ -21,12 +21,13 @@ import torch
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
+from radscribe.pretrained import without_bars
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import Study, View
 from radscribe.training.config import DataConfig
 from radscribe.training.view_training import ViewTraining
 from radscribe.vision.backbones import Normalisation
-from radscribe.vision.masked_autoencoder import WEIGHTS_FIELD, MaskedAutoencoderConfig, create_autoencoder
+from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig, create_autoencoder
 from radscribe.vision.published_pixels import pixels_of_transformers, save_preprocessor_config
 from radscribe.vision.transforms import TransformConfig, evaluation_view, settled_transform, stored_view
 
@@ -69,12 +70,23 @@ def train_masked_autoencoder(
             range, or the loss is not finite.
     """
     out = Path(out)
-    device = training.begin(out)
+    with training.prepared(out) as device:
+        return _train(store, out, vision, data, training, device)
+
+
+def _train(
+    store: PreparedStore,
+    out: Path,
+    vision: MaskedAutoencoderConfig,
+    data: DataConfig,
+    training: ViewTraining,
+    device: torch.device,
+) -> dict[str, Any]:
     views = {split: _views(store.studies(split), data.views) for split in ("train", "val")}
     if not views["train"]:
         raise RadScribeError(f"the train split of '{store.path}' has no view", "Prepare a source with images")
-    model = create_autoencoder(vision, mask_ratio=_LEFT_OUT).to(device)
-    pixels = pixels_of_transformers(vision.weights, WEIGHTS_FIELD).overridden(vision.normalisation)
+    model = create_autoencoder(vision, mask_ratio=_LEFT_OUT, option="weights").to(device)
+    pixels = pixels_of_transformers(vision.weights, "weights").overridden(vision.normalisation)
     transform = settled_transform(data.transform, store, pixels)
     normalise = Normalisation(pixels).to(device)
     optimizer = torch.optim.AdamW(
@@ -105,8 +117,8 @@ def train_masked_autoencoder(
         if views["val"]
         else None,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
+    with without_bars():
+        model.save_pretrained(out)
     save_preprocessor_config(
         pixels._replace(interpolation=transform.interpolation or pixels.interpolation), vision.image_size, out
     )

@@ -1,9 +1,24 @@
-"""How the process gets its memory on the CPU."""
+"""Memory: whether a training can fit into it at all, and how the process gets it on the CPU."""
 
 from __future__ import annotations
 
+import copy
 import ctypes
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+from torch import nn
+
+from radscribe.errors import RadScribeError
+from radscribe.systems.registry import get_system
+from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.config import RunConfig
+from radscribe.training.run_directory import start_from_nothing
+
+#: Bytes that training needs for each trained number: itself, its gradient, and two moments of the optimiser.
+_BYTES_PER_PARAMETER = 16
 
 # Parameters of glibc's <malloc.h>.
 _M_TRIM_THRESHOLD = -1
@@ -30,3 +45,72 @@ def keep_large_blocks() -> None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_BELOW)
         mallopt(_M_TRIM_THRESHOLD, _FREE_AT_THE_TOP)
         mallopt(_M_ARENA_MAX, 1)
+
+
+@contextmanager
+def memory_errors_explained(option: str) -> Iterator[None]:
+    """Turn a want of memory into one line.
+
+    Args:
+        option: sets how many studies, views or texts are in memory at the same time.
+
+    Raises:
+        RadScribeError: memory could not be had.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on the CPU
+        wanting = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+        if not wanting:
+            raise
+        raise RadScribeError(
+            f"there is not enough memory ({' '.join(str(error).split())[:150]})",
+            f"Begin anew with a smaller {option}, or with a smaller network",
+        ) from error
+
+
+def check_fits(config: RunConfig, vocabulary: Vocabulary, device: torch.device) -> None:
+    """Check that the trained parts of a system fit into memory at all, before anything is allocated.
+
+    Activations are not counted: what passes this check may still need more memory than there is.
+
+    Args:
+        config: with the sizes.
+        vocabulary: of the training reports.
+        device: where the system shall be trained.
+
+    Raises:
+        RadScribeError: weights, gradients and the optimiser's moments alone need more memory than there is.
+    """
+    with torch.device("meta"):  # builds everything, without memory
+        parts = _sized_parts(config, vocabulary)
+    needed = _BYTES_PER_PARAMETER * sum(weight.numel() for part in parts for weight in part.parameters())
+    if device.type == "cuda":
+        there, place = torch.cuda.get_device_properties(device).total_memory, "the GPU"
+    else:
+        there, place = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "this machine"
+    if needed > there:
+        raise RadScribeError(
+            f"a {config.system_name} of these sizes needs at least {needed / 1e9:,.0f} GB of memory for its "
+            f"weights, gradients and optimiser, and {place} has {there / 1e9:,.0f} GB",
+            "Choose smaller sizes, such as a smaller width or fewer layers; "
+            f"radscribe recipes {config.recipe} --print_config shows the recipe's",
+        )
+
+
+def _sized_parts(config: RunConfig, vocabulary: Vocabulary) -> list[nn.Module]:
+    """The parts whose sizes are the configuration's own: all but a language model, whose files decide."""
+    sizes = copy.deepcopy(config.system)
+    start_from_nothing(sizes)
+    if not hasattr(sizes, "language_model"):
+        return [get_system(config.system_name).build(sizes, vocabulary, config.data.maximum_length)]
+    parts: list[nn.Module] = []
+    if getattr(sizes, "vision_kind", "") == "autoencoder":
+        from radscribe.vision.masked_autoencoder import create_autoencoder
+
+        parts.append(create_autoencoder(sizes.vision, mask_ratio=0.0))
+    if hasattr(sizes, "report_encoder"):
+        from radscribe.layers.report_encoder import ReportEncoder
+
+        parts.append(ReportEncoder(sizes.report_encoder, sizes.report_encoder.words or 1))
+    return parts

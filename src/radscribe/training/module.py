@@ -30,6 +30,7 @@ class TrainingModule(LightningModule):
         config: how.
         batches: the training batches, whose position belongs to the checkpoint.
         validation_references: references of the validation split as scored, by study id.
+        advice: what to do where the loss is not finite.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class TrainingModule(LightningModule):
         config: RunConfig,
         batches: TrainingBatches,
         validation_references: dict[str, str],
+        advice: str,
     ):
         super().__init__()
         self.system = system
         self.config = config
         self.batches = batches
         self.validation_references = validation_references
+        self.advice = advice
         self._drafts: dict[str, str] = {}
         self._shares: dict[str, float] = {}
         self._studies = 0
@@ -78,7 +81,7 @@ class TrainingModule(LightningModule):
             studies = ", ".join(batch.study_ids[:4])
             raise RadScribeError(
                 f"the loss is {losses.total.item()} at step {self.global_step} (studies {studies}, ...)",
-                "Lower --training.learning_rate or set --training.clip_norm 1, and go on with --resume",
+                self.advice,
             )
         size = len(batch.study_ids)
         self.log("loss", losses.total, prog_bar=True, batch_size=size)

@@ -7,7 +7,8 @@ model.safetensors, config.json, generation_config.json   the model with the best
 tokenizer.json, tokenizer_config.json                    its tokenizer
 pretraining.json                                         where it came from, how it was trained, perplexities
 MODEL_CARD.md                                            what it is, and what it must not be used for
-checkpoint.pt                                            only until it is finished: the state, for --resume
+checkpoint.pt, previous.pt                               only until it is finished: the state after the last
+                                                         epoch and the one before it, for --resume
 
 A frozen model can only follow an image if it looks at what stands where the image goes, and one that has
 seen reports alone never learnt to look there. So most reports are learnt after R2GenGPT's prompt, with cues
@@ -19,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,14 +32,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError, unknown_name
+from radscribe.pretrained import without_bars
+from radscribe.progress import track
+from radscribe.ranges import BATCH, COUNT, LEARNING_RATE, SEED, THREADS, check_options
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
 from radscribe.text.prompts import REPORT_PROMPT
 from radscribe.training.device import chosen_device
+from radscribe.training.interruption import (
+    StopRequest,
+    check_empty,
+    disk_errors_explained,
+    only_training,
+)
 from radscribe.training.language_model_documents import (
     IGNORED,
     Encoder,
@@ -47,13 +57,15 @@ from radscribe.training.language_model_documents import (
     draw_cues,
     epoch_rows,
 )
-from radscribe.training.run_directory import whole_or_not_at_all
+from radscribe.training.memory import memory_errors_explained
+from radscribe.training.resuming import read_newest, save_checkpoint
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 FACTS = "pretraining.json"
 CHECKPOINT = "checkpoint.pt"
+PREVIOUS = "previous.pt"
 MODEL_CARD = "MODEL_CARD.md"
 
 #: Tokens that the model can look back on. Training rows are half as long: visual tokens take the rest.
@@ -63,6 +75,8 @@ _WINDOW = POSITIONS // 2
 _PATIENCE = 3
 #: Rows that are measured side by side.
 _MEASURED = 32
+#: What a checkpoint has.
+_PARTS = ("epoch", "steps", "best", "history", "model", "optimizer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +136,25 @@ class Pretraining:
         """
         if self.size not in PRESETS:
             raise unknown_name("size", self.size, PRESETS)
+        preset = PRESETS[self.size]
         if self.vocabulary_size is not None and self.vocabulary_size < SMALLEST_VOCABULARY:
             raise RadScribeError(
-                f"a vocabulary of {self.vocabulary_size} entries is too small",
+                f"--vocabulary_size {self.vocabulary_size} is too small",
                 f"Bytes and special tokens alone are {SMALLEST_VOCABULARY}",
             )
-        if self.epochs < 1 or self.batch < 1:
-            raise RadScribeError("--epochs and --batch must be at least 1")
-        return PRESETS[self.size]
+        check_options(
+            {
+                "--vocabulary_size": (self.vocabulary_size or preset.vocabulary_size, COUNT),
+                "--epochs": (self.epochs, COUNT),
+                "--batch": (self.batch, BATCH),
+                "--learning_rate": (
+                    preset.learning_rate if self.learning_rate is None else self.learning_rate,
+                    LEARNING_RATE,
+                ),
+                "--seed": (self.seed, SEED),
+            }
+        )
+        return preset
 
 
 def build_language_model(preset: Preset, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -173,32 +198,56 @@ def pretrain_language_model(
         threads: CPU threads; 0 takes all.
         device: `auto`, `cpu` or `cuda`.
         resume: go on after the last whole epoch, exactly as if there had been no interruption.
-        progress: show a progress bar.
+        progress: show how far it is.
 
     Returns:
         The facts that `pretraining.json` holds.
 
     Raises:
         RadScribeError: there is something in `out` already or nothing to resume, texts are missing, settings
-            are out of range or not those that the training was begun with, or the loss is not finite.
+            are out of range or not those that the training was begun with, the loss is not finite, or the
+            disk or the memory is full.
+        InterruptionError: it was stopped by Ctrl-C; the error says what is saved.
     """
-    out = Path(out)
+    out, text = Path(out), [Path(file) for file in text]
     preset = settings.preset()
-    texts = Texts.read(store, settings.section, settings.cleaning, map(Path, text))
+    check_options({"--threads": (threads, THREADS)})
+    command = _resume_command(store, out, settings, text)
+
+    def what_is_saved() -> tuple[str, str]:
+        if (out / FACTS).is_file():
+            return f"stopped; the whole epochs so far are saved in '{out}'", f"Go on: {command}"
+        return "stopped before the training began; nothing was saved", "Give the same command again"
+
+    with (
+        only_training(out),
+        disk_errors_explained(out, f"Make room there or put it right, and go on: {command}"),
+        memory_errors_explained("--batch"),
+        StopRequest(what_is_saved),
+    ):
+        return _pretrain(store, out, settings, preset, text, threads, chosen_device(device), resume, progress)
+
+
+def _pretrain(
+    store: PreparedStore,
+    out: Path,
+    settings: Pretraining,
+    preset: Preset,
+    text: Sequence[Path],
+    threads: int,
+    device: torch.device,
+    resume: bool,
+    progress: bool,
+) -> dict[str, Any]:
+    texts = Texts.read(store, settings.section, settings.cleaning, text)
     facts = _facts(store, texts, settings)
     if resume:
         facts = _resumed(out, facts)
         if facts["finished"]:
             return facts
-        from transformers import PreTrainedTokenizerFast
-
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
+        tokenizer = _load_tokenizer(out)
     else:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RadScribeError(
-                f"there is something in '{out}' already", "Go on with it by --resume, or choose another --out"
-            )
-        out.mkdir(parents=True, exist_ok=True)
+        check_empty(out, "Go on with it by --resume, or choose another --out")
         tokenizer = train_tokenizer(
             _tokenizer_texts(texts), settings.vocabulary_size or preset.vocabulary_size
         )
@@ -208,18 +257,42 @@ def pretrain_language_model(
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
-    with chosen_device(device):
+    with device:
         model = build_language_model(preset, tokenizer)
     trainer = _Trainer(model, tokenizer, texts, settings, preset)
     trainer.train(out / CHECKPOINT, progress)
 
     model.load_state_dict(trainer.best["model"])
-    _save_model(model, out)
+    with without_bars():
+        model.save_pretrained(out)
     facts |= trainer.outcome() | {"finished": True}
     _write_card(out, facts)
     _write_facts(out, facts)
-    (out / CHECKPOINT).unlink()
+    for name in (CHECKPOINT, PREVIOUS):
+        (out / name).unlink(missing_ok=True)
     return facts
+
+
+def _load_tokenizer(out: Path) -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(out)
+    except Exception as error:  # each damaged file fails in its own way
+        raise RadScribeError(
+            f"the tokenizer in '{out}' is missing or damaged ({' '.join(str(error).split())[:100]})",
+            "Restore tokenizer.json and tokenizer_config.json from a copy, or begin anew with another --out",
+        ) from error
+
+
+def _resume_command(store: PreparedStore, out: Path, settings: Pretraining, text: Sequence[Path]) -> str:
+    """The command that goes on with a training."""
+    words = ["radscribe", "pretrain-lm", str(store.path), "--out", str(out), "--resume"]
+    usual = asdict(Pretraining())
+    for name, value in asdict(settings).items():
+        if value != usual[name]:
+            words += [f"--{name}", str(value)]
+    return shlex.join([*words, *(["--text", *map(str, text)] if text else [])])
 
 
 class _Trainer:
@@ -256,8 +329,9 @@ class _Trainer:
 
     def train(self, checkpoint: Path, progress: bool) -> None:
         """All epochs that are left, each followed by a checkpoint."""
-        if checkpoint.is_file():
-            self._load(checkpoint)
+        previous = checkpoint.with_name(PREVIOUS)
+        if found := read_newest(checkpoint, previous, _PARTS):
+            self._load(*found)
         epochs = self.settings.epochs
         while self.epoch < epochs and self.epoch - self.best.get("epoch", 0) < _PATIENCE:
             learnt = self._train_epoch(progress)
@@ -266,25 +340,24 @@ class _Trainer:
             if not math.isfinite(loss):
                 raise RadScribeError(
                     f"the validation loss is {loss} after epoch {self.epoch}",
-                    "Begin anew with a lower --learning_rate",
+                    "Begin anew in another --out with a lower rate, such as --learning_rate "
+                    f"{self.learning_rate / 10:g}",
                 )
             self.history.append({"training loss": learnt} | losses)
             if loss < self.best["loss"]:
                 model = {name: value.cpu().clone() for name, value in self.model.state_dict().items()}
                 self.best = {"loss": loss, "epoch": self.epoch, "losses": losses, "model": model}
-            self._save(checkpoint)
+            self._save(checkpoint, previous)
 
     def _train_epoch(self, progress: bool) -> float:
         """One epoch; the mean of its losses. All that is random in it follows from seed and epoch."""
         random = np.random.default_rng([self.settings.seed, self.epoch])
         rows = epoch_rows(self.encoder, self.reports, self.paragraphs, random)
         batches = batches_by_length(rows, self.settings.batch, random)
-        bar = tqdm(batches, desc=f"epoch {self.epoch + 1}", disable=not progress, leave=False)
-        if self.history:
-            bar.set_postfix(perplexity=f"{math.exp(self.history[-1]['bare']):.3f}")
+        name = f"epoch {self.epoch + 1} of {self.settings.epochs}"
         self.model.train()
         total = 0.0
-        for number, batch in enumerate(bar):
+        for number, batch in enumerate(track(batches, len(batches), name, "steps", show=progress)):
             done = (self.epoch + number / len(batches)) / self.settings.epochs
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate * _schedule(done)
@@ -319,7 +392,7 @@ class _Trainer:
         batches = [self._loss(rows[start : start + _MEASURED]) for start in range(0, len(rows), _MEASURED)]
         return sum(float(nats) for nats, _ in batches) / sum(tokens for _, tokens in batches)
 
-    def _save(self, checkpoint: Path) -> None:
+    def _save(self, checkpoint: Path, previous: Path) -> None:
         state = {
             "epoch": self.epoch,
             "steps": self.steps,
@@ -328,15 +401,19 @@ class _Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        with whole_or_not_at_all(checkpoint) as partial:
-            torch.save(state, partial)
+        save_checkpoint(checkpoint, previous, lambda path: torch.save(state, path))
 
-    def _load(self, checkpoint: Path) -> None:
-        state = torch.load(checkpoint, map_location=self.model.device, weights_only=True)
+    def _load(self, checkpoint: Path, state: Mapping[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RadScribeError(
+                f"'{checkpoint}' is of another training ({' '.join(str(error).split())[:100]})",
+                "Restore it from a copy, or begin anew with another --out",
+            ) from error
         self.epoch, self.steps = state["epoch"], state["steps"]
         self.best, self.history = state["best"], state["history"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def outcome(self) -> dict[str, Any]:
         """Facts of a training that is over."""
@@ -403,17 +480,6 @@ def _perplexities(nats: float, tokens: int, texts: Sequence[str]) -> dict[str, f
     return {"loss": nats / tokens} | {name: math.exp(nats / number) for name, number in units.items()}
 
 
-def _save_model(model: LlamaForCausalLM, out: Path) -> None:
-    """Write a model without the bar that `transformers` draws for it."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    model.save_pretrained(out)
-    if shown:
-        logging.enable_progress_bar()
-
-
 def _facts(store: PreparedStore, texts: Texts, settings: Pretraining) -> dict[str, Any]:
     import transformers
 
@@ -455,15 +521,22 @@ def _resumed(out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
             f"there is no training to resume in '{out}'",
             "Leave out --resume to begin it, with an empty --out",
         )
-    before = json.loads((out / FACTS).read_text(encoding="utf-8"))
-    hashes = [[file["sha256"] for file in each["text_files"]] for each in (before, facts)]
-    different = [
-        f"{name} was {was}, is {facts['settings'][name]}"
-        for name, was in before["settings"].items()
-        if facts["settings"][name] != was
-    ]
-    if before["store_content_hash"] != facts["store_content_hash"]:
-        different.append(f"the store was {before['store']} with another content")
+    try:
+        before = json.loads((out / FACTS).read_text(encoding="utf-8"))
+        hashes = [[file["sha256"] for file in each["text_files"]] for each in (before, facts)]
+        different = [
+            f"{name} was {before['settings'][name]}, is {value}"
+            for name, value in facts["settings"].items()
+            if before["settings"][name] != value
+        ]
+        if before["store_content_hash"] != facts["store_content_hash"]:
+            different.append(f"the store was {before['store']} with another content")
+        before["finished"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RadScribeError(
+            f"'{out / FACTS}' is damaged ({type(error).__name__}: {error})",
+            "Restore it from a copy, or begin anew with another --out",
+        ) from error
     if hashes[0] != hashes[1]:
         different.append("the text files are not the same")
     if different:

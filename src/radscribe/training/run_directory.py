@@ -6,9 +6,10 @@ weights.safetensors   the best weights by validation, but for those of a frozen 
 language_model.json   which language model that is: name, revision and hash of its content
 run.json              where it came from: store, its hash, versions, best score; the hash of its weights
 training_log.jsonl    one line per logged step and per validation
-metrics.json          the test split's scores with the baselines'
+metrics.json          the test split's scores with the baselines'; metrics.txt has the tables of all of them,
+                      summary.txt the most important ones in a few lines
 drafts.test.jsonl     what was scored
-checkpoints/last.ckpt the whole training state, for --resume
+checkpoints/last.ckpt the whole training state, for --resume; previous.ckpt is the one before
 tensorboard/          the same curves
 MODEL_CARD.md         what it is, what it scored, what it must not be used for
 """
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError, warn
 from radscribe.studies.json_files import read_json_lines, read_json_object
-from radscribe.studies.store import MANIFEST, PreparedStore, write_whole
+from radscribe.studies.store import MANIFEST, PreparedStore, read_manifest, write_whole
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import System
 from radscribe.text.language_model_files import LanguageModelFiles
@@ -93,7 +94,9 @@ class RunDirectory:
         self.log = self.path / "training_log.jsonl"
         self.metrics = self.path / "metrics.json"
         self.scores = self.path / "metrics.txt"
+        self.summary = self.path / "summary.txt"
         self.checkpoint = self.path / "checkpoints" / "last.ckpt"
+        self.previous_checkpoint = self.path / "checkpoints" / "previous.ckpt"
         self.tensorboard = self.path / "tensorboard"
         self.model_card = self.path / "MODEL_CARD.md"
 
@@ -247,19 +250,35 @@ class RunDirectory:
         Raises:
             RadScribeError: the run names no store, or there is none.
         """
-        path = store or self.load_config().store
-        if not path:
+        return PreparedStore(store or self.find_store())
+
+    def find_store(self) -> Path:
+        """Where the store that the run was trained on is now.
+
+        It is looked for at its absolute place, and where it was relative to the run directory: so it is found
+        where both were moved together. Of two, the one with the content that was learnt is taken.
+
+        Raises:
+            RadScribeError: the run names no store, or there is none at either place.
+        """
+        absolute, facts = self.load_config().store, self.read_facts()
+        if not absolute:
             raise RadScribeError(
                 f"the run '{self.path}' names no store", "Say where the studies are: --store STORE"
             )
-        if not (Path(path) / MANIFEST).is_file() and store is None:
-            source = self.read_facts().get("store_source", "SOURCE")
+        places = [Path(absolute)]
+        if relative := facts.get("store_relative"):
+            places.append(Path(os.path.normpath(self.path.absolute() / relative)))
+        found = [place for place in places if (place / MANIFEST).is_file()]
+        if not found:
             raise RadScribeError(
-                f"the store '{path}' of the run '{self.path}' is gone",
+                f"the store '{absolute}' of the run '{self.path}' is gone",
                 "Say where it is now with --store STORE, or make it again: "
-                f"radscribe prepare {source} --out {path}",
+                f"radscribe prepare {facts.get('store_source', 'SOURCE')} --out {absolute}",
             )
-        return PreparedStore(path)
+        learnt = facts.get("store_content_hash")
+        same = [place for place in found if read_manifest(place).get("content_hash") == learnt]
+        return (same or found)[0]
 
     def check_weights(self) -> None:
         """Check that the run says where it came from and has weights.
@@ -287,7 +306,7 @@ class RunDirectory:
         vocabulary = Vocabulary.load(self.vocabulary)
         self.check_weights()
         # All weights but the language model's are the run's own: nothing is downloaded.
-        _start_from_nothing(config.system)
+        start_from_nothing(config.system)
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
         self.check_language_model(system)
         weights = self._load_weights(facts)
@@ -336,14 +355,14 @@ def _sha256(path: Path) -> str:
         raise RadScribeError(f"cannot read '{path}': {error.strerror}", _DAMAGED) from error
 
 
-def _start_from_nothing(config: Any) -> None:
+def start_from_nothing(config: Any) -> None:
     """Set every `weights` of a system's configuration to `none`."""
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name == "weights":
             config.weights = "none"
         elif is_dataclass(value):
-            _start_from_nothing(value)
+            start_from_nothing(value)
 
 
 def own_weights(module: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
@@ -18,6 +17,7 @@ from radscribe.evaluation.clinical import CLINICAL_BLOCKS, classification_statis
 from radscribe.evaluation.evaluate import METRICS, Evaluation, Further, Provenance, evaluate_texts
 from radscribe.evaluation.localisation import MAP_KINDS, by_observation, localisation_statistics
 from radscribe.observations import OBSERVATIONS
+from radscribe.progress import track
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store import PreparedStore, write_whole
 from radscribe.studies.study import Study
@@ -28,6 +28,7 @@ from radscribe.training.config import DataConfig
 from radscribe.training.data import report_of, studies_with_report
 from radscribe.training.labels import labels_of
 from radscribe.training.localisation import localise
+from radscribe.training.resuming import describe_changes
 from radscribe.training.run_directory import RunDirectory
 from radscribe.training.trained_system import DraftReport, TrainedSystem, load
 
@@ -55,7 +56,7 @@ def score_run(
         protocol: another than the run's own, or None.
         meteor: also compute METEOR, where Java is there.
         resamples: of the bootstrap.
-        progress: show a progress bar.
+        progress: show how far it is.
         on_rejection: called with each study that cannot be drafted; without it such a study raises.
 
     Returns:
@@ -68,13 +69,12 @@ def score_run(
     data = dataclasses.replace(trained.config.data, protocol=protocol or trained.config.data.protocol)
     studies = studies_with_report(store.studies(split), data.section, split)
     drafts = list(
-        tqdm(
+        track(
             trained.generate(studies, on_rejection=on_rejection),
-            total=len(studies),
-            desc=f"drafting {split}",
-            unit="study",
-            disable=not progress,
-            leave=False,
+            len(studies),
+            f"drafting {split}",
+            "studies",
+            show=progress,
         )
     )
     drafted = {draft.id: draft.text for draft in drafts}
@@ -167,8 +167,11 @@ def write_drafts(drafts: list[DraftReport], path: Path) -> None:
 
 def _training_store(run: RunDirectory, store: PreparedStore) -> PreparedStore:
     """The store that the run was trained on, where the baselines learn too; `store` if it is gone."""
-    path = Path(run.read_facts().get("store") or store.path)
-    return PreparedStore(path) if path.is_dir() and path != store.path else store
+    try:
+        path = run.find_store()
+    except RadScribeError:
+        return store
+    return PreparedStore(path) if path != store.path else store
 
 
 def baselines(
@@ -207,7 +210,9 @@ def write_model_card(run: RunDirectory) -> None:
     facts, config = run.read_facts(), run.load_config()
     entry = get_system(config.system_name)
     hashed = f" (content hash {facts['store_content_hash'][:12]})" if "store_content_hash" in facts else ""
-    scores = "The test split was not scored."
+    scores, changed = "The test split was not scored.", ""
+    if changes := facts.get("changes"):
+        changed = f"\n- Changed while it was trained: {describe_changes(changes)}."
     if run.metrics.is_file():
         metrics = json.loads(run.metrics.read_text())
         provenance = Provenance(**metrics["provenance"])
@@ -220,7 +225,7 @@ def write_model_card(run: RunDirectory) -> None:
 **Intended use:** {NOTICE}. Drafts may omit findings and state findings that are not there.
 
 - Trained on `{facts["store_source"]}`{hashed}, train split only.
-- Weights chosen on the validation split: {facts.get("best", "imported")}.
+- Weights chosen on the validation split: {facts.get("best", "imported")}.{changed}
 - RadScribe {facts["radscribe"]}, torch {facts["torch"]}; began {facts["began"]}.
 
 ## Scores on the test split

@@ -3,42 +3,63 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import json
 import logging
 import math
+import os
 import platform
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from radscribe import __version__
 from radscribe.errors import RadScribeError
+from radscribe.evaluation.summary import short_summary
+from radscribe.progress import Progress
 from radscribe.studies.store import PreparedStore
+from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import RunConfig, field_names, to_yaml
+from radscribe.training.config import RunConfig, field_names
 from radscribe.training.data import (
     TrainingBatches,
     TrainingSet,
     evaluation_batches,
+    projections_of,
     report_of,
     studies_with_report,
 )
 from radscribe.training.device import chosen_device
-from radscribe.training.memory import keep_large_blocks
+from radscribe.training.interruption import StopRequest, disk_errors_explained, only_training
+from radscribe.training.memory import check_fits, keep_large_blocks, memory_errors_explained
 from radscribe.training.module import TrainingModule
-from radscribe.training.run_directory import RunDirectory, whole_or_not_at_all
+from radscribe.training.resuming import (
+    Checkpoint,
+    changes_between,
+    check_best_weights,
+    check_changes,
+    check_new,
+    check_same_inputs,
+    keep_log_until,
+    may_start_over,
+    newest_checkpoint,
+    record_changes,
+    resume_command,
+    save_checkpoint,
+)
+from radscribe.training.run_directory import RunDirectory
 from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
 from radscribe.training.view_classifier import ViewClassifier
 from radscribe.vision.backbones import ViewEncoder
@@ -59,127 +80,223 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     Args:
         config: complete configuration; `config.store` names the prepared store.
         out: the run directory.
-        resume: go on from the run's last checkpoint, exactly as if it had not been interrupted.
-        progress: show progress bars.
+        resume: go on from the run's last checkpoint, exactly as if it had not been interrupted. The
+            configuration may differ from the run's in what `CHANGEABLE` names.
+        progress: show how far it is.
 
     Raises:
         RadScribeError: the run exists or does not, the store lacks a split, the loss is not finite, ...
+        InterruptionError: it was stopped by Ctrl-C; the error says what is saved.
     """
     run = RunDirectory(out)
-    config = _checked_start(run, config, resume)
-    keep_large_blocks()
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
-    store = PreparedStore(config.store)
-    check_store(store, config.data.transform)
-    train_studies = studies_with_report(store.studies("train"), config.data.section, "train")
-    validation_studies = studies_with_report(store.studies("val"), config.data.section, "val")
-
-    seed_everything(config.training.seed, verbose=False)
-    if resume:
-        vocabulary = Vocabulary.load(run.vocabulary)
-        _check_same_inputs(run, config, store)
-    else:
-        reports = [report_of(study, config.data.section) for study in train_studies]
-        vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
-    system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
-    training = config.training
-    # Before there is a run: a label file or a view classifier that cannot be read leaves none behind.
-    training_set = TrainingSet.of(train_studies, system, config.data, training.seed, training.device)
-    if resume:
-        run.check_language_model(system)
-    else:
-        assert isinstance(system.backbone, ViewEncoder)
-        config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)
-        system.backbone.keep_normalisation()
-        run.create(config, vocabulary, _facts(config, store))
-        run.record_language_model(system)
-
-    batches = TrainingBatches(training_set, training.batch_size, training.workers)
-    tokenizer = system.language_model.tokenizer if system.language_model else None
-    references = scored_references(validation_studies, config.data, vocabulary, tokenizer)
-    module = TrainingModule(system, config, batches, references)
-    log_every = min(50, len(batches))
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises at every start
-    trainer = Trainer(
-        accelerator=chosen_device(training.device).type,
-        devices=1,
-        precision=training.precision,
-        max_epochs=training.epochs,
-        accumulate_grad_batches=training.accumulate,
-        check_val_every_n_epoch=training.validate_every,
-        num_sanity_val_steps=0,
-        log_every_n_steps=log_every,
-        callbacks=[
-            _RunKeeper(run, module, log_every),
-            EarlyStopping(
-                f"val/{training.select_by}", mode="max", patience=training.patience, check_finite=False
-            ),
-            *([_ProgressBar(leave=False)] if progress else []),
-        ],
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        logger=TensorBoardLogger(run.path, name="", version="tensorboard"),
-    )
-    with warnings.catch_warnings():
-        # Advice of Lightning that does not fit: the loaders are small, and the position is kept by ours.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-        warnings.filterwarnings("ignore", message=".*treespec.*")
-        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-        trainer.fit(
-            module,
-            train_dataloaders=batches,
-            val_dataloaders=evaluation_batches(
-                validation_studies, config.data, training.batch_size, training.workers
-            ),
-            ckpt_path=run.checkpoint if resume else None,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise RadScribeError(f"training was interrupted at step {trainer.global_step}", "Go on with --resume")
-    run.update_facts(finished=True, steps=trainer.global_step, epochs_trained=trainer.current_epoch)
-    _score_test_split(run, store, progress)
-    write_model_card(run)
-    return run
-
-
-def _checked_start(run: RunDirectory, config: RunConfig, resume: bool) -> RunConfig:
-    """The configuration to train by: a copy, which training may complete, or that of the run to resume."""
     if not config.store:
         raise RadScribeError(
             f"recipe {config.recipe} needs a prepared store",
             "Make one with radscribe prepare SOURCE --out STORE, and pass --store STORE",
         )
+    config = dataclasses.replace(copy.deepcopy(config), store=str(Path(config.store).absolute()))
+    training = _Training(run, config, progress)
+    command = resume_command(run, config)
+    with (
+        only_training(run.path),
+        disk_errors_explained(run.path, f"Make room there or put it right, and go on: {command}"),
+        memory_errors_explained("--training.batch_size"),
+        StopRequest(training.what_is_saved) as stop,
+    ):
+        training.run_all(stop, resume)
+    return run
+
+
+class _Training:
+    """One call of `train`.
+
+    Attributes:
+        saved: the newest checkpoint of the run, or None.
+        changes: what a resumed run changes in its configuration; see `changes_between`.
+    """
+
+    def __init__(self, run: RunDirectory, config: RunConfig, progress: bool):
+        self.run = run
+        self.config = config
+        self.progress = progress
+        self.saved: Checkpoint | None = None
+        self.changes: dict[str, tuple[Any, Any]] = {}
+
+    def run_all(self, stop: StopRequest, resume: bool) -> None:
+        """Everything from the store to the scores."""
+        run, training = self.run, self.config.training
+        lowest = min(training.backbone_learning_rate, training.learning_rate)
+        if training.warm_up_epochs and training.warm_up_from > lowest:
+            raise RadScribeError(
+                f"training.warm_up_from {training.warm_up_from:g} is above a learning rate that the warm-up "
+                f"shall rise to, {lowest:g}",
+                "Pass a lower one, such as --training.warm_up_from 0",
+            )
+        if resume:
+            resume = self._resume()
+        else:
+            check_new(run)
+        config, device = self.config, chosen_device(training.device)
+        keep_large_blocks()
+        if training.threads:
+            torch.set_num_threads(training.threads)
+        store = PreparedStore(config.store)
+        check_store(store, config.data.transform)
+        train_studies = studies_with_report(store.studies("train"), config.data.section, "train")
+        validation_studies = studies_with_report(store.studies("val"), config.data.section, "val")
+        if resume:
+            vocabulary = Vocabulary.load(run.vocabulary)
+            check_same_inputs(run, _inputs(config, store), config)
+        else:
+            reports = [report_of(study, config.data.section) for study in train_studies]
+            vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
+        check_fits(config, vocabulary, device)
+        seed_everything(training.seed, verbose=False)
+        system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
+        if resume:
+            run.check_language_model(system)
+        training_set = TrainingSet.of(train_studies, system, config.data, training.seed, training.device)
+        if system.learns_projections:
+            _warn_of_unknown_projections(training_set, config)
+        batches = TrainingBatches(training_set, training.batch_size, training.workers)
+        tokenizer = system.language_model.tokenizer if system.language_model else None
+        references = scored_references(validation_studies, config.data, vocabulary, tokenizer)
+        if not resume:  # now that nothing is missing
+            assert isinstance(system.backbone, ViewEncoder)
+            config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)
+            system.backbone.keep_normalisation()
+            run.create(config, vocabulary, _facts(run, config, store))
+            run.record_language_model(system)
+        if self.changes:
+            record_changes(run, config, self.changes, self.saved.step if self.saved else 0)
+        module = TrainingModule(system, config, batches, references, _advice(run, config))
+        self._fit(module, validation_studies, stop)
+        _score_test_split(run, store, self.progress)
+        write_model_card(run)
+
+    def _resume(self) -> bool:
+        """Find the checkpoint and take over what was changed; False where the run begins again."""
+        run = self.run
+        if not run.config.is_file():
+            raise RadScribeError(
+                f"there is no run to resume in '{run.path}'", "Leave out --resume to begin it"
+            )
+        before = run.load_config()
+        if not before.store:
+            raise RadScribeError(
+                f"the run in '{run.path}' was imported, not trained", "Train one with another --out"
+            )
+        before = dataclasses.replace(before, store=str(Path(before.store).absolute()))
+        if self.config.store == before.store:  # it may have been moved together with the run
+            self.config = dataclasses.replace(self.config, store=str(run.find_store()))
+        self.config = _settled_as(before, self.config)
+        changes = changes_between(before, self.config)
+        check_changes(run, changes)
+        self.saved = newest_checkpoint(run)
+        if self.saved is None:
+            if not may_start_over(run):
+                raise RadScribeError(
+                    f"the run in '{run.path}' has no checkpoint to go on from: '{run.checkpoint}' is missing",
+                    "Restore it from a copy, or begin anew with another --out",
+                )
+            print(f"radscribe: '{run.path}' has no checkpoint yet; it begins again", file=sys.stderr)
+        else:
+            check_best_weights(run)
+        self.changes = changes
+        return self.saved is not None
+
+    def _fit(self, module: TrainingModule, validation_studies: Sequence[Study], stop: StopRequest) -> None:
+        """All steps and validations that are left."""
+        run, config, training = self.run, self.config, self.config.training
+        log_every = min(50, len(module.batches))
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises at every start
+        trainer = Trainer(
+            accelerator=chosen_device(training.device).type,
+            devices=1,
+            precision=training.precision,
+            max_epochs=training.epochs,
+            accumulate_grad_batches=training.accumulate,
+            check_val_every_n_epoch=training.validate_every,
+            num_sanity_val_steps=0,
+            log_every_n_steps=log_every,
+            callbacks=[
+                _RunKeeper(self, module, log_every, stop),
+                EarlyStopping(
+                    f"val/{training.select_by}", mode="max", patience=training.patience, check_finite=False
+                ),
+                _ShownProgress(module, show=self.progress),
+            ],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            logger=TensorBoardLogger(run.path, name="", version="tensorboard"),
+        )
+        with warnings.catch_warnings():
+            # Advice of Lightning that does not fit: the loaders are small, and the position is kept by ours.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            warnings.filterwarnings("ignore", message=".*treespec.*")
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+            try:
+                trainer.fit(
+                    module,
+                    train_dataloaders=module.batches,
+                    val_dataloaders=evaluation_batches(
+                        validation_studies, config.data, training.batch_size, training.workers
+                    ),
+                    ckpt_path=self.saved.path if self.saved else None,
+                    weights_only=True,
+                )
+            finally:
+                stop.stepping = False
+        run.update_facts(finished=True, steps=trainer.global_step, epochs_trained=trainer.current_epoch)
+
+    def what_is_saved(self) -> tuple[str, str]:
+        """What to say where the user stops the training: what is saved, and how to go on."""
+        run, config = self.run, self.config
+        command = resume_command(run, config)
+        if not run.config.is_file():
+            return "stopped before the training began; nothing was written", "Give the same command again"
+        if run.read_facts().get("finished"):
+            return (
+                f"stopped after the training, which is saved in '{run.path}'; the test split is not scored",
+                f"Score it: {command}",
+            )
+        if self.saved is None:
+            return "stopped before the first checkpoint", f"Begin again: {command}"
+        return (
+            f"stopped; the training up to step {self.saved.step} (in epoch {self.saved.epoch} of "
+            f"{config.training.epochs}) is saved in '{run.checkpoint}'",
+            f"Go on: {command}",
+        )
+
+
+def _advice(run: RunDirectory, config: RunConfig) -> str:
+    """What to do where the loss is not finite: a tenth of the learning rates, and clipped gradients."""
     training = config.training
-    lowest = min(training.backbone_learning_rate, training.learning_rate)
-    if training.warm_up_epochs and training.warm_up_from > lowest:
-        raise RadScribeError(
-            f"training.warm_up_from {training.warm_up_from:g} is above a learning rate that the warm-up "
-            f"shall rise to, {lowest:g}",
-            "Pass a lower one, such as --training.warm_up_from 0",
+    changes = {
+        "learning_rate": training.learning_rate / 10,
+        "backbone_learning_rate": training.backbone_learning_rate / 10,
+    }
+    if not training.clip_value and not training.clip_norm:
+        changes["clip_norm"] = 1.0
+    return f"Go on from the last checkpoint with lower rates: {resume_command(run, config, **changes)}"
+
+
+def _warn_of_unknown_projections(training_set: TrainingSet, config: RunConfig) -> None:
+    """Say how many training views have no known projection, to a system that learns from it."""
+    unknown = PROJECTIONS.index("unknown")
+    projections = [
+        number for study in training_set.studies for number in projections_of(study, training_set.config)
+    ]
+    if count := projections.count(unknown):
+        print(
+            f"radscribe: {count:,} of {len(projections):,} training views have no known projection, from "
+            f"which {config.system_name} would learn. To have it predicted: radscribe train view-classifier "
+            "--store STORE --out view-classifier, with a store that states it, and pass "
+            "--data.view_classifier view-classifier",
+            file=sys.stderr,
         )
-    exists = run.config.is_file()
-    if resume and not exists:
-        raise RadScribeError(f"there is no run to resume in '{run.path}'", "Leave out --resume to begin it")
-    if resume:
-        kept = run.load_config()
-        if to_yaml(kept) != to_yaml(_settled_as(kept, config)):
-            raise RadScribeError(
-                f"the run in '{run.path}' was begun with another configuration",
-                f"Resume it with the values in {run.config}, or begin anew with another --out",
-            )
-        if not run.checkpoint.is_file():
-            raise RadScribeError(
-                f"the run in '{run.path}' has no checkpoint yet", "Remove the directory and begin it again"
-            )
-        return kept
-    if exists:
-        raise RadScribeError(
-            f"there is a run in '{run.path}' already", "Go on with it by --resume, or choose another --out"
-        )
-    return copy.deepcopy(config)
 
 
 def _settled_as(kept: RunConfig, config: RunConfig) -> RunConfig:
@@ -200,21 +317,13 @@ def _inputs(config: RunConfig, store: PreparedStore) -> dict[str, str]:
     return hashes
 
 
-def _check_same_inputs(run: RunDirectory, config: RunConfig, store: PreparedStore) -> None:
-    before, places = run.read_facts(), [store.path, config.data.view_classifier]
-    for (name, now), place in zip(_inputs(config, store).items(), places, strict=False):
-        if before[name] != now:
-            raise RadScribeError(
-                f"'{place}' has changed since the run began", f"Its hash was {before[name]}, it is {now}"
-            )
-
-
-def _facts(config: RunConfig, store: PreparedStore) -> dict[str, Any]:
+def _facts(run: RunDirectory, config: RunConfig, store: PreparedStore) -> dict[str, Any]:
     return {
         "radscribe": __version__,
         "recipe": config.recipe,
         "system": config.system_name,
         "store": str(store.path),
+        "store_relative": os.path.relpath(store.path, run.path.absolute()),
         "store_source": store.manifest["source"],
         **_inputs(config, store),
         "torch": torch.__version__,
@@ -232,22 +341,54 @@ def _score_test_split(run: RunDirectory, store: PreparedStore, progress: bool) -
     write_drafts(drafts, run.drafts("test"))
     run.metrics.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
     run.scores.write_text(f"{evaluation}\n")
+    run.summary.write_text(f"{short_summary(evaluation)}\n")
 
 
-class _ProgressBar(TQDMProgressBar):
-    """Without the logger's version, which a run directory does not have."""
+class _ShownProgress(Callback):
+    """Shows how far the training is: batches of all epochs, the loss, and the last validation score."""
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return dict(metrics)
+    def __init__(self, module: TrainingModule, *, show: bool):
+        self.module = module
+        self.show = show
+        self.progress: Progress | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        batches, epochs = self.module.batches, self.module.config.training.epochs
+        total = epochs * len(batches)
+        self.progress = Progress(total, "training", "batches", done=batches.position, show=self.show)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert self.progress is not None
+        if self.progress.due or trainer.is_last_batch:
+            training = self.module.config.training
+            note = (
+                f"epoch {trainer.current_epoch + 1} of {training.epochs}, loss {outputs['loss'].item():.3f}"
+            )
+            score = trainer.callback_metrics.get(f"val/{training.select_by}")
+            self.progress.note = note if score is None else f"{note}, {training.select_by} {score:.3f}"
+        self.progress.update()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self.progress is not None:
+            self.progress.close()
+            self.progress = None
 
 
 class _RunKeeper(Callback):
     """Writes what a run keeps: the log, the best weights, and the last state, each whole at any moment."""
 
-    def __init__(self, run: RunDirectory, module: TrainingModule, log_every: int):
-        self.run = run
+    def __init__(self, training: _Training, module: TrainingModule, log_every: int, stop: StopRequest):
+        self.call = training
+        self.run = training.run
+        self.stop = stop
         self.module = module
         self.training = module.config.training
         self.log_every = log_every
@@ -263,9 +404,9 @@ class _RunKeeper(Callback):
         self.run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop log lines of steps that a killed run made after its last checkpoint."""
-        kept = [line for line in self.run.read_log() if line["step"] <= trainer.global_step]
-        self.run.log.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+        """Drop log lines of steps that a killed run made after its last checkpoint, and begin to step."""
+        keep_log_until(self.run, trainer.global_step)
+        self.stop.stepping = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -279,11 +420,8 @@ class _RunKeeper(Callback):
             }
             rate = trainer.optimizers[0].param_groups[-1]["lr"]
             self._log(trainer, loss=outputs["loss"].item(), terms=terms, learning_rate=rate)
-        if (
-            trainer.global_step % self.training.checkpoint_every == 0
-            and stepped
-            and not trainer.is_last_batch
-        ):
+        due = trainer.global_step % self.training.checkpoint_every == 0 or self.stop.asked
+        if due and stepped and not trainer.is_last_batch:
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -307,8 +445,13 @@ class _RunKeeper(Callback):
         self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        with whole_or_not_at_all(self.run.checkpoint) as partial:
-            trainer.save_checkpoint(partial, weights_only=False)
+        def save(path: Path) -> None:
+            trainer.save_checkpoint(path, weights_only=False)
+
+        save_checkpoint(self.run.checkpoint, self.run.previous_checkpoint, save)
+        self.call.saved = Checkpoint(self.run.checkpoint, trainer.global_step, trainer.current_epoch + 1)
+        if self.stop.asked:
+            self.stop.stop()
 
     def _log(self, trainer: Trainer, **values: Any) -> None:
         line = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}

@@ -229,7 +229,13 @@ def train_view_classifier(
             built, a number is out of range, or the loss is not finite.
     """
     out = Path(out)
-    device = training.begin(out)
+    with training.prepared(out) as device:
+        return _train(store, out, backbone, training, device)
+
+
+def _train(
+    store: PreparedStore, out: Path, backbone: BackboneConfig, training: ViewTraining, device: torch.device
+) -> dict[str, Any]:
     train, validation = (_KnownViews.of(store, split) for split in ("train", "val"))
     for name in CLASSES:
         if not train.counts[name]:
@@ -255,7 +261,6 @@ def train_view_classifier(
         "views": {"train": train.counts, "val": validation.counts},
         "validation": _measure(classifier, validation) if validation.views else None,
     }
-    out.mkdir(parents=True, exist_ok=True)
     save_weights(classifier, out / WEIGHTS)
     (out / MODEL_CARD).write_text(_model_card(facts), encoding="utf-8")
     description = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm import tqdm
 
 from radscribe import __version__
 from radscribe.errors import RadScribeError
+from radscribe.progress import Progress
+from radscribe.ranges import BATCH, COUNT, LEARNING_RATE, SEED, THREADS, check_options
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import View
 from radscribe.training.device import chosen_device
+from radscribe.training.interruption import StopRequest, check_empty, disk_errors_explained, only_training
+from radscribe.training.memory import memory_errors_explained
 from radscribe.vision.transforms import TransformConfig, stored_view, training_view
 
 
@@ -35,7 +39,7 @@ class ViewTraining:
         seed: of weights, order, crops, and what else is random.
         threads: CPU threads; 0 takes all.
         device: `auto`, `cpu` or `cuda`.
-        progress: show a progress bar.
+        progress: show how far it is.
     """
 
     epochs: int
@@ -46,20 +50,37 @@ class ViewTraining:
     device: str = "auto"
     progress: bool = True
 
-    def begin(self, out: Path) -> torch.device:
-        """Set threads and seed; where to run.
+    @contextmanager
+    def prepared(self, out: Path) -> Iterator[torch.device]:
+        """Make the directory, set threads and seed, and give the device to run on.
 
         Raises:
-            RadScribeError: there is something in `out` already, a number is below 1, or no such device.
+            RadScribeError: there is something in `out` already, a number is out of its range, no such device,
+                or the disk or the memory is full.
+            InterruptionError: it was stopped by Ctrl-C; nothing is saved before the end.
         """
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RadScribeError(f"there is something in '{out}' already", "Choose another --out")
-        if self.epochs < 1 or self.batch < 1:
-            raise RadScribeError("--epochs and --batch must be at least 1")
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        torch.manual_seed(self.seed)
-        return chosen_device(self.device)
+        check_options(
+            {
+                "--epochs": (self.epochs, COUNT),
+                "--batch": (self.batch, BATCH),
+                "--learning_rate": (self.learning_rate, LEARNING_RATE),
+                "--seed": (self.seed, SEED),
+                "--threads": (self.threads, THREADS),
+            }
+        )
+        device = chosen_device(self.device)
+        again = "Give the same command again"
+        with (
+            only_training(out),
+            disk_errors_explained(out, f"Make room there or put it right, empty '{out}', then: {again}"),
+            memory_errors_explained("--batch"),
+            StopRequest(lambda: ("stopped before its end, and nothing was saved", again)),
+        ):
+            check_empty(out)
+            if self.threads:
+                torch.set_num_threads(self.threads)
+            torch.manual_seed(self.seed)
+            yield device
 
     def steps(self, views: Sequence[View]) -> int:
         """Of all epochs over these views."""
@@ -82,26 +103,27 @@ class ViewTraining:
             loss_of: of a batch: indices into `views` `[batch]` and pixels, uint8 `[batch, crop, crop]`.
             optimizer: of what is trained.
             schedule: over all `steps`.
-            name: for the progress bar.
+            name: what is trained, for the progress.
 
         Raises:
             RadScribeError: the loss is not finite.
         """
         trained = [each for group in optimizer.param_groups for each in group["params"]]
-        with tqdm(total=self.steps(views), desc=name, disable=not self.progress, leave=False) as bar:
+        with Progress(self.steps(views), name, "steps", show=self.progress) as bar:
             for chosen, pixels in self._batches(views, transform):
                 loss = loss_of(chosen, pixels)
                 if not torch.isfinite(loss):
                     raise RadScribeError(
                         f"the loss is {loss.item()} at step {schedule.last_epoch}",
-                        "Begin anew with a lower --learning_rate",
+                        f"Begin anew with a lower rate, such as --learning_rate {self.learning_rate / 10:g}",
                     )
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(trained, 1.0)
                 optimizer.step()
                 schedule.step()
-                bar.set_postfix(loss=f"{loss.item():.3f}")
+                if bar.due:
+                    bar.note = f"loss {loss.item():.3f}"
                 bar.update()
 
     def _batches(

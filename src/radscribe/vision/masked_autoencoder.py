@@ -14,11 +14,25 @@ from torch import Tensor
 
 from radscribe.errors import RadScribeError
 from radscribe.pretrained import load_pretrained
+from radscribe.ranges import LAYERS, PIXELS, WIDTH, check_divisible, check_fields
 from radscribe.vision.backbones import ViewEncoder
 from radscribe.vision.published_pixels import NormalisationConfig, pixels_of_transformers
 
-#: Of the configuration, to name in errors.
+#: The option of a recipe that names the weights.
 WEIGHTS_FIELD = "system.vision.weights"
+#: What `transformers` calls our sizes.
+_SIZES = {
+    "image_size": "image_size",
+    "patch_size": "patch_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "feed_forward": "intermediate_size",
+    "decoder_width": "decoder_hidden_size",
+    "decoder_layers": "decoder_num_hidden_layers",
+    "decoder_heads": "decoder_num_attention_heads",
+    "decoder_feed_forward": "decoder_intermediate_size",
+}
 
 
 @dataclass(kw_only=True)
@@ -55,12 +69,23 @@ class MaskedAutoencoderConfig:
     normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
 
     def __post_init__(self) -> None:
-        for name in ("width", "decoder_width"):
-            heads = getattr(self, name.replace("width", "heads"))
-            if getattr(self, name) % heads:
-                raise ValueError(f"system.vision.{name} must be divisible by its heads, {heads}")
-        if self.image_size % self.patch_size:
-            raise ValueError("system.vision.image_size must be divisible by system.vision.patch_size")
+        prefix = "system.vision."
+        widths = ("patch_size", "width", "heads", "feed_forward")
+        decoder_widths = ("decoder_width", "decoder_heads", "decoder_feed_forward")
+        check_fields(
+            self,
+            prefix,
+            image_size=PIXELS,
+            layers=LAYERS,
+            decoder_layers=LAYERS,
+            **dict.fromkeys((*widths, *decoder_widths), WIDTH),
+        )
+        for name, divisor in [
+            ("width", "heads"),
+            ("decoder_width", "decoder_heads"),
+            ("image_size", "patch_size"),
+        ]:
+            check_divisible(prefix + name, getattr(self, name), prefix + divisor, getattr(self, divisor))
 
     @property
     def patches(self) -> int:
@@ -68,32 +93,26 @@ class MaskedAutoencoderConfig:
         return (self.image_size // self.patch_size) ** 2
 
 
-def create_autoencoder(config: MaskedAutoencoderConfig, *, mask_ratio: float) -> Any:
+def create_autoencoder(
+    config: MaskedAutoencoderConfig, *, mask_ratio: float, option: str = WEIGHTS_FIELD
+) -> Any:
     """The autoencoder as `transformers` has it, `ViTMAEForPreTraining`.
 
     Args:
         config: sizes and weights.
         mask_ratio: share of the patches that the encoder does not see.
+        option: the command's option for `config.weights`, to name in errors.
 
     Raises:
         RadScribeError: the weights are not there, could not be downloaded, or are of other sizes.
     """
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
+    _check_sizes(config, option)
     sizes = ViTMAEConfig(
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-        hidden_size=config.width,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=config.feed_forward,
-        decoder_hidden_size=config.decoder_width,
-        decoder_num_hidden_layers=config.decoder_layers,
-        decoder_num_attention_heads=config.decoder_heads,
-        decoder_intermediate_size=config.decoder_feed_forward,
-        mask_ratio=mask_ratio,
+        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()}, mask_ratio=mask_ratio
     )
-    model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, WEIGHTS_FIELD)
+    model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, option)
     if config.weights == "none":
         # transformers leaves all positions at zero: it takes the embeddings for initialised once their
         # projection is, and zeroes the decoder's.
@@ -101,6 +120,37 @@ def create_autoencoder(config: MaskedAutoencoderConfig, *, mask_ratio: float) ->
         model.vit.embeddings.initialize_weights()
         model.decoder.initialize_weights(config.patches)
     return model
+
+
+def _check_sizes(config: MaskedAutoencoderConfig, option: str) -> None:
+    """Compare the sizes with those of the weights, where the weights can be found.
+
+    Raises:
+        RadScribeError: they differ; it says what to type.
+    """
+    from transformers import ViTMAEConfig
+
+    if config.weights == "none":
+        return
+    try:
+        theirs = ViTMAEConfig.from_pretrained(config.weights)
+    except Exception:  # what is wrong with the weights themselves is said when they are loaded
+        return
+    other = {
+        ours: getattr(theirs, name)
+        for ours, name in _SIZES.items()
+        if getattr(theirs, name) != getattr(config, ours)
+    }
+    if not other:
+        return
+    if option == WEIGHTS_FIELD:
+        hint = "Give theirs: " + " ".join(f"--system.vision.{name} {size}" for name, size in other.items())
+    else:
+        hint = f"Choose a recipe with their sizes by --recipe, or start from random weights: --{option} none"
+    sizes = ", ".join(f"{name} {size} and not {getattr(config, name)}" for name, size in other.items())
+    raise RadScribeError(
+        f"the weights '{config.weights}' have other sizes than the recipe's system.vision: {sizes}", hint
+    )
 
 
 class MaskedAutoencoder(ViewEncoder):

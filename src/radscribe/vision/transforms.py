@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from radscribe.errors import RadScribeError
+from radscribe.ranges import PIXELS, check_fields
 from radscribe.studies.images import STORE_SHORT_SIDE, read_view, to_short_side
 from radscribe.studies.store import PreparedStore, StoredView
 from radscribe.studies.study import RenderedView, View
@@ -57,9 +58,10 @@ class TransformConfig:
     augmentation: Literal["none", "rotate_or_scale", "rotate_and_scale"] = "none"
 
     def __post_init__(self) -> None:
+        check_fields(self, "data.transform.", short_side=PIXELS, crop=PIXELS)
         if self.crop > self.short_side:
             raise ValueError(
-                f"transform.crop {self.crop} is larger than transform.short_side {self.short_side}"
+                f"data.transform.crop {self.crop} is larger than data.transform.short_side {self.short_side}"
             )
         if self.store_short_side and self.short_side > self.store_short_side:
             raise ValueError(

@@ -1,0 +1,60 @@
+"""Regular expressions by which the path of an image says which study or patient it belongs to."""
+
+from __future__ import annotations
+
+import re
+
+from radscribe.errors import RadScribeError
+
+
+class PathPattern:
+    """Finds the study or the patient in the path of an image.
+
+    Args:
+        expression: a regular expression with one group, searched for in the path.
+        finds: `study` or `patient`, for messages.
+
+    Raises:
+        RadScribeError: the expression is not valid, or has not one group.
+    """
+
+    def __init__(self, expression: str, finds: str):
+        self.expression = expression
+        self.finds = finds
+        self._unmatched: list[str] = []
+        self._matched = 0
+        example = f"For example --{finds}-pattern '([^/]+)/[^/]+$' takes the folder of an image"
+        try:
+            self._pattern = re.compile(expression)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise RadScribeError(
+                f"--{finds}-pattern '{expression}' is no valid regular expression: {error}", example
+            ) from error
+        if self._pattern.groups != 1:
+            raise RadScribeError(
+                f"--{finds}-pattern '{expression}' has {self._pattern.groups} groups, and needs one", example
+            )
+
+    def find(self, path: str) -> str:
+        """What the group holds; empty where the path does not match or the group is empty."""
+        match = self._pattern.search(path)
+        found = (match[1] or "").strip() if match else ""
+        if found:
+            self._matched += 1
+        else:
+            self._unmatched.append(path)
+        return found
+
+    @property
+    def reason(self) -> str:
+        """Why an image that does not match is rejected."""
+        return f"no {self.finds}: its path does not match --{self.finds}-pattern"
+
+    def require_match(self) -> None:
+        """Raise RadScribeError if paths were looked at and none of them matched."""
+        if self._unmatched and not self._matched:
+            raise RadScribeError(
+                f"--{self.finds}-pattern '{self.expression}' matches none of {len(self._unmatched):,} paths "
+                f"of images, such as '{self._unmatched[0]}'",
+                f"Its one group must find the {self.finds} in such a path",
+            )

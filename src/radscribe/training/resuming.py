@@ -1,0 +1,300 @@
+"""Going on with a run: its newest whole checkpoint, what may change on the way, and the command for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from radscribe.errors import RadScribeError
+from radscribe.training.config import RunConfig, field_names, save_config
+from radscribe.training.interruption import check_empty
+from radscribe.training.run_directory import RunDirectory, whole_or_not_at_all
+
+#: What a checkpoint of Lightning and ours must have.
+_PARTS = (
+    "state_dict",
+    "optimizer_states",
+    "lr_schedulers",
+    "callbacks",
+    "loops",
+    "batches",
+    "global_step",
+    "epoch",
+)
+_FREE = (
+    "clip_norm",
+    "clip_value",
+    "threads",
+    "workers",
+    "device",
+    "checkpoint_every",
+)
+#: Fields that a resumed run may change, and which way.
+CHANGEABLE = {f"training.{name}": "any" for name in _FREE} | {
+    "training.epochs": "higher",
+    "training.learning_rate": "lower",
+    "training.backbone_learning_rate": "lower",
+    "store": "any",  # another place of the same content
+}
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read and is whole.
+
+    Attributes:
+        path: the file.
+        step: optimiser steps that it was taken after.
+        epoch: the epoch that these steps were in, from 1 on.
+    """
+
+    path: Path
+    step: int
+    epoch: int
+
+
+def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
+    """The newest whole checkpoint of a run, or None where none was ever written; see `read_newest`.
+
+    Raises:
+        RadScribeError: there are checkpoints, and all are damaged.
+    """
+    found = read_newest(run.checkpoint, run.previous_checkpoint, _PARTS)
+    if found is None:
+        return None
+    path, state = found
+    return Checkpoint(path, int(state["global_step"]), int(state["epoch"]) + 1)
+
+
+def read_newest(last: Path, previous: Path, parts: Sequence[str]) -> tuple[Path, dict[str, Any]] | None:
+    """Read the newest whole checkpoint of two.
+
+    Where the last one is missing or damaged, the one before it is taken, which standard error says; a damaged
+    one is kept with `.damaged` behind its name.
+
+    Args:
+        last: the last checkpoint.
+        previous: the one before it.
+        parts: what a checkpoint has, by name.
+
+    Returns:
+        Its path and its parts, or None where none was ever written.
+
+    Raises:
+        RadScribeError: there are checkpoints, and all are damaged.
+    """
+    problems = []
+    for path in (last, previous):
+        if not path.exists():
+            continue
+        try:
+            state = _read(path, parts)
+        except _DamagedError as error:
+            problems.append(f"'{path}' is damaged ({error})")
+            continue
+        if path == previous:
+            if problems:
+                os.replace(last, last.with_name(f"{last.name}.damaged"))
+            reason = problems[0] if problems else f"'{last}' is missing"
+            print(f"radscribe: {reason}; going on from the one before it, '{path}'", file=sys.stderr)
+        return path, state
+    if problems:
+        raise RadScribeError(
+            f"the training cannot go on: {'; '.join(problems)}",
+            "Restore a checkpoint from a copy, or begin anew with another --out",
+        )
+    return None
+
+
+class _DamagedError(Exception):
+    """A checkpoint cannot be used."""
+
+
+def _read(path: Path, parts: Sequence[str]) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as file:  # torch does not compare the checksums that it writes
+            broken = file.testzip()
+        if broken:
+            raise _DamagedError(f"the checksum of {broken} is wrong")
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except _DamagedError:
+        raise
+    except Exception as error:  # torch raises whatever the broken file provokes
+        raise _DamagedError(" ".join(f"{type(error).__name__}: {error}".split())[:100]) from error
+    missing = [name for name in parts if not isinstance(state, dict) or name not in state]
+    if missing:
+        raise _DamagedError(f"it is no checkpoint of such a training: it has no {missing[0]}")
+    return state
+
+
+def save_checkpoint(last: Path, previous: Path, save: Callable[[Path], object]) -> None:
+    """Write a checkpoint, and keep the one before it.
+
+    Args:
+        last: the checkpoint to write.
+        previous: where the one before it is kept.
+        save: writes the checkpoint to a path.
+
+    Raises:
+        RadScribeError: it could not be written; what was there is still there.
+    """
+    with whole_or_not_at_all(last) as partial:
+        save(partial)
+        if last.exists():
+            os.replace(last, previous)
+
+
+def check_new(run: RunDirectory) -> None:
+    """Check that a run can begin in a directory.
+
+    Raises:
+        RadScribeError: there is a run already, or something else.
+    """
+    if run.config.is_file():
+        raise RadScribeError(
+            f"there is a run in '{run.path}' already", "Go on with it by --resume, or choose another --out"
+        )
+    check_empty(run.path)
+
+
+def check_same_inputs(run: RunDirectory, inputs: Mapping[str, str], config: RunConfig) -> None:
+    """Check that a run goes on with what it learnt from before.
+
+    Args:
+        run: the resumed run.
+        inputs: hashes of what is there now, by their names in `run.json`.
+        config: names the places of them.
+
+    Raises:
+        RadScribeError: something has changed, or the run does not say what it was.
+    """
+    before, places = run.read_facts(), [config.store, config.data.view_classifier]
+    for (name, now), place in zip(inputs.items(), places, strict=False):
+        if name not in before:
+            raise RadScribeError(
+                f"'{run.facts}' is missing or damaged: it does not say what the run learnt from ({name})",
+                "Restore it from a copy, or begin anew with another --out",
+            )
+        if before[name] != now:
+            raise RadScribeError(
+                f"'{place}' has changed since the run began", f"Its hash was {before[name]}, it is {now}"
+            )
+
+
+def check_best_weights(run: RunDirectory) -> None:
+    """Check that the best weights so far are there, for a later epoch need not be better.
+
+    Raises:
+        RadScribeError: they are missing or damaged.
+    """
+    if "best" not in run.read_facts():
+        return
+    try:
+        with safe_open(run.weights, "pt"):
+            return
+    except (SafetensorError, OSError) as error:
+        raise RadScribeError(
+            f"the best weights so far, '{run.weights}', are missing or damaged ({error})",
+            "Restore them from a copy, or begin anew with another --out",
+        ) from error
+
+
+def keep_log_until(run: RunDirectory, step: int) -> None:
+    """Drop the log's lines of later steps, and a last line that a killed run did not finish."""
+    if not run.log.is_file():
+        return
+    kept = []
+    for line in run.log.read_text().splitlines():
+        try:
+            later = json.loads(line)["step"] > step
+        except (ValueError, KeyError, TypeError):
+            continue
+        if not later:
+            kept.append(f"{line}\n")
+    run.log.write_text("".join(kept))
+
+
+def may_start_over(run: RunDirectory) -> bool:
+    """Whether a run without a checkpoint lost nothing that it had kept: it was stopped in its first epoch."""
+    facts = run.read_facts()
+    if facts.get("finished"):
+        return False
+    keep_log_until(run, sys.maxsize)
+    lines = run.log.read_text().splitlines() if run.log.is_file() else []
+    return all(json.loads(line)["epoch"] == 0 for line in lines)
+
+
+def changes_between(before: RunConfig, now: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configurations differ, by dotted name, with both values."""
+    old, new = ({**field_names(config), "store": config.store} for config in (before, now))
+    return {name: (old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
+
+
+def check_changes(run: RunDirectory, changes: Mapping[str, tuple[Any, Any]]) -> None:
+    """Check that a resumed run may be changed so.
+
+    Raises:
+        RadScribeError: names each field that may not, with both values.
+    """
+    refused = []
+    for name, (was, now) in changes.items():
+        way = CHANGEABLE.get(name)
+        if way is None:
+            refused.append(f"{name} was {was}, not {now}")
+        elif (way == "lower" and now > was) or (way == "higher" and now < was):
+            refused.append(f"{name} was {was} and may only become {way}, not {now}")
+    if refused:
+        raise RadScribeError(
+            f"the run in '{run.path}' was begun with another configuration: {'; '.join(refused)}",
+            "Resume it without these, or begin anew with another --out. A resumed run may have more epochs, "
+            f"lower learning rates, another store, and other {', '.join(_FREE)} of training",
+        )
+
+
+def record_changes(
+    run: RunDirectory, config: RunConfig, changes: Mapping[str, tuple[Any, Any]], step: int
+) -> None:
+    """Keep in `run.json` what was changed after which step, and the configuration that holds from now on.
+
+    Args:
+        run: the resumed run.
+        config: its configuration from now on.
+        changes: of `changes_between`.
+        step: optimiser steps taken before.
+    """
+    recorded = [
+        {"step": step, "field": name, "before": was, "after": now} for name, (was, now) in changes.items()
+    ]
+    run.update_facts(changes=[*run.read_facts().get("changes", []), *recorded])
+    with whole_or_not_at_all(run.config) as partial:
+        save_config(config, partial)
+
+
+def describe_changes(changes: list[dict[str, Any]]) -> str:
+    """What `record_changes` kept, in words."""
+    return "; ".join(
+        f"{change['field']} from {change['before']} to {change['after']} after step {change['step']}"
+        for change in changes
+    )
+
+
+def resume_command(run: RunDirectory, config: RunConfig, **changes: Any) -> str:
+    """The command that goes on with a run.
+
+    Args:
+        run: the run.
+        config: its configuration.
+        **changes: fields of `training` to change.
+    """
+    words = ["radscribe", "train", config.recipe, "--out", str(run.path), "--resume"]
+    for name, value in changes.items():
+        words += [f"--training.{name}", f"{value:g}"]
+    return shlex.join(words)
