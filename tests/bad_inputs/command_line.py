@@ -161,6 +161,7 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("recipes x", ("unknown recipe 'x'", "Known: ")),
     ("recipes r2gen-cmn", ("unknown recipe 'r2gen-cmn'", "r2gen-cmn/phantom")),
     ("recipes r2gen-cmn/fantom", "Did you mean 'r2gen-cmn/phantom'"),
+    ("train --store {store} r2gen-cmn/phantom", "the recipe stands right behind train"),
     ("train r2gen_cmn/phantom", "Did you mean 'r2gen-cmn/phantom'"),
 ]
 
