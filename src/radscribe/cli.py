@@ -52,21 +52,23 @@ def prepare(
     A source that has changed since the store was prepared is an error, unless --update is given.
 
     Args:
-        source: a folder or file of studies, or 'phantom' for synthetic ones.
-        out: the store to write.
-        reader: how to read the source; 'auto' looks at what is in it.
-        images: folder of the images, where it is not beside the reports.
-        columns: names of your columns for ours, as in --columns '{"report": "notes", "patient": "subject"}'.
-        split_fractions: train, val and test shares, by patient, where the source has no split.
-        seed: of that split, and of the phantom.
-        studies: how many phantom studies to make; 1000 unless given.
-        limit: read at most this many studies.
-        short_side: pixels of the shorter side of each stored view.
-        workers: processes that decode images; all CPUs unless given.
-        study_pattern: regular expression whose one group finds the study in the path of an image, as in
+        source: Folder or file of studies; the word phantom stands for synthetic studies.
+        out: Prepared store to write.
+        reader: Reader of the source; auto chooses it by what the source holds.
+        images: Folder of the images, where they do not lie beside the reports.
+        columns: Names of your columns for those of RadScribe, as a JSON object such as '{"report": "notes",
+            "patient": "subject"}'.
+        split_fractions: Shares of patients in train, val and test, where the source has no split.
+        seed: Random seed of the split and of the phantom.
+        studies: Number of phantom studies to make; 1000 unless given.
+        limit: Largest number of studies to read.
+        short_side: Length in pixels of the shorter side of each stored view.
+        workers: Number of processes that decode images; all CPUs unless given.
+        study_pattern: Regular expression whose one group finds the study in the path of an image, as in
             --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
-        patient_pattern: likewise for the patient; for folders, and for tables without a column patient.
-        update: make a store that was prepared before follow its source: add what is new, decode anew what has
+        patient_pattern: Regular expression whose one group finds the patient in the path of an image; for
+            folders, and for tables without a column patient.
+        update: Make a store that was prepared before follow its source: add what is new, decode anew what has
             changed, and drop what is gone. Studies that are the same stay in their split.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
@@ -1149,6 +1151,8 @@ def _run(arguments: list[str]) -> None:
         _train(arguments[1:])
     else:
         command, values = _parse(arguments)
+        if command is train:
+            raise RadScribeError("the recipe stands right behind train", f"Example: {EXAMPLES['train']}")
         command(**values)
     sys.stdout.flush()
 
@@ -1255,7 +1259,7 @@ def _refuse_unused(command: Callable[..., None], given: dict[str, Any]) -> None:
     """Refuse options that would do nothing beside the others."""
     unused: set[str] = set()
     why = ""
-    if command is prepare and given["source"] != "phantom":
+    if command is prepare and "phantom" not in (given["source"], given.get("reader")):
         unused, why = {"studies"}, "that is the number of phantom studies; --limit limits any other source"
     elif command is bench:
         unused, why = (

@@ -148,13 +148,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse has to say in the words of this module."""
-        found = re.match(r"argument (?:-h/)?(--[\w.]+|\w+)\S*: (.*)", message)
-        if found is None or found[1].lstrip("-") not in self.options:
+        found = re.match(r"argument (\S+): (.*)", message)
+        if found is None:
             raise self._wrong(message)
-        option = self.options[found[1].lstrip("-")]
-        if "explicit argument" in found[2]:
-            raise self._wrong(f"{self._spelled(option.typed)} takes no value")
-        raise self._wrong(f"{self._spelled(option.typed)} needs {in_words(option.hint)}")
+        names = found[1].split("/")  # all spellings of one option
+        name = next((name for name in names if name in self._spelling), names[-1])
+        option = self.options.get(name.lstrip("-"))
+        if option is None or "explicit argument" in found[2]:
+            raise self._wrong(f"{self._spelled(name)} takes no value")
+        raise self._wrong(f"{self._spelled(name)} needs {in_words(option.hint)}")
 
     def _add(self, container: Any, option: Option, text: str) -> None:
         """Add an option to the parser or to a group of it."""

@@ -118,6 +118,9 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
         "--protocol needs one of r2gen, r2gengpt, clean_full, raw, not 'clean'",
     ),
     ("evaluate {run} --json=yes", "--json takes no value"),
+    ("evaluate {run} --no-meteor=3", "--no-meteor takes no value"),
+    ("systems --no-json=3", "--no-json takes no value"),
+    ("systems --help=3", "--help takes no value"),
     ("explain {run} --out new --study A --layer two", "--layer needs a whole number, not 'two'"),
     ("bench foo", "TASK needs one of decode, train, memory, score, not 'foo'"),
     ("bench decode --paper-size=no", "--paper-size takes no value"),
@@ -148,16 +151,23 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("bench memory --views 1", "--views does nothing here"),
     ("bench train --beam 2", "--beam does nothing here"),
     ("bench decode --pairs 2", "--pairs does nothing here"),
-    ("evaluate {run} --cleaning none", "--cleaning does nothing here"),
-    ("evaluate {run} --maximum-length 3", "--maximum_length does nothing here"),
-    ("evaluate --predictions a --references b --protocol raw --split val", "--split does nothing here"),
-    ("evaluate --predictions a --references b --protocol raw --drafts new", "--drafts does nothing here"),
+    ("evaluate {run} --cleaning none", "--cleaning has no effect on a run"),
+    ("evaluate {run} --maximum-length 3", "--maximum_length has no effect on a run"),
+    (
+        "evaluate --predictions a --references b --protocol raw --split val",
+        "--split has no effect with --predictions",
+    ),
+    (
+        "evaluate --predictions a --references b --protocol raw --drafts new",
+        "--drafts has no effect with --predictions",
+    ),
     ("explain {run} --images a.png --store {store} --out new", "--store goes with --study"),
     ("explain {run} --study a --together --out new", "--together goes with --images"),
     # Recipes and systems.
     ("recipes x", ("unknown recipe 'x'", "Known: ")),
     ("recipes r2gen-cmn", ("unknown recipe 'r2gen-cmn'", "r2gen-cmn/phantom")),
     ("recipes r2gen-cmn/fantom", "Did you mean 'r2gen-cmn/phantom'"),
+    ("train --store {store} r2gen-cmn/phantom", "the recipe stands right behind train"),
     ("train r2gen_cmn/phantom", "Did you mean 'r2gen-cmn/phantom'"),
 ]
 
