@@ -118,14 +118,15 @@ class EmbeddingDistances:
                 np.concatenate([each.own for each in exchanges]),
                 np.concatenate([each.other for each in exchanges]),
             )
+        means = {
+            name: float(np.mean([getattr(run, name) for run in runs]))
+            for name in ("between_words", "variance_over_studies", "variance", "position_variance")
+        }
         return cls(
-            np.concatenate([run.nearest for run in runs]),
-            np.concatenate([run.studies for run in runs]),
-            *(
-                float(np.mean([getattr(run, name) for run in runs]))
-                for name in ("between_words", "variance_over_studies", "variance", "position_variance")
-            ),
-            exchange,
+            nearest=np.concatenate([run.nearest for run in runs]),
+            studies=np.concatenate([run.studies for run in runs]),
+            exchange=exchange,
+            **means,
         )
 
     def mean(self) -> GroupScore:
@@ -173,7 +174,7 @@ def _mean_of(sums: np.ndarray) -> GroupScore:
     statistics = StudyStatistics(sums.sum(axis=0), lambda drawn: {"mean": drawn[..., 0] / drawn[..., 1]})
     of_runs = _by_run(sums)
     score = scores_with_intervals([statistics], _RESAMPLES, seed=0)["mean"]
-    return GroupScore(score, float(of_runs.min()), float(of_runs.max()))
+    return GroupScore(score, float(of_runs.min()), float(of_runs.max()), tuple(of_runs.tolist()))
 
 
 def _text_of(sums: np.ndarray) -> str:

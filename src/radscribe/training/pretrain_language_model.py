@@ -209,10 +209,10 @@ def pretrain_language_model(
             disk or the memory is full.
         InterruptionError: it was stopped by Ctrl-C; the error says what is saved.
     """
-    out, text = Path(out), [Path(file) for file in text]
+    out, files = Path(out), [Path(file) for file in text]
     preset = settings.preset()
     check_options({"--threads": (threads, THREADS)})
-    command = _resume_command(store, out, settings, text)
+    command = _resume_command(store, out, settings, files)
 
     def what_is_saved() -> tuple[str, str]:
         if (out / FACTS).is_file():
@@ -225,7 +225,9 @@ def pretrain_language_model(
         memory_errors_explained("--batch"),
         StopRequest(what_is_saved),
     ):
-        return _pretrain(store, out, settings, preset, text, threads, chosen_device(device), resume, progress)
+        return _pretrain(
+            store, out, settings, preset, files, threads, chosen_device(device), resume, progress
+        )
 
 
 def _pretrain(

@@ -122,8 +122,12 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
         )
     overlay = {"file": weights, **stated_beside(Path(weights))}
     # Published files that lie alone are known by their names, such as resnet101-63fe2227.pth of tv_in1k.
-    urls = {tag: timm.get_pretrained_cfg(f"{name}.{tag}").url for tag in tags}
-    known = [f"{name}.{tag}" for tag, url in urls.items() if url and Path(url).name == Path(weights).name]
+    published = {tag: timm.get_pretrained_cfg(f"{name}.{tag}") for tag in tags}
+    known = [
+        f"{name}.{tag}"
+        for tag, weights_of_tag in published.items()
+        if weights_of_tag and str(weights_of_tag.url).endswith(f"/{Path(weights).name}")
+    ]
     try:
         return timm.create_model(
             (known or [name])[0], pretrained=True, pretrained_cfg_overlay=overlay, **headless

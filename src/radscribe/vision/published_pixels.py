@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from PIL import Image
 
@@ -151,4 +151,4 @@ def _checked(mean: Sequence[float], std: Sequence[float], interpolation: str, wh
             f"{where} states the interpolation '{interpolation}'",
             f"Known: {', '.join(get_args(Interpolation))}",
         )
-    return PublishedPixels(three[0], three[1], interpolation)
+    return PublishedPixels(three[0], three[1], cast(Interpolation, interpolation))
