@@ -290,19 +290,26 @@ DATA_SETS = [
         "a named pipe",
         arrange=lambda w: os.mkfifo(w.path / "p.json"),
     ),
-    fruitless("a bomb of XML", "it declares entities", files({"1.xml": BOMB})),
+    fruitless(
+        "a bomb of XML", "bad record 1", files({"1.xml": BOMB}), check=rejected("it declares entities")
+    ),
     fruitless("XML that is cut", "bad record 1", files({"1.xml": "<eCitation><uId"})),
     fruitless("XML that is deep", "bad record 1", files({"1.xml": "<a>" * 100_000})),
-    fruitless("XML of another kind", "no <uId id=...>", files({"1.xml": "<html/>"})),
+    fruitless(
+        "XML of another kind", "bad record 1", files({"1.xml": "<html/>"}), check=rejected("no <uId id=...>")
+    ),
     fruitless(
         "XML in an unknown encoding",
         "bad record 1",
         files({"1.xml": '<?xml version="1.0" encoding="x"?><a/>'}),
     ),
     fruitless(
-        "XML that is huge", "are more than 1,000,000", files({"1.xml": "<a>" + " " * 1_000_000 + "</a>"})
+        "XML that is huge",
+        "bad record 1",
+        files({"1.xml": "<a>" + " " * 1_000_000 + "</a>"}),
+        check=rejected("are more than 1,000,000"),
     ),
-    fruitless("XML that is a named pipe", "a named pipe", pipe("1.xml")),
+    fruitless("XML that is a named pipe", "bad record 1", pipe("1.xml"), check=rejected("a named pipe")),
     refused(
         "IU X-Ray without its second table",
         "indiana_projections.csv: missing",
