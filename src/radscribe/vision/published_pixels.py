@@ -139,16 +139,16 @@ def save_preprocessor_config(pixels: PublishedPixels, side: int, folder: Path) -
 
 
 def _checked(mean: Sequence[float], std: Sequence[float], interpolation: str, where: str) -> PublishedPixels:
-    three = []
+    colours = []
     for name, values in (("mean", mean), ("std", std)):
-        found = tuple(map(float, values))
-        found = found * 3 if len(found) == 1 else found
-        if len(found) != 3 or not all(map(math.isfinite, found)) or (name == "std" and min(found) <= 0):
+        found = [float(value) for value in values]
+        red, green, blue = found * 3 if len(found) == 1 else found if len(found) == 3 else [math.nan] * 3
+        if not math.isfinite(red + green + blue) or (name == "std" and min(red, green, blue) <= 0):
             raise RadScribeError(f"{where} states the {name} {list(values)}, not three numbers of colours")
-        three.append(found)
+        colours.append((red, green, blue))
     if interpolation not in get_args(Interpolation):
         raise RadScribeError(
             f"{where} states the interpolation '{interpolation}'",
             f"Known: {', '.join(get_args(Interpolation))}",
         )
-    return PublishedPixels(three[0], three[1], cast(Interpolation, interpolation))
+    return PublishedPixels(colours[0], colours[1], cast(Interpolation, interpolation))
