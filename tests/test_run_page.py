@@ -350,8 +350,13 @@ def test_a_store_that_is_gone_or_another_is_named(run, phantom, plain, tmp_path)
     save_config(config, moved.config)
     with pytest.raises(RadScribeError, match=r"store '.*gone' .* is gone.* --store STORE"):
         write_run_page(moved.path, tmp_path / "page.html")
-    with pytest.raises(RadScribeError, match=r"has no study 'phantom-.* --store STORE"):
+    with pytest.raises(RadScribeError, match=r"no drafts .*stores.* radscribe evaluate .* --store .*store"):
         write_run_page(moved.path, tmp_path / "page.html", store=plain.path)
+    lines = moved.drafts("test").read_text()
+    moved.drafts("test").write_text(lines + '{"id": "stranger", "text": "no effusion ."}\n')
+    with pytest.raises(RadScribeError, match=r"has no study 'stranger'.* --store STORE"):
+        write_run_page(moved.path, tmp_path / "page.html", store=phantom.path)
+    moved.drafts("test").write_text(lines)
     write_run_page(moved.path, tmp_path / "page.html", store=phantom.path, studies=1)
 
 
