@@ -6,7 +6,7 @@ import signal
 import sys
 
 import pytest
-from bad_inputs import command_line, drafting, preparing, scoring, training
+from bad_inputs import command_line, drafting, pixels, preparing, scoring, training
 from bad_inputs.rows import Row, Workshop
 from tiny import tiny_config, tiny_store
 
@@ -16,6 +16,7 @@ from radscribe.training.train import train
 ROWS: list[Row] = [
     *command_line.ROWS,
     *preparing.ROWS,
+    *pixels.ROWS,
     *training.ROWS,
     *drafting.ROWS,
     *scoring.ROWS,

@@ -1,6 +1,7 @@
 """The command line as users meet it: help, one-line errors, and drafts that are the same everywhere."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from radscribe.recipes import RECIPES
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
+from radscribe.training.run_directory import RunDirectory
 from radscribe.training.train import train
 
 FLAT = [
@@ -170,6 +172,42 @@ def test_evaluate_a_run(run, store, tmp_path, capsys):
     table = capsys.readouterr().out
     assert "constant report" in table
     assert "not for clinical diagnosis" in table
+
+
+def test_scores_of_another_store_stand_beside_the_run(run, store, tmp_path, capsys):
+    other = tiny_store(tmp_path / "other", studies=20)
+    copy = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in copy.path.iterdir() if path.is_file()}
+    main(["evaluate", str(copy.path), "--store", str(other), "--no_meteor"])
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) <= 25
+    (folder,) = (copy.path / "stores").iterdir()
+    assert folder.name == f"other-{PreparedStore(other).manifest['content_hash'][:8]}"
+    assert f"Kept: {folder / 'metrics.json'}" in printed
+    studies = json.loads((folder / "metrics.json").read_text())["provenance"]["studies"]
+    assert len((folder / "drafts.test.jsonl").read_text().splitlines()) == studies
+    assert {path: path.read_bytes() for path in before} == before
+
+    page = tmp_path / "page.html"
+    main(["page", str(copy.path), "--store", str(other), "--out", str(page)])
+    assert "not from the store that the run was trained on" in page.read_text()
+    error = fails(capsys, "page", copy.path, "--store", str(other), "--split", "val", "--out", str(page))
+    assert f"radscribe evaluate {copy.path} --split val --store {other}" in error
+
+    main(["evaluate", str(copy.path), "--split", "val", "--no_meteor"])
+    main(["page", str(copy.path), "--split", "val", "--out", str(page)])
+    main(["evaluate", str(copy.path), "--no_meteor", "--resamples", "5"])
+    assert f"{copy.metrics} stays as it was" in capsys.readouterr().out
+    assert copy.metrics.read_bytes() == before[copy.metrics]
+    main(["evaluate", str(copy.path), "--split", "val", "--protocol", "raw", "--no_meteor", "--full"])
+    assert "Not kept, for the run's own protocol is r2gen" in capsys.readouterr().out
+
+
+def test_label_without_standard_input():
+    code = "from radscribe.cli import main; main(['label', '-'])"
+    ended = subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" <&-'], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("radscribe: standard input is closed")
 
 
 def test_evaluate_files_beside_baselines(store, tmp_path, capsys):

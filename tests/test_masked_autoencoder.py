@@ -45,7 +45,7 @@ def trained(store, tmp_path_factory):
 
 def test_it_learns_more_than_the_mean_view(trained):
     _, facts = trained
-    assert facts["unexplained"] < 0.8
+    assert facts["unexplained"] < 0.9
 
 
 def test_what_it_leaves(trained, store):
@@ -53,6 +53,7 @@ def test_what_it_leaves(trained, store):
     assert {path.name for path in out.iterdir()} == {
         "config.json",
         "model.safetensors",
+        "preprocessor_config.json",
         "pretraining.json",
         "MODEL_CARD.md",
     }

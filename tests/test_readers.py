@@ -233,6 +233,19 @@ def test_iu_xray_kaggle_image_folders(tmp_path, image_folder):
             records(tmp_path)
 
 
+def test_images_of_iu_xray_that_no_report_names_are_listed(tmp_path):
+    iu_xray_kaggle(tmp_path / "kaggle")
+    image(tmp_path / "kaggle/images_normalized/99_a.png")
+    _, rejected = records(tmp_path / "kaggle")
+    assert rejected["99_a.png"] == "no report: indiana_projections.csv does not list it"
+    iu_xray_openi(tmp_path / "openi")
+    image(tmp_path / "openi/png/CXR99.png")
+    image(tmp_path / "openi/again/CXR2_IM-0652-1001.png")
+    _, rejected = records(tmp_path / "openi")
+    assert rejected["CXR99"] == "no report: no XML file names it"
+    assert rejected["CXR2_IM-0652-1001"].startswith("duplicate id: ")
+
+
 def test_iu_xray_openi(tmp_path):
     iu_xray_openi(tmp_path)
     studies, rejected = records(tmp_path)
@@ -416,6 +429,41 @@ def test_folder_with_texts(tmp_path):
     }
     assert rejected["blank"] == "empty report"
     assert rejected["silent"] == "no report"
+
+
+def test_studies_and_patients_by_pattern(tmp_path):
+    for name in ("p1_s1_frontal", "p1_s1_lateral", "p1_s2_frontal", "p2_s1_frontal", "unnamed"):
+        image(tmp_path / "scans" / f"{name}.png")
+    write(tmp_path / "p1_s1.txt", "Clear.")
+    write(tmp_path / "p2_s1.txt", "Wet.")
+    patterns = {"study_pattern": "(p[0-9]+_s[0-9]+)_", "patient_pattern": "(p[0-9]+)_"}
+    studies, rejected = records(tmp_path, **patterns)
+    assert {study.id: (study.patient_id, len(study.views)) for study in studies.values()} == {
+        "p1_s1": ("p1", 2),
+        "p2_s1": ("p2", 1),
+    }
+    assert studies["p1_s1"].sections == {"findings": "Clear."}
+    assert rejected.pop("scans/unnamed.png").startswith("no study: its path does not match")
+    assert rejected == {"p1_s2": "no report"}
+
+    names = ("p1_s1_frontal", "p1_s1_lateral", "p2_s1_frontal", "unnamed")
+    text = "image,report\n" + "".join(f"scans/{name}.png,Clear.\n" for name in names)
+    studies, rejected = records(write(tmp_path / "t.csv", text), **patterns)
+    assert [(s.id, s.patient_id, len(s.views)) for s in studies.values()] == [
+        ("p1_s1", "p1", 2),
+        ("p2_s1", "p2", 1),
+    ]
+    assert rejected.keys() == {"line 5"}
+
+
+def test_a_study_that_a_pattern_finds_is_its_own_patient(tmp_path):
+    """The class folders of public collections are no patients."""
+    for number in range(3):
+        image(tmp_path / "NORMAL" / f"{number}.png")
+    studies, _ = records(tmp_path, study_pattern="(.*)[.]")
+    assert {study.id: study.patient_id for study in studies.values()} == {
+        f"NORMAL/{number}": f"NORMAL/{number}" for number in range(3)
+    }
 
 
 def test_a_pile_of_images_is_no_study(tmp_path):

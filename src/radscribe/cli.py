@@ -65,7 +65,7 @@ def prepare(
         short_side: Length in pixels of the shorter side of each stored view.
         workers: Number of processes that decode images; all CPUs unless given.
         study_pattern: Regular expression whose one group finds the study in the path of an image, as in
-            --study-pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
+            --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
         patient_pattern: Regular expression whose one group finds the patient in the path of an image; for
             folders, and for tables without a column patient.
         update: Make a store that was prepared before follow its source: add what is new, decode anew what has
@@ -170,15 +170,15 @@ def evaluate(
     run: Path | None = None,
     *,
     store: Path | None = None,
-    split: str = "test",
+    split: str | None = None,
     predictions: Path | None = None,
     references: Path | None = None,
     protocol: ProtocolName | None = None,
-    cleaning: CleaningName = "iu_xray",
-    section: str = "findings",
+    cleaning: CleaningName | None = None,
+    section: str | None = None,
     vocabulary: Path | None = None,
     tokenizer: str | None = None,
-    maximum_length: int = 60,
+    maximum_length: int | None = None,
     resamples: int = 1000,
     meteor: bool = True,
     draft_labels: Path | None = None,
@@ -192,111 +192,131 @@ def evaluate(
 
     Prints the usual scores (BLEU, METEOR where Java is there, ROUGE-L, CIDEr, clinical F1) with 95%
     intervals beside those of the baselines, and says in words whether the system beats these. --full prints
-    every score, every difference, each observation, and the rules under which all were computed.
+    every score, every difference, each observation, and the rules under which all were computed. The scores
+    of a run are kept in its directory, where 'radscribe page' finds them.
 
     Args:
-        run: a run directory; its drafts of the split are made and scored.
-        store: the store to score a run on; the one it was trained on unless given. With --predictions: the
-            store with the same studies, whose train split the baselines learn from.
-        split: train, val, test or all.
-        predictions: drafts of any system, JSON Lines with id and text.
-        references: what they are scored against, with the same ids.
-        protocol: text rules; a run's own unless given, and needed with --predictions.
-        cleaning: text cleaning for --predictions: iu_xray, mimic_cxr, mimic_cxr_r2gengpt or none.
-        section: report section that the baselines copy, for --predictions with --store.
-        vocabulary: vocabulary.json of a run, for --predictions under the protocol r2gen.
-        tokenizer: language model, by folder or hub name, whose tokens references are cut at, for
+        run: A run directory. Its drafts of the split are made and scored.
+        store: The prepared store to score a run on; the store that it was trained on unless given. With
+            --predictions: a store with the same studies, whose train split the baselines learn from.
+        split: The split to score a run on: train, val, test or all; test unless given.
+        predictions: Drafts of any system, in place of a run: a JSON Lines file, each line with an id and a
+            text.
+        references: The reports that --predictions are scored against: such a file with the same ids.
+        protocol: The text rules to score under: r2gen, r2gengpt, clean_full or raw. A run is scored under its
+            own unless this is given; --predictions need it.
+        cleaning: The text cleaning for --predictions: iu_xray, mimic_cxr, mimic_cxr_r2gengpt or none; iu_xray
+            unless given.
+        section: The report section that the baselines copy, for --predictions with --store; findings unless
+            given.
+        vocabulary: The vocabulary.json of a run, for --predictions under the protocol r2gen.
+        tokenizer: The language model, by folder or hub name, whose tokens references are cut at, for
             --predictions under the protocol r2gengpt.
-        maximum_length: of references under the protocols r2gen and r2gengpt, for --predictions.
-        resamples: bootstrap resamples behind the intervals.
-        meteor: also run METEOR, which starts Java for some ten seconds.
-        draft_labels: observations in the drafts of --predictions, instead of RadScribe's own labels: a CSV of
-            CheXpert or CheXbert with a column study_id.
-        reference_labels: likewise those in the references, by the same labeller; both or neither.
-        drafts: also write the run's drafts to this file.
-        full: print all tables instead of the summary.
-        json: print JSON with everything instead of tables.
+        maximum_length: The length at which references are cut, for --predictions under the protocols r2gen
+            (in words, begin and end counted) and r2gengpt (in tokens); 60 unless given.
+        resamples: How often the studies are resampled for intervals and p-values, from 1 to 100000.
+        meteor: Also compute METEOR, for which Java takes some ten seconds to start.
+        draft_labels: Observation labels of --predictions in place of RadScribe's own: a CSV file of CheXpert
+            or CheXbert with a column study_id. It needs --reference_labels.
+        reference_labels: Observation labels of --references, by the same labeller as --draft_labels.
+        drafts: A file to write the run's drafts to as well.
+        full: Print all tables instead of the summary.
+        json: Print everything as JSON instead of the summary.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
-    from radscribe.evaluation.evaluate import evaluate_texts, read_texts
+    from radscribe.evaluation.bootstrap import check_resamples
     from radscribe.evaluation.summary import short_summary
+    from radscribe.training.file_scoring import FileScoring, refuse_ignored, score_files
 
     if (run is None) == (predictions is None):
-        raise RadScribeError("evaluate needs either a run or --predictions with --references")
-    if (draft_labels is None) != (reference_labels is None) or (draft_labels and run):
-        raise RadScribeError("--draft_labels and --reference_labels go together, with --predictions")
+        raise RadScribeError(
+            "evaluate needs either a run or --predictions with --references",
+            "Type: radscribe evaluate RUN, or radscribe evaluate --predictions FILE --references FILE",
+        )
+    check_resamples(resamples)
+    if full and json:
+        raise RadScribeError("--full has no effect with --json, which has everything", "Leave out --full")
+    closing = "Every score, difference and rule: the same command with --full"
     if run is not None:
-        from radscribe.studies.outputs import check_output
-        from radscribe.training.run_directory import RunDirectory
-        from radscribe.training.scoring import score_run, write_drafts
-
-        rejections: list[Rejection] = []
-        directory = RunDirectory(run)
-        if drafts:
-            check_output(drafts, b'"logprob": ', "drafts")
-        evaluation, made = score_run(
-            directory,
-            directory.open_store(store),
-            split,
-            protocol=protocol,
+        refuse_ignored(
+            "on a run, which is scored by its own rules",
+            references=references,
+            cleaning=cleaning,
+            section=section,
+            vocabulary=vocabulary,
+            tokenizer=tokenizer,
+            maximum_length=maximum_length,
+            draft_labels=draft_labels,
+            reference_labels=reference_labels,
+        )
+        evaluation, kept = _evaluate_run(
+            run,
+            store,
+            split or "test",
+            protocol,
+            drafts,
             meteor=meteor,
             resamples=resamples,
             progress=progress,
-            on_rejection=rejections.append,
         )
-        for rejection in rejections:
-            print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
-        if drafts:
-            write_drafts(made, drafts)
+        closing = f"{closing}. {kept}"
     else:
-        from radscribe.text.vocabulary import Vocabulary
-
-        if references is None or predictions is None or protocol is None:
+        refuse_ignored("with --predictions", split=split, drafts=drafts)
+        if predictions is None or references is None or protocol is None:
             raise RadScribeError(
-                "--predictions needs --references and --protocol (r2gen, r2gengpt, clean_full or raw)"
+                "--predictions needs --references and --protocol (r2gen, r2gengpt, clean_full or raw)",
+                "Type: radscribe evaluate --predictions FILE --references FILE --protocol clean_full",
             )
-        texts, words = read_texts(references), Vocabulary.load(vocabulary) if vocabulary else None
-        cutter = None
-        if tokenizer is not None:
-            from radscribe.text.language_model_files import LanguageModelFiles
-            from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
-
-            cutter = LanguageModelTokenizer(LanguageModelFiles.find(tokenizer, tokenizer_only=True))
-        beside = {}
-        if store is not None:
-            from radscribe.studies.store import PreparedStore
-            from radscribe.training.config import DataConfig
-            from radscribe.training.scoring import baselines
-
-            data = DataConfig(
-                section=section, cleaning=cleaning, protocol=protocol, maximum_length=maximum_length
-            )
-            prepared = PreparedStore(store)
-            beside = baselines(prepared, [prepared.study(study) for study in texts], data, words, cutter)
-        labels = None
-        if draft_labels is not None and reference_labels is not None:
-            from radscribe.evaluation.clinical import read_label_files
-
-            labels = read_label_files(draft_labels, reference_labels, texts)
-        evaluation = evaluate_texts(
-            read_texts(predictions),
-            texts,
+        scoring = FileScoring(
             protocol=protocol,
             cleaning=cleaning,
-            vocabulary=words,
-            maximum_length=maximum_length if protocol in ("r2gen", "r2gengpt") else None,
-            tokenizer=cutter,
-            baselines=beside,
-            resamples=resamples,
-            meteor=meteor,
-            labels=labels,
+            section=section,
+            vocabulary=vocabulary,
+            tokenizer=tokenizer,
+            maximum_length=maximum_length,
+            store=store,
+            draft_labels=draft_labels,
+            reference_labels=reference_labels,
         )
+        scoring.check()
+        evaluation = score_files(predictions, references, scoring, resamples=resamples, meteor=meteor)
     if json:
         print(dumps(evaluation.to_json(), indent=2))
-    elif full:
-        print(evaluation)
     else:
-        print(f"{short_summary(evaluation)}\nEvery score, difference and rule: the same command with --full")
+        print(f"{evaluation if full else short_summary(evaluation)}\n{closing}")
+
+
+def _evaluate_run(
+    path: Path,
+    store: Path | None,
+    split: str,
+    protocol: ProtocolName | None,
+    drafts: Path | None,
+    **options: Any,
+) -> tuple[Evaluation, str]:
+    """Score a run, keep its scores, and say where they are."""
+    from radscribe.studies.outputs import check_output
+    from radscribe.training.run_directory import RunDirectory
+    from radscribe.training.scoring import keep_scores, score_run, write_drafts
+
+    run = RunDirectory(path)
+    prepared = run.open_store(store)
+    run.check_weights()
+    if drafts:
+        check_output(drafts, b'"logprob": ', "drafts")
+    rejections: list[Rejection] = []
+    evaluation, made = score_run(
+        run, prepared, split, protocol=protocol, on_rejection=rejections.append, **options
+    )
+    for rejection in rejections:
+        print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
+    if drafts:
+        write_drafts(made, drafts)
+    try:
+        return evaluation, keep_scores(run, prepared, split, evaluation, made)
+    except RadScribeError as error:  # hours of drafting are not lost to a full disk
+        warn(str(error), "They are printed, and not kept")
+        return evaluation, "Not kept"
 
 
 def compare(
@@ -985,7 +1005,8 @@ def pretrain_lm(
             interrupted.
     """
     from radscribe.studies.store import PreparedStore
-    from radscribe.training.pretrain_language_model import Pretraining, pretrain_language_model, summary
+    from radscribe.training.language_model_card import summary
+    from radscribe.training.pretrain_language_model import Pretraining, pretrain_language_model
 
     settings = Pretraining(
         size=size,
@@ -1240,11 +1261,6 @@ def _refuse_unused(command: Callable[..., None], given: dict[str, Any]) -> None:
     why = ""
     if command is prepare and "phantom" not in (given["source"], given.get("reader")):
         unused, why = {"studies"}, "that is the number of phantom studies; --limit limits any other source"
-    elif command is evaluate and "run" in given:
-        unused = {"references", "cleaning", "section", "vocabulary", "tokenizer", "maximum_length"}
-        why = "a run is scored with its own"
-    elif command is evaluate:
-        unused, why = {"split", "drafts"}, "that goes with a run"
     elif command is bench:
         unused, why = (
             set(given) - {"task"} - TASK_OPTIONS[given["task"]],

@@ -151,10 +151,16 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("bench memory --views 1", "--views does nothing here"),
     ("bench train --beam 2", "--beam does nothing here"),
     ("bench decode --pairs 2", "--pairs does nothing here"),
-    ("evaluate {run} --cleaning none", "--cleaning does nothing here"),
-    ("evaluate {run} --maximum-length 3", "--maximum_length does nothing here"),
-    ("evaluate --predictions a --references b --protocol raw --split val", "--split does nothing here"),
-    ("evaluate --predictions a --references b --protocol raw --drafts new", "--drafts does nothing here"),
+    ("evaluate {run} --cleaning none", "--cleaning has no effect on a run"),
+    ("evaluate {run} --maximum-length 3", "--maximum_length has no effect on a run"),
+    (
+        "evaluate --predictions a --references b --protocol raw --split val",
+        "--split has no effect with --predictions",
+    ),
+    (
+        "evaluate --predictions a --references b --protocol raw --drafts new",
+        "--drafts has no effect with --predictions",
+    ),
     ("explain {run} --images a.png --store {store} --out new", "--store goes with --study"),
     ("explain {run} --study a --together --out new", "--together goes with --images"),
     # Recipes and systems.

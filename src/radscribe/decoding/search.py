@@ -114,17 +114,19 @@ def _check_field(name: str, kind: Any, value: Any) -> None:
         if value not in names:
             raise ValueError(f"decoding.{name} must be {' or '.join(names)}, not {value!r}")
         return
-    number, words = (Integral, "a whole number") if kind is int else (Real, "a number")
-    if not isinstance(value, number) or isinstance(value, bool):
+    whole = kind is int
+    words = "a whole number" if whole else "a number"
+    if not isinstance(value, Integral if whole else Real) or isinstance(value, bool):
         raise ValueError(f"decoding.{name} must be {words}, not {value!r}")
-    if not math.isfinite(value):
+    number = float(value)
+    if not math.isfinite(number):
         raise ValueError(f"decoding.{name} must be finite, not {value}")
     least, greatest = _RANGES.get(name, (None, None))
-    if least is not None and value < least:
+    if least is not None and number < least:
         raise ValueError(f"decoding.{name} must be at least {least}, not {value}")
-    if greatest is not None and value > greatest:
+    if greatest is not None and number > greatest:
         raise ValueError(f"decoding.{name} must be at most {greatest}, not {value}")
-    if name in _ABOVE_0 and value <= 0:
+    if name in _ABOVE_0 and number <= 0:
         raise ValueError(f"decoding.{name} must be above 0, not {value}")
 
 

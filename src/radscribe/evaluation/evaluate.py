@@ -53,6 +53,7 @@ _RULES = "RadScribe's rules"
 #: From this share of `<unk>` among a system's words on, its scores are called inflated.
 MANY_UNKNOWN = 0.05
 _IDS_NAMED = 3
+_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,11 +455,13 @@ def read_texts(path: Path | str) -> dict[str, str]:
         where = f"{path}, line {number}"
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RadScribeError(f"{where} is not valid JSON: {error}", hint) from error
         for name in ("id", "text"):
             if not isinstance(entry, dict) or not isinstance(entry.get(name), str):
-                raise RadScribeError(f"{where} has no string '{name}'", hint)
+                given = isinstance(entry, dict) and name in entry
+                found = f": it is {json.dumps(entry[name])[:_SHOWN]}" if given else ""
+                raise RadScribeError(f"{where} has no string '{name}'{found}", hint)
         study = entry["id"]
         if study in texts:
             raise RadScribeError(

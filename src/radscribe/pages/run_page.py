@@ -41,7 +41,7 @@ from radscribe.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from radscribe.training.config import RunConfig
-    from radscribe.training.run_directory import RunDirectory
+    from radscribe.training.run_directory import KeptScores, RunDirectory
 
 _SAME_SCORE = 1e-6
 #: Names of the clinical F1 scores by heading, as HTML. They are in sight, precision and recall a click away.
@@ -143,62 +143,60 @@ def write_run_page(
     directory, out = RunDirectory(run), Path(out)
     check_output(out, PAGE_MARK.encode(), "a page")
     config = directory.load_config()
-    metrics = _read_metrics(directory, split)
     prepared = directory.open_store(store)
-    ranked = _rank_studies(directory, config, prepared, metrics, split)
+    kept = directory.kept_scores(prepared, split)
+    metrics = _read_metrics(directory, kept, split, store)
+    ranked = _rank_studies(directory, config, prepared, metrics, kept, split)
     page = _page(directory, config, prepared, metrics, ranked, split, studies, progress)
     # A study id made from a file name may hold what UTF-8 has not.
     replace_file(out, page.encode(errors="xmlcharrefreplace"))
 
 
-def _read_metrics(run: RunDirectory, split: str) -> Metrics:
-    path = _metrics_path(run, split)
-    if not path.is_file() or not run.drafts(split).is_file():
-        missing = [str(each) for each in (run.drafts(split), path) if not each.is_file()]
+def _read_metrics(run: RunDirectory, kept: KeptScores, split: str, store: Path | None) -> Metrics:
+    absent = [str(path) for path in (kept.drafts, kept.metrics) if not path.is_file()]
+    if absent:
         raise RadScribeError(
             f"the run '{run.path}' has no drafts or no metrics of the {split} split: there is no "
-            f"{' and no '.join(missing)}",
-            _how_to_score(run, split),
+            f"{' and no '.join(absent)}",
+            _how_to_score(run, split, store),
         )
     try:
-        return Metrics.of(json.loads(path.read_text(encoding="utf-8")))
+        return Metrics.of(json.loads(kept.metrics.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RadScribeError(
-            f"'{path}' does not hold the scores of an evaluation ({type(error).__name__}: {error})",
-            f"Write it again. {_score_command(run, split)}",
+            f"'{kept.metrics}' does not hold the scores of an evaluation ({type(error).__name__}: {error})",
+            f"Delete it, and score again: {_score_command(run, split, store)}",
         ) from error
 
 
-def _metrics_path(run: RunDirectory, split: str) -> Path:
-    return run.metrics if split == "test" else run.path / f"metrics.{split}.json"
-
-
-def _how_to_score(run: RunDirectory, split: str) -> str:
-    if split == "test" and run.read_facts().get("finished") is False:
+def _how_to_score(run: RunDirectory, split: str, store: Path | None) -> str:
+    if split == "test" and store is None and run.read_facts().get("finished") is False:
         recipe = run.load_config().recipe
         return f"Training has not finished. Go on: radscribe train {recipe} --out {run.path} --resume"
-    return _score_command(run, split)
+    return f"Score it: {_score_command(run, split, store)}"
 
 
-def _score_command(run: RunDirectory, split: str) -> str:
-    return (
-        f"Score it: radscribe evaluate {run.path} --split {split} --drafts {run.drafts(split)} --json "
-        f"> {_metrics_path(run, split)}"
-    )
+def _score_command(run: RunDirectory, split: str, store: Path | None) -> str:
+    return f"radscribe evaluate {run.path} --split {split}{f' --store {store}' if store else ''}"
 
 
 def _rank_studies(
-    run: RunDirectory, config: RunConfig, store: PreparedStore, metrics: Metrics, split: str
+    run: RunDirectory,
+    config: RunConfig,
+    store: PreparedStore,
+    metrics: Metrics,
+    kept: KeptScores,
+    split: str,
 ) -> list[DraftedStudy]:
     """The drafted studies, best ROUGE-L first, after a check that they have the run's scores."""
-    drafts = read_texts(run.drafts(split))
-    logprobs = _read_logprobs(run.drafts(split))
+    drafts = read_texts(kept.drafts)
+    logprobs = _read_logprobs(kept.drafts)
     studies = {study.id: study for study in store.studies(split)}
     strange = [study for study in drafts if study not in studies]
     if strange:
         raise RadScribeError(
             f"the store '{store.path}' has no study '{strange[0]}' in its {split} split, which "
-            f"'{run.drafts(split)}' drafts",
+            f"'{kept.drafts}' drafts",
             "Give the store that was scored: --store STORE",
         )
     provenance, section = metrics.provenance, config.data.section
@@ -224,10 +222,11 @@ def _rank_studies(
         stated = metrics.scores[SYSTEM].get(name)
         if stated is None or abs(stated.value - value) > _SAME_SCORE:
             raise RadScribeError(
-                f"'{run.drafts(split)}' has not the scores that '{_metrics_path(run, split)}' states: {name} "
+                f"'{kept.drafts}' has not the scores that '{kept.metrics}' states: {name} "
                 f"against the reports in '{store.path}' is {value:.4f}, not "
                 f"{'absent' if stated is None else f'{stated.value:.4f}'}",
-                f"Give the store that was scored with --store STORE. Otherwise: {_score_command(run, split)}",
+                "Give the store that was scored with --store STORE. Otherwise delete the metrics, and score "
+                f"again: {_score_command(run, split, None)}",
             )
     # The corpus scores of one study's statistics are that study's scores.
     of_study = statistics.scores_of_sums(statistics.columns)
@@ -287,7 +286,7 @@ def _page(
         scores=_score_table(metrics, metrics.text_metrics, "Scores"),
         score_notes=_score_notes(metrics),
         differences=_difference_table(metrics, metrics.text_metrics),
-        clinical=_clinical(metrics, _score_command(run, split)),
+        clinical=_clinical(metrics, f"Score it: {_score_command(run, split, None)}"),
         further=_further(metrics),
         diversity=_diversity_table(metrics),
         provenance=escape(str(metrics.provenance)),

@@ -73,8 +73,31 @@ def phantom() -> RunConfig:
     return config
 
 
+@recipe("bidirectional/iu-xray/r2gen-gpt", DOCS)
+def iu_xray_on_r2gen_gpt() -> RunConfig:
+    """R2GenGPT+T2V (Table 4): R2GenGPT's own system and training in deep alignment, with text to vision."""
+    config = r2gen_gpt.iu_xray()
+    config.system_name = "bidirectional"
+    config.system = BidirectionalConfig(
+        vision_kind="r2gen_gpt",
+        alignment="deep",
+        backbone=config.system.backbone,
+        language_model=config.system.language_model,
+        reconstruction=False,
+    )
+    return config
+
+
+@recipe("bidirectional/iu-xray/r2gen-gpt-shallow", DOCS)
+def iu_xray_on_shallow_r2gen_gpt() -> RunConfig:
+    """R2GenGPT+T2V in shallow alignment: the vision encoder is frozen, text to vision moves its mapper."""
+    config = iu_xray_on_r2gen_gpt()
+    config.system.alignment = "shallow"
+    return config
+
+
 def _register_ablations() -> None:
-    """The paper's Table 3 on every dataset."""
+    """The paper's Table 3 on every dataset, and the twins of Table 4 without text to vision."""
     for base in (iu_xray, mimic_cxr, phantom):
         name = base().recipe
         epochs = _EPOCHS.get(name, {})
@@ -103,37 +126,14 @@ def _register_ablations() -> None:
             config.training.epochs = epochs.get("v2t-t2v", config.training.epochs)
             return config
 
+    for base in (iu_xray_on_r2gen_gpt, iu_xray_on_shallow_r2gen_gpt):
 
-def _register_table_4() -> None:
-    """The paper's Table 4: R2GenGPT's own system and training with T2V, and its twin without.
-
-    The scores of the table's first row are those of R2GenGPT's deep alignment; the shallow one is there as
-    well, for there T2V can move the visual mapper alone.
-    """
-    for alignment in ("deep", "shallow"):
-        name = "bidirectional/iu-xray/r2gen-gpt" + ("" if alignment == "deep" else f"-{alignment}")
-
-        @recipe(name, DOCS)
-        def with_t2v(alignment=alignment) -> RunConfig:
-            """R2GenGPT+T2V (Table 4): R2GenGPT's vision encoder and training, with text to vision."""
-            config = r2gen_gpt.iu_xray()
-            config.system_name = "bidirectional"
-            config.system = BidirectionalConfig(
-                vision_kind="r2gen_gpt",
-                backbone=config.system.backbone,
-                alignment=alignment,
-                language_model=config.system.language_model,
-                reconstruction=False,
-            )
-            return config
-
-        @recipe(f"{name}/v2t", DOCS)
-        def without_t2v(with_t2v=with_t2v) -> RunConfig:
-            """R2GenGPT (Table 4): the same without text to vision."""
-            config = with_t2v()
+        @recipe(f"{base().recipe}/v2t", DOCS)
+        def r2gen_gpt_alone(base=base) -> RunConfig:
+            """R2GenGPT (Table 4): the same as the recipe that it is named after, without text to vision."""
+            config = base()
             config.system.text_to_vision = False
             return config
 
 
 _register_ablations()
-_register_table_4()

@@ -143,7 +143,7 @@ def read_folder(
         identifier = PurePosixPath(key[1:]).with_suffix("").as_posix() if key.startswith("/") else key
         named.add(identifier)
         if len(images) > MAX_VIEWS:
-            advice = "--study-pattern '(.*)[.]' makes each image a study"
+            advice = "--study_pattern '(.*)[.]' makes each image a study"
             yield Rejection(identifier, str(source / key), f"too many views: {len(images)} images, {advice}")
             continue
         names = [path.relative_to(source).as_posix() for path in images]

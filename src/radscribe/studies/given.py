@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 from PIL import Image
@@ -71,10 +71,10 @@ def given_studies(
         RadScribeError: a study cannot be used (see `on_rejection`), there is no such split, a split is asked
             of what is no prepared store, or something given is none of these.
     """
-    one = not isinstance(given, Iterable) or isinstance(
-        given, str | bytes | tuple | dict | np.ndarray | Image.Image
-    )
-    items: Iterator[Given] = iter([given] if one else given)
+    # A tuple is the views of one study.
+    one = isinstance(given, str | bytes | tuple | dict | np.ndarray | Image.Image)
+    many = isinstance(given, Iterable) and not one
+    items = iter(cast("Iterable[Given]", given) if many else [cast("Given", given)])
     first = list(islice(items, 2))
     alone = len(first) == 1
     taken: set[str] = set()

@@ -18,6 +18,7 @@ from radscribe.studies.images import IMAGE_SUFFIXES
 from radscribe.studies.projections import frontal_first, projection_of
 from radscribe.studies.rejection import (
     BAD_RECORD,
+    DUPLICATE_ID,
     EMPTY_REPORT,
     NO_IMAGE_FILE,
     NO_REPORT,
@@ -54,12 +55,14 @@ def read_iu_kaggle(source: Path, *, images: Path | str | None = None) -> Iterato
     columns, projection_rows = read_rows(path)
     require_columns(path, columns, ("uid", "filename", "projection"))
     views: dict[str, list[View]] = defaultdict(list)
+    unlisted = {name for name in there if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES}
     for line, row in projection_rows:
         if SURPLUS_FIELDS in row:
             yield Rejection(f"line {line}", str(path), _SURPLUS)
             continue
         view = View(folder / row["filename"].strip(), projection_of(row["projection"]))
         views[row["uid"].strip()].append(view)
+        unlisted.discard(row["filename"].strip())
 
     path = source / REPORTS_FILE
     columns, report_rows = read_rows(path)
@@ -86,6 +89,8 @@ def read_iu_kaggle(source: Path, *, images: Path | str | None = None) -> Iterato
             yield Study(identifier, number, frontal_first(listed), sections=sections)
     for number in views:
         yield Rejection(f"CXR{number}", str(path), NO_REPORT)
+    for name in sorted(unlisted):
+        yield Rejection(name, str(folder / name), f"{NO_REPORT}: {PROJECTIONS_FILE} does not list it")
 
 
 def _image_folder(source: Path, images: Path | str | None) -> Path:
@@ -125,13 +130,18 @@ def read_iu_openi(source: Path, *, images: Path | str | None = None) -> Iterator
     for parent, _, names in os.walk(folder):
         for name in names:
             stem, suffix = os.path.splitext(name)
-            if suffix.lower() in IMAGE_SUFFIXES:
-                files.setdefault(stem, Path(parent, name))
+            file = Path(parent, name)
+            if suffix.lower() in IMAGE_SUFFIXES and files.setdefault(stem, file) != file:
+                yield Rejection(stem, str(file), f"{DUPLICATE_ID}: {files[stem]} is taken")
+    unnamed = set(files)
     for path in reports:
-        yield _openi_study(path, folder, files)
+        yield _openi_study(path, folder, files, unnamed)
+    for name in sorted(unnamed):
+        yield Rejection(name, str(files[name]), f"{NO_REPORT}: no XML file names it")
 
 
-def _openi_study(path: Path, folder: Path, files: dict[str, Path]) -> Study | Rejection:
+def _openi_study(path: Path, folder: Path, files: dict[str, Path], unnamed: set[str]) -> Study | Rejection:
+    """The study of one XML file, whose images are taken out of `unnamed`."""
     try:
         data = read_bytes(path, _MAX_XML_BYTES)
         if b"<!ENTITY" in data:  # entities of entities take all memory; no report declares any
@@ -144,6 +154,7 @@ def _openi_study(path: Path, folder: Path, files: dict[str, Path]) -> Study | Re
     if not identifier:
         return Rejection(path.stem, str(path), f"{BAD_RECORD}: no <uId id=...>")
     image_ids = [element.get("id", "") for element in root.iter("parentImage")]
+    unnamed.difference_update(image_ids)
     if not image_ids:
         return Rejection(identifier, str(path), NO_VIEW)
     if not any(image_id in files for image_id in image_ids):

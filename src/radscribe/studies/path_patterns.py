@@ -23,16 +23,16 @@ class PathPattern:
         self.finds = finds
         self._unmatched: list[str] = []
         self._matched = 0
-        example = f"For example --{finds}-pattern '([^/]+)/[^/]+$' takes the folder of an image"
+        example = f"For example --{finds}_pattern '([^/]+)/[^/]+$' takes the folder of an image"
         try:
             self._pattern = re.compile(expression)
         except (re.error, RecursionError, OverflowError) as error:
             raise RadScribeError(
-                f"--{finds}-pattern '{expression}' is no valid regular expression: {error}", example
+                f"--{finds}_pattern '{expression}' is no valid regular expression: {error}", example
             ) from error
         if self._pattern.groups != 1:
             raise RadScribeError(
-                f"--{finds}-pattern '{expression}' has {self._pattern.groups} groups, and needs one", example
+                f"--{finds}_pattern '{expression}' has {self._pattern.groups} groups, and needs one", example
             )
 
     def find(self, path: str) -> str:
@@ -48,13 +48,13 @@ class PathPattern:
     @property
     def reason(self) -> str:
         """Why an image that does not match is rejected."""
-        return f"no {self.finds}: its path does not match --{self.finds}-pattern"
+        return f"no {self.finds}: its path does not match --{self.finds}_pattern"
 
     def require_match(self) -> None:
         """Raise RadScribeError if paths were looked at and none of them matched."""
         if self._unmatched and not self._matched:
             raise RadScribeError(
-                f"--{self.finds}-pattern '{self.expression}' matches none of {len(self._unmatched):,} paths "
+                f"--{self.finds}_pattern '{self.expression}' matches none of {len(self._unmatched):,} paths "
                 f"of images, such as '{self._unmatched[0]}'",
                 f"Its one group must find the {self.finds} in such a path",
             )

@@ -376,7 +376,9 @@ def _finish(
         example = next((r for r in rejections if reasons and r.kind == reasons[0][0]), None)
         raise RadScribeError(
             f"no study of {manifest['source']} can be used: {found}",
-            f"The first: {example.source}, {example.reason}. See {out / REJECTED}" if example else "",
+            f"The first: {' '.join(f'{example.source}, {example.reason}'.split())}. See {out / REJECTED}"
+            if example
+            else "",
             exit_code=1,
         )
     writer.list_sources(lines)

@@ -166,9 +166,8 @@ def open_source(source: Path | str, reader: str = "auto", **options: object) -> 
         if option not in form.options:
             taken = [other for other, reader in READERS.items() if option in reader.options]
             if taken:
-                spelled = option.replace("_", "-")
                 raise RadScribeError(
-                    f"the reader {name} takes no --{spelled}",
+                    f"the reader {name} takes no --{option}",
                     f"Leave it out, or choose another --reader: {', '.join(taken)}",
                 )
             raise unknown_name(f"option of reader {name}", option, form.options)

@@ -428,13 +428,23 @@ def finish_update(path: Path) -> None:
     """Put the files of an update that is whole in the place of the store's; see `update`.
 
     Killed at any moment, the next call goes on: the folder has its manifest until all else has moved.
+
+    Raises:
+        RadScribeError: the store cannot be written to.
     """
     new = path / UPDATE
     if not (new / MANIFEST).is_file():
         return
     for name in _REPLACED:
-        with suppress(FileNotFoundError):  # moved before, or by another process at this moment
+        try:
             os.replace(new / name, path / name)
+        except FileNotFoundError:
+            continue  # moved before, or by another process at this moment
+        except OSError as error:
+            raise RadScribeError(
+                f"an update of the store {path} is whole but cannot take its place: {error.strerror}",
+                f"Run any command on {path} from where it can be written to",
+            ) from error
     shutil.rmtree(new, ignore_errors=True)
 
 

@@ -127,8 +127,8 @@ def read_table(
         if expression is not None:
             if own in own_names:
                 raise RadScribeError(
-                    f"{path} has a column '{own_names[own]}', so --{own}-pattern is not needed",
-                    f"Leave out --{own}-pattern, or rename the column",
+                    f"{path} has a column '{own_names[own]}', so --{own}_pattern is not needed",
+                    f"Leave out --{own}_pattern, or rename the column",
                 )
             patterns[own] = PathPattern(expression, own)
 

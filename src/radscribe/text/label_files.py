@@ -41,20 +41,20 @@ def read_label_file(
         States of the observations that the file has columns for, by study.
 
     Raises:
-        RadScribeError: no such file, neither table nor JSON of that form, a column missing, an unknown value,
-            a study twice.
+        RadScribeError: no such file, neither table nor JSON of that form, a column missing or twice, a row of
+            another length than the header, an unknown value, no id, or a study twice.
     """
     if Path(path).suffix.lower() == ".json":
         return _read_json(Path(path))
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="", strict=True)
-            columns = list(reader.fieldnames or ())
-            rows = [(reader.line_num, row) for row in reader]
+            reader = csv.reader(file, strict=True)
+            columns = next(reader, [])
+            rows = [(reader.line_num, cells) for cells in reader if cells]
     except OSError as error:
         raise RadScribeError(f"cannot read label file {path}: {error.strerror}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise RadScribeError(f"label file {path} is no CSV table: {error}") from error
+    except (csv.Error, ValueError) as error:  # ValueError: not UTF-8, or a NUL character in the path
+        raise RadScribeError(f"label file {str(path)!r} is no CSV table: {error}") from error
     observations = [name for name in OBSERVATIONS if name in columns]
     existing = f"Its columns: {', '.join(columns) or 'none'}"
     if not observations:
@@ -62,9 +62,21 @@ def read_label_file(
     if id_column is not None and id_column not in columns:
         raise RadScribeError(f"label file {path} has no column '{id_column}'", existing)
     id_column = id_column or next((name for name in ID_COLUMNS if name in columns), None)
+    for name in (*observations, *([id_column] if id_column else [])):
+        if columns.count(name) > 1:
+            raise RadScribeError(f"label file {path} has the column '{name}' twice", "Delete one of them")
     labels: dict[str, dict[str, ObservationState]] = {}
-    for number, (line, row) in enumerate(rows):
+    for number, (line, cells) in enumerate(rows):
+        if len(cells) != len(columns):
+            raise RadScribeError(
+                f"label file {path}, line {line}: it has {len(cells)} fields, and the header has "
+                f"{len(columns)}",
+                "Write a blank where an observation is not mentioned",
+            )
+        row = dict(zip(columns, cells, strict=True))
         study = row[id_column] if id_column else str(number)
+        if not study.strip():
+            raise RadScribeError(f"label file {path}, line {line}: the column '{id_column}' is blank")
         if study in labels:
             raise RadScribeError(f"label file {path}, line {line}: study '{study}' stands there twice")
         labels[study] = {}

@@ -92,6 +92,29 @@ def disk_errors_explained(out: Path, hint: str) -> Iterator[None]:
         raise RadScribeError(f"cannot read or write '{place}': {reason}", hint) from error
 
 
+@contextmanager
+def worker_errors_explained(hint: str) -> Iterator[None]:
+    """Turn what a data loading process raises, a traceback in a message, into its last line.
+
+    Args:
+        hint: what to do where such a process died.
+
+    Raises:
+        RadScribeError: a view could not be read there, or the process died.
+    """
+    try:
+        yield
+    except (RadScribeError, RuntimeError) as error:
+        text = str(error).rstrip()
+        if "Original Traceback" in text:
+            raise RadScribeError(
+                text.splitlines()[-1].partition(": ")[2] or "a view cannot be read"
+            ) from error
+        if "DataLoader worker" in text:
+            raise RadScribeError("a data loading process died, perhaps for want of memory", hint) from error
+        raise
+
+
 def check_new_directory(out: Path) -> None:
     """Check that a directory is not there yet and can be made.
 

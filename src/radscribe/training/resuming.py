@@ -273,9 +273,16 @@ def record_changes(
     recorded = [
         {"step": step, "field": name, "before": was, "after": now} for name, (was, now) in changes.items()
     ]
-    run.update_facts(changes=[*run.read_facts().get("changes", []), *recorded])
+    moved = store_facts(run, Path(config.store)) if "store" in changes else {}
+    run.update_facts(changes=[*run.read_facts().get("changes", []), *recorded], **moved)
     with whole_or_not_at_all(run.config) as partial:
         save_config(config, partial)
+
+
+def store_facts(run: RunDirectory, store: Path) -> dict[str, str]:
+    """The entries of `run.json` that say where the store is."""
+    absolute = store.absolute()
+    return {"store": str(absolute), "store_relative": os.path.relpath(absolute, run.path.absolute())}
 
 
 def describe_changes(changes: list[dict[str, Any]]) -> str:

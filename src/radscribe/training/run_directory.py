@@ -9,6 +9,8 @@ training_log.jsonl    one line per logged step and per validation
 metrics.json          the test split's scores with the baselines'; metrics.txt has the tables of all of them,
                       summary.txt the most important ones in a few lines
 drafts.test.jsonl     what was scored
+metrics.val.json      and so on: what radscribe evaluate scored since
+stores/NAME-HASH/     the same of another store
 checkpoints/last.ckpt the whole training state, for --resume; previous.ckpt is the one before
 tensorboard/          the same curves
 MODEL_CARD.md         what it is, what it scored, what it must not be used for
@@ -75,6 +77,21 @@ class RunOrigin:
     sha256: str
     trained_on: str
     caution: str = ""
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """Where a run keeps the scores of one split of one store.
+
+    Attributes:
+        metrics: all scores as JSON.
+        tables: all scores as tables.
+        drafts: what was scored.
+    """
+
+    metrics: Path
+    tables: Path
+    drafts: Path
 
 
 class RunDirectory:
@@ -294,6 +311,22 @@ class RunDirectory:
             raise RadScribeError(
                 f"'{self.path}' has no weights.safetensors", _DAMAGED if "best" in facts else unfinished
             )
+
+    def kept_scores(self, store: PreparedStore, split: str) -> KeptScores:
+        """Where the scores of a split stand: in the run directory itself, or by the name of another store.
+
+        Args:
+            store: the one that was scored. Another than the run's own has a folder in `stores/`, named after
+                it and the beginning of its content hash.
+            split: `train`, `val`, `test` or `all`.
+        """
+        own, trained_on = self.load_config().store, self.read_facts().get("store_content_hash")
+        content_hash = store.manifest["content_hash"]
+        folder = self.path
+        if content_hash != trained_on and not (own and Path(own).resolve() == store.path.resolve()):
+            folder = self.path / "stores" / f"{store.path.resolve().name}-{content_hash[:8]}"
+        name = "metrics" if split == "test" else f"metrics.{split}"
+        return KeptScores(folder / f"{name}.json", folder / f"{name}.txt", folder / f"drafts.{split}.jsonl")
 
     def load_system(self) -> System:
         """Build the system and load its weights strictly.

@@ -13,6 +13,7 @@ import numpy as np
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
+from radscribe.evaluation.bootstrap import check_resamples
 from radscribe.evaluation.clinical import CLINICAL_BLOCKS, classification_statistics
 from radscribe.evaluation.evaluate import METRICS, Evaluation, Further, Provenance, evaluate_texts
 from radscribe.evaluation.localisation import MAP_KINDS, by_observation, localisation_statistics
@@ -63,11 +64,21 @@ def score_run(
         The evaluation and the drafts that were scored.
 
     Raises:
-        RadScribeError: no study of the split has a report, or a study cannot be read.
+        RadScribeError: no study of the split has a report, a study cannot be read, the protocol lacks what it
+            needs, or the number of resamples is out of range.
     """
+    check_resamples(resamples)
     trained = load(run.path)
     data = dataclasses.replace(trained.config.data, protocol=protocol or trained.config.data.protocol)
     studies = studies_with_report(store.studies(split), data.section, split)
+    vocabulary = Vocabulary.load(run.vocabulary)
+    tokenizer = trained.system.language_model.tokenizer if trained.system.language_model else None
+    get_protocol(data.protocol).check(
+        cleaning=data.cleaning,
+        vocabulary=vocabulary,
+        maximum_length=data.maximum_length,
+        tokenizer=tokenizer,
+    )
     drafts = list(
         track(
             trained.generate(studies, on_rejection=on_rejection),
@@ -79,8 +90,6 @@ def score_run(
     )
     drafted = {draft.id: draft.text for draft in drafts}
     studies = [study for study in studies if study.id in drafted]
-    vocabulary = Vocabulary.load(run.vocabulary)
-    tokenizer = trained.system.language_model.tokenizer if trained.system.language_model else None
     further, missing = _further_scores(trained, drafts, studies, data, progress)
     evaluation = evaluate_texts(
         drafted,
@@ -163,6 +172,45 @@ def scored_references(
 def write_drafts(drafts: list[DraftReport], path: Path) -> None:
     """Write drafts as JSON Lines, whole or not at all; see `DraftReport.to_json`."""
     write_whole(path, "".join(json.dumps(draft.to_json()) + "\n" for draft in drafts))
+
+
+def keep_scores(
+    run: RunDirectory, store: PreparedStore, split: str, evaluation: Evaluation, drafts: list[DraftReport]
+) -> str:
+    """Write scores and drafts into the run directory, for its page.
+
+    What training wrote of its own test split is never overwritten, and scores under another protocol than the
+    run's are not kept.
+
+    Args:
+        run: the run that was scored.
+        store: the store that it was scored on.
+        split: the split that was scored.
+        evaluation: the scores.
+        drafts: what was scored.
+
+    Returns:
+        One sentence on where the scores are.
+
+    Raises:
+        RadScribeError: the files cannot be written.
+    """
+    own_protocol = run.load_config().data.protocol
+    if evaluation.provenance.protocol != own_protocol:
+        return f"Not kept, for the run's own protocol is {own_protocol}. To keep them: --json > FILE"
+    kept = run.kept_scores(store, split)
+    if kept.metrics == run.metrics and kept.metrics.is_file():
+        return f"{kept.metrics} stays as it was"
+    try:
+        kept.metrics.parent.mkdir(parents=True, exist_ok=True)
+        write_drafts(drafts, kept.drafts)
+        write_whole(kept.tables, f"{evaluation}\n")
+        write_whole(kept.metrics, json.dumps(evaluation.to_json(), indent=2) + "\n")
+    except OSError as error:
+        raise RadScribeError(
+            f"cannot keep the scores in '{kept.metrics.parent}': {error.strerror}"
+        ) from error
+    return f"Kept: {kept.metrics}, {kept.tables.name} and {kept.drafts.name}"
 
 
 def _training_store(run: RunDirectory, store: PreparedStore) -> PreparedStore:

@@ -8,7 +8,6 @@ import functools
 import json
 import logging
 import math
-import os
 import platform
 import sys
 import time
@@ -42,7 +41,12 @@ from radscribe.training.data import (
     studies_with_report,
 )
 from radscribe.training.device import chosen_device
-from radscribe.training.interruption import StopRequest, disk_errors_explained, only_training
+from radscribe.training.interruption import (
+    StopRequest,
+    disk_errors_explained,
+    only_training,
+    worker_errors_explained,
+)
 from radscribe.training.memory import check_fits, keep_large_blocks, memory_errors_explained
 from radscribe.training.module import TrainingModule
 from radscribe.training.resuming import (
@@ -58,6 +62,7 @@ from radscribe.training.resuming import (
     record_changes,
     resume_command,
     save_checkpoint,
+    store_facts,
 )
 from radscribe.training.run_directory import RunDirectory
 from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
@@ -101,6 +106,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
         only_training(run.path),
         disk_errors_explained(run.path, f"Make room there or put it right, and go on: {command}"),
         memory_errors_explained("--training.batch_size"),
+        worker_errors_explained(f"Go on with fewer: {resume_command(run, config, workers=0)}"),
         StopRequest(training.what_is_saved) as stop,
     ):
         training.run_all(stop, resume)
@@ -322,8 +328,7 @@ def _facts(run: RunDirectory, config: RunConfig, store: PreparedStore) -> dict[s
         "radscribe": __version__,
         "recipe": config.recipe,
         "system": config.system_name,
-        "store": str(store.path),
-        "store_relative": os.path.relpath(store.path, run.path.absolute()),
+        **store_facts(run, store.path),
         "store_source": store.manifest["source"],
         **_inputs(config, store),
         "torch": torch.__version__,
