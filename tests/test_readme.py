@@ -21,7 +21,7 @@ from radscribe.errors import RadScribeError
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.studies.phantom import read_phantom
 from radscribe.systems.registry import SYSTEMS
-from radscribe.training.config import field_names
+from radscribe.training.config import SECTIONS, field_names
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -145,7 +145,12 @@ def test_commands_parse(page, capsys):
         try:
             if cli._names_a_recipe(words) and "--help" not in words:
                 # A run to resume is not there, and training is not what is tested here.
-                cli.main([*(word for word in words if word != "--resume"), "--print_config"])
+                cli.main(
+                    [
+                        *(word for word in words if word not in ("--resume", "--print_config")),
+                        "--print_config",
+                    ]
+                )
             elif "--help" in words:
                 with pytest.raises(SystemExit, match="^0$"):
                     cli.main(words)
@@ -158,7 +163,7 @@ def test_commands_parse(page, capsys):
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Every option of every command, and every field of every recipe."""
-    found = {"--help", "--version"}
+    found = {"--help", "--version"} | {f"--{section}" for section in SECTIONS}
     for words, command in cli._commands().items():
         for option in cli._command_parser(command, *words).options.values():
             found |= {f"--{option.name}"} | ({f"--no_{option.name}"} if option.hint is bool else set())
