@@ -60,8 +60,8 @@ class DraftFile:
                 f"drafts cannot be written to '{path}': its name ends in neither .jsonl nor .csv",
                 "Give such a name, or leave out --out to have JSON Lines on standard output",
             )
-        check_place(self.partial)
         check_place(path)
+        check_place(self.partial)
         if path.is_dir():
             raise RadScribeError(f"'{path}' is a folder", f"Name a file in it: --out {path}/drafts.jsonl")
         interrupted = self.partial.exists()
