@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from bad_inputs.rows import Row, Workshop
 from radscribe.studies.prepare import prepare
 
-_TRAIN = "train r2gen-cmn/phantom --store {store} --out new --no_progress"
+#: Of the size of the shared store.
+_SMALL = "--data.transform.short_side 64 --data.transform.crop 56"
+_TRAIN = f"train r2gen-cmn/phantom --store {{store}} --out new --no_progress {_SMALL}"
 _RESUME = "train r2gen-cmn/phantom --out run --resume --no_progress"
 _VIEWS = "train view-classifier --store {store} --out new --architecture test_resnet --no_progress"
 _AUTOENCODER = "train masked-autoencoder --store {store} --out new --no_progress"
@@ -227,7 +229,7 @@ def _store(split: tuple[float, float, float]):
     return arrange
 
 
-_SPLIT = "train r2gen-cmn/phantom --store split --out new --no_progress"
+_SPLIT = f"train r2gen-cmn/phantom --store split --out new --no_progress {_SMALL}"
 
 
 def no_run(workshop: Workshop) -> None:
