@@ -160,7 +160,12 @@ NUMBERS = [
     *rows_of(
         "impossible splits",
         "are not three shares that sum to 1",
-        [f"--split_fractions {text}" for text in ("0.5 0.2 0.2", "1.2 -0.2 0", "nan nan nan", "inf 0 0")],
+        ["--split_fractions 0.5 0.2 0.2", "--split_fractions 1.2 -0.2 0"],
+    ),
+    *rows_of(
+        "splits that are no numbers",
+        "--split_fractions needs a number",
+        ["--split_fractions nan nan nan", "--split_fractions inf 0 0"],
     ),
     Row("splits that are words", f"prepare phantom {OUT} --split_fractions a b c", "split_fractions"),
     Row("two splits", f"prepare phantom {OUT} --split_fractions 0.5 0.5", "--split_fractions needs 3 values"),
