@@ -224,7 +224,7 @@ def test_a_run_keeps_the_pixels_of_its_weights(store, tmp_path, recipe):
     # The configuration that was given is not touched, and is still that of the run.
     assert config.data.transform.interpolation is None
     RunDirectory(out).checkpoint.unlink()
-    with pytest.raises(RadScribeError, match="no checkpoint yet"):
+    with pytest.raises(RadScribeError, match=r"has no checkpoint to go on from: .*last.ckpt' is missing"):
         train(config, out, resume=True, progress=False)
     config.data.transform.interpolation = "box"
     with pytest.raises(RadScribeError, match="begun with another configuration"):

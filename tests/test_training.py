@@ -165,7 +165,9 @@ class TestRefusals:
             train(tiny_config(store, batch_size=8), run.path, resume=True, progress=False)
 
     def test_resuming_on_a_changed_store(self, run, tmp_path):
-        moved = tmp_path / "moved"
+        """The store that it learnt is at neither of the two places where it is looked for."""
+        moved = tmp_path / "below" / "runs" / "moved"
+        moved.parent.mkdir(parents=True)
         subprocess.run(["cp", "-r", run.path, moved], check=True)
         other = tiny_store(tmp_path / "other", studies=30)
         config = load_config(moved / "config.yaml")
