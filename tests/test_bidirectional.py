@@ -142,12 +142,8 @@ class TestPublishedFormats:
     def test_autoencoder_of_other_sizes(self, tmp_path):
         self.save_autoencoder(tmp_path)
         config = replace(VISION, weights=str(tmp_path), width=32)
-<<<<<<< HEAD
-        with pytest.raises(RadScribeError, match=r"have other sizes than the recipe's system.vision"):
-=======
         message = r"other sizes than .*system.vision: width 24 and not 32.*--system.vision.width 24"
         with pytest.raises(RadScribeError, match=message):
->>>>>>> fix1
             MaskedAutoencoder(config, decoder=True)
 
     def test_weights_that_are_not_there(self, tmp_path):
