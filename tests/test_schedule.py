@@ -177,7 +177,7 @@ def test_rates_fall_along_a_cosine_as_torch_has_it():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=24)
+    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=32)
 
 
 def test_training_steps_with_the_rates_of_the_table(store, tmp_path, monkeypatch):
