@@ -30,7 +30,7 @@ demo: setup
 	$(BIN)/radscribe page demo/run --out demo/index.html
 
 test: lint
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check src tests

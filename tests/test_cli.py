@@ -191,6 +191,7 @@ def test_scores_of_another_store_stand_beside_the_run(run, store, tmp_path, caps
     page = tmp_path / "page.html"
     main(["page", str(copy.path), "--store", str(other), "--out", str(page)])
     assert "not from the store that the run was trained on" in page.read_text()
+    capsys.readouterr()  # how far the drawing was
     error = fails(capsys, "page", copy.path, "--store", str(other), "--split", "val", "--out", str(page))
     assert f"radscribe evaluate {copy.path} --split val --store {other}" in error
 

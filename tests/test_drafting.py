@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import resource
 import shutil
 import signal
@@ -109,14 +108,13 @@ class TestOrigin:
         (study,) = given_studies([path])
         assert study.id == path.as_posix()
 
-    def test_an_older_run_is_loaded_with_a_warning(self, run, tmp_path, caplog):
+    def test_an_older_run_is_loaded_with_a_warning(self, run, tmp_path, capsys):
         older = RunDirectory(shutil.copytree(run.path, tmp_path / "older"))
         facts = older.read_facts()
         del facts["weights_sha256"]
         older.facts.write_text(json.dumps(facts))
-        with caplog.at_level(logging.WARNING, "radscribe"):
-            radscribe.load(older.path, "cpu")
-        assert "keeps no hash of its weights" in caplog.text
+        radscribe.load(older.path, "cpu")
+        assert f"warning: '{older.path}' keeps no hash of its weights" in capsys.readouterr().err
         assert older.origin().sha256 == run.origin().sha256
 
 

@@ -78,7 +78,14 @@ def write_run(path: Path, store: PreparedStore, system_name: str, fields: dict) 
     config = override(
         get_recipe(f"{system_name}/phantom").build(),
         {
-            "data": {"minimum_count": 1, "transform": {"short_side": 64, "crop": 56}},
+            "data": {
+                "minimum_count": 1,
+                "transform": {
+                    "store_short_side": store.manifest["short_side"],
+                    "short_side": 64,
+                    "crop": 56,
+                },
+            },
             "system": {
                 "backbone": {"architecture": "test_resnet", "weights": "none", "output_stride": 16},
                 **(
@@ -402,7 +409,9 @@ def test_the_page_is_self_contained_and_complete(name, written, explained):
     assert "http:" not in page.source
     assert "https:" not in page.source
     assert "url(" not in page.source
-    assert page.text("banner") == BANNER
+    caution = "Caution: this run was trained on synthetic images: its drafts say nothing about real ones."
+    assert page.text("banner") == f"{BANNER} {caution}"
+    assert page.text("caution") == caution
     assert page.source.count("draft — not reviewed") == 3
     assert page.studies() == [each.study.id for each in explained[name]]
     shown = page.attributes("data-show")

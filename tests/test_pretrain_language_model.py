@@ -294,7 +294,8 @@ def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path, monkeypatch
 
 def test_a_training_that_is_stopped_says_how_to_go_on(store, tmp_path, monkeypatch, capsys):
     """Ctrl-C in the third epoch, a checkpoint that is cut short, and the command of the message as it is."""
-    settings = Pretraining(size="tiny", epochs=3, batch=4, seed=2)
+    monkeypatch.setitem(PRESETS, "1m", TINY)
+    settings = Pretraining(epochs=3, batch=4, seed=2)
     pretrain(store, tmp_path / "whole", settings)
     epoch = module._Trainer._train_epoch
 
@@ -411,9 +412,10 @@ def test_resuming_what_is_not_there_or_was_begun_otherwise(store, model_folder, 
 # --- the command -------------------------------------------------------------------------------------------
 
 
-def test_the_command(store, text_file, tmp_path, capsys):
+def test_the_command(store, text_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PRESETS, "1m", TINY)
     out = tmp_path / "model"
-    options = [str(store.path), "--out", str(out), "--size", "tiny", "--epochs", "1", "--threads", "1"]
+    options = [str(store.path), "--out", str(out), "--epochs", "1", "--threads", "1"]
     options += ["--text", str(text_file), str(text_file), "--vocabulary-size", "300", "--no_progress"]
     cli.main(["pretrain-lm", *options])
     printed = capsys.readouterr().out

@@ -17,6 +17,7 @@ from tiny import tiny_config, tiny_store
 
 from radscribe.cli import main
 from radscribe.errors import InterruptionError, RadScribeError
+from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
 from radscribe.training.config import save_config
 from radscribe.training.data import TrainingSet
@@ -219,6 +220,8 @@ def test_two_trainings_do_not_write_to_one_directory(store, tmp_path):
 
 def test_nothing_can_be_written_from_the_first_file_on(store, tmp_path):
     """As on a full disk, for a run and for a part of one."""
+    larger = tmp_path / "larger"
+    prepare("phantom", larger, short_side=128, studies=8, workers=1, progress=False)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
@@ -226,7 +229,7 @@ def test_nothing_can_be_written_from_the_first_file_on(store, tmp_path):
             train(tiny_config(store), tmp_path / "run", progress=False)
         with pytest.raises(RadScribeError, match=r"cannot write .*weights.safetensors"):
             train_view_classifier(
-                PreparedStore(store),
+                PreparedStore(larger),
                 tmp_path / "views",
                 backbone=BackboneConfig(architecture="test_resnet", weights="none"),
                 training=ViewTraining(

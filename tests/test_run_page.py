@@ -136,7 +136,9 @@ def test_no_placeholder_of_the_template_is_left(page):
 
 
 def test_the_banner_and_the_state_of_every_draft_are_said(page):
-    assert page.text("banner") == BANNER
+    caution = "Caution: this run was trained on synthetic images: its drafts say nothing about real ones."
+    assert page.text("banner") == f"{BANNER} {caution}"
+    assert page.text("caution") == caution
     assert BANNER in page.text("footer")
     assert page.source.count("draft — not reviewed") == 6
     assert "position: sticky" in page.source.split(".banner {")[1].split("}")[0]

@@ -170,9 +170,10 @@ class TestRefusals:
         other = tiny_store(tmp_path / "other", studies=30)
         config = load_config(moved / "config.yaml")
         config.store = str(other)
-        save_config(config, moved / "config.yaml")
+        before = (moved / "config.yaml").read_text()
         with pytest.raises(RadScribeError, match="has changed since the run began"):
             train(config, moved, resume=True, progress=False)
+        assert (moved / "config.yaml").read_text() == before
 
     def test_no_store(self, tmp_path):
         with pytest.raises(RadScribeError, match="needs a prepared store.*radscribe prepare"):
@@ -348,7 +349,7 @@ def test_training_warns_where_most_maps_are_empty(store, tmp_path, capsys):
 
 
 def test_early_stopping(store, tmp_path):
-    config = tiny_config(store, epochs=6, patience=1, learning_rate=0.0, backbone_learning_rate=0.0)
+    config = tiny_config(store, epochs=6, patience=1, learning_rate=1e-30, backbone_learning_rate=0.0)
     run = train(config, tmp_path / "run", progress=False)
     assert run.read_facts()["epochs_trained"] < 6
 

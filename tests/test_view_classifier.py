@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -259,7 +258,7 @@ def test_projections_reach_evaluation_batches_and_the_device(store, system):
     assert (batch.projections[~batch.view_mask] == UNKNOWN).all()
 
     batches = TrainingBatches(TrainingSet.of(studies, system, config.data, seed=0), 4, workers=0)
-    module = TrainingModule(system, config, batches, {})
+    module = TrainingModule(system, config, batches, {}, advice="")
     moved = module.transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert moved.study_ids == batch.study_ids
     for name in ("views", "view_mask", "tokens", "labels", "projections"):
@@ -340,7 +339,7 @@ def test_an_existing_directory(store, trained):
     [
         ({"epochs": 0}, "at least 1"),
         ({"batch": 0}, "at least 1"),
-        ({"learning_rate": math.inf}, "the loss is .* at step .*lower --learning_rate"),
+        ({"learning_rate": 1e30}, "the loss is .* at step .*such as --learning_rate 1e.29"),
         (
             {"backbone": BackboneConfig(architecture="test_resnt", weights="none")},
             "Did you mean 'test_resnet'",

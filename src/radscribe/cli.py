@@ -304,6 +304,8 @@ def _evaluate_run(
     run.check_weights()
     if drafts:
         check_output(drafts, b'"logprob": ', "drafts")
+        if not drafts.parent.is_dir():
+            raise RadScribeError(f"cannot write drafts to '{drafts}'", "Give a file in a folder that exists")
     rejections: list[Rejection] = []
     evaluation, made = score_run(
         run, prepared, split, protocol=protocol, on_rejection=rejections.append, **options

@@ -41,6 +41,7 @@ class Progress:
             else None
         )
         self._lines = show and self._bar is None
+        self._printed = -1
         self._began = self._shown = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -55,7 +56,7 @@ class Progress:
         """Show the last state: the work is done, or it was stopped."""
         if self._bar is not None:
             self._bar.close()
-        elif self._lines:
+        elif self._lines and self._printed != self.done:
             self._print()
 
     @property
@@ -77,7 +78,7 @@ class Progress:
             self._print()
 
     def _print(self) -> None:
-        self._shown = time.monotonic()
+        self._shown, self._printed = time.monotonic(), self.done
         share = f" ({self.done / self.total:.0%})" if self.total else ""
         note = f", {self.note}" if self.note else ""
         seconds = self._shown - self._began

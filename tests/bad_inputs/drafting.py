@@ -186,12 +186,12 @@ SOURCES = [
         arrange=with_file("notes.txt", "x"),
     ),
     Row(
-        "a source that is not there",
+        "a source of drafts that is not there",
         "generate {run} nowhere",
         ("no study of nowhere", "no such file or folder: nowhere"),
     ),
     Row(
-        "an empty folder",
+        "an empty folder to draft",
         "generate {run} empty",
         ("no study of empty", "cannot tell what empty holds"),
         arrange=lambda workshop: (workshop.path / "empty").mkdir(),
@@ -203,7 +203,7 @@ SOURCES = [
         arrange=with_file("note.png", "no image"),
     ),
     Row(
-        "an empty image",
+        "an empty image to draft",
         "generate {run} empty.png",
         ("empty.png", "empty file"),
         arrange=with_file("empty.png", ""),
@@ -304,12 +304,12 @@ DECODINGS = [
     decoding("a million beams", '{"beams": 1000000}', "decoding.beams must be at most 1000, not 1000000"),
     decoding(
         "a length penalty that is no number",
-        '{"length_penalty": .nan}',
+        '{"length_penalty": NaN}',
         "decoding.length_penalty must be finite, not nan",
     ),
     decoding(
         "an infinite repetition penalty",
-        '{"repetition_penalty": .inf}',
+        '{"repetition_penalty": Infinity}',
         "decoding.repetition_penalty must be finite",
     ),
     decoding(
@@ -331,7 +331,7 @@ DECODINGS = [
     ),
     decoding(
         "a temperature that is no number",
-        '{"method": "sample", "temperature": .nan}',
+        '{"method": "sample", "temperature": NaN}',
         "decoding.temperature must be finite",
     ),
     decoding(
@@ -908,7 +908,7 @@ CHECKS = [
     Row(
         "a store without pixels",
         "generate {run} store",
-        ("pixels.bin is missing", "Prepare it again"),
+        ("pixels.bin is missing", "Remove store and prepare it again"),
         arrange=store_with("pixels.bin", None),
     ),
     Row(
@@ -932,14 +932,14 @@ CHECKS = [
     Row(
         "a store without a content hash",
         "generate {run} store",
-        ("store/manifest.json is damaged: it has no valid 'content_hash'", "Prepare the store again"),
+        ("store/manifest.json is damaged: it has no valid field 'content_hash'", "prepare it again"),
         arrange=store_with("manifest.json", lambda content: content.replace(b"content_hash", b"contents")),
     ),
     Row(
         "a store of another format",
         "generate {run} store",
         "the store store has format 99",
-        arrange=store_with("manifest.json", lambda content: content.replace(b'"format": 1', b'"format": 99')),
+        arrange=store_with("manifest.json", lambda content: content.replace(b'"format": ', b'"format": 99')),
     ),
 ]
 

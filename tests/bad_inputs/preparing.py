@@ -73,7 +73,12 @@ SOURCES = [
         ("the reader folder takes no --columns", "table"),
         arrange=Workshop.images,
     ),
-    refused("a number of studies for images", "takes no --studies", Workshop.images, options="--studies 5"),
+    refused(
+        "a number of studies for images",
+        "--studies does nothing here",
+        Workshop.images,
+        options="--studies 5",
+    ),
     Row(
         "images for the phantom", f"prepare phantom {OUT} --images .", "the reader phantom takes no --images"
     ),
@@ -115,7 +120,7 @@ PLACES = [
         arrange=lambda w: w.write("f", "x"),
     ),
     Row("a store with a name that is too long", f"prepare phantom --out {'s' * 300}", "File name too long"),
-    Row("a store with a NUL character", "prepare phantom --out 'a\0b'", "cannot write to"),
+    Row("a store with a NUL character", "prepare phantom --out 'a\0b'", "an argument holds a NUL character"),
     Row(
         "a store in a folder of something else",
         "prepare phantom --out thesis",
@@ -155,13 +160,15 @@ NUMBERS = [
     *rows_of(
         "impossible splits",
         "are not three shares that sum to 1",
-        [
-            f"--split_fractions {text}"
-            for text in ("[0.5,0.2,0.2]", "[1.2,-0.2,0]", "[.nan,.nan,.nan]", "[.inf,0,0]")
-        ],
+        ["--split_fractions 0.5 0.2 0.2", "--split_fractions 1.2 -0.2 0"],
     ),
-    Row("splits that are words", f"prepare phantom {OUT} --split_fractions [a,b,c]", "split_fractions"),
-    Row("two splits", f"prepare phantom {OUT} --split_fractions [0.5,0.5]", "split_fractions"),
+    *rows_of(
+        "splits that are no numbers",
+        "--split_fractions needs a number",
+        ["--split_fractions nan nan nan", "--split_fractions inf 0 0"],
+    ),
+    Row("splits that are words", f"prepare phantom {OUT} --split_fractions a b c", "split_fractions"),
+    Row("two splits", f"prepare phantom {OUT} --split_fractions 0.5 0.5", "--split_fractions needs 3 values"),
     Row("a phantom with a negative seed", f"prepare phantom {OUT} --seed=-1", "seed"),
     Row("a short side in words", f"prepare phantom {OUT} --short_side large", "short_side"),
 ]

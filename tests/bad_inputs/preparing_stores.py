@@ -29,7 +29,7 @@ STORES = [
         Row(
             f"a manifest without {name}",
             AGAIN,
-            f"manifest.json is damaged: it has no field '{name}'",
+            f"manifest.json is damaged: it has no valid field '{name}'",
             arrange=manifest(_without(name)),
         )
         for name in ("complete", "source", "short_side", "seed", "bytes", "content_hash", "counts")
@@ -37,10 +37,15 @@ STORES = [
     Row(
         "a manifest without sizes",
         AGAIN,
-        "it has no field 'pixels.bin'",
+        "it has no valid field 'pixels.bin'",
         arrange=manifest(lambda content: content["bytes"].pop("pixels.bin")),
     ),
-    Row("a manifest without format", AGAIN, "manifest.json is damaged", arrange=manifest(_without("format"))),
+    Row(
+        "a manifest without format",
+        AGAIN,
+        "the store store has format None",
+        arrange=manifest(_without("format")),
+    ),
     Row(
         "a manifest of another format",
         AGAIN,
@@ -50,25 +55,25 @@ STORES = [
     Row(
         "a manifest that is cut",
         AGAIN,
-        "manifest.json is damaged",
+        "manifest.json' is damaged",
         arrange=store_file("manifest.json", lambda text: text[:99]),
     ),
     Row(
         "a manifest that is a list",
         AGAIN,
-        "manifest.json is damaged",
+        "manifest.json' is damaged",
         arrange=store_file("manifest.json", lambda text: b"[]"),
     ),
     Row(
         "a manifest that is too deep",
         AGAIN,
-        "manifest.json is damaged",
+        "manifest.json' is damaged",
         arrange=store_file("manifest.json", lambda text: DEEP.encode()),
     ),
     Row(
         "a manifest that is no text",
         AGAIN,
-        "manifest.json is damaged",
+        "manifest.json' is damaged",
         arrange=store_file("manifest.json", lambda text: b"\xff\xfe\xff"),
     ),
     Row(

@@ -82,8 +82,8 @@ PREDICTIONS = [
         ("an id twice", lines() + lines({"b": "x"}), ("line 4", "repeats the id 'b' of line 2")),
         ("JSON nested without end", "[" * 100_000 + "\n", "line 1 is not valid JSON"),
         ("a number without end", '{"id": ' + "9" * 10_000 + "}\n", "line 1 is not valid JSON"),
-        ("bytes that are no text", bytes(range(256)), "line 1 is not valid JSON"),
-        ("NUL bytes", b"\0" * 50, "line 1 is not valid JSON"),
+        ("bytes that are no text", bytes(range(256)), "p.jsonl, line 1 holds a NUL character"),
+        ("NUL bytes", b"\0" * 50, "p.jsonl, line 1 holds a NUL character"),
         ("an id without a reference", lines(TEXTS | {"x": "y"}), "1 drafts have no reference (x)"),
         ("an id without a draft", lines({"a": "x", "b": "y"}), "1 of 3 references have no draft (c)"),
         ("other ids", lines({"1": "x"}), ("3 of 3 references have no draft (a, b, c)", "under the same id")),
@@ -160,7 +160,11 @@ OPTIONS = [
     Row("evaluate: half a resample", f"{FILES} --resamples 0.5", "resamples"),
     Row("evaluate: no such predictions", FILES, "cannot read p.jsonl"),
     Row("evaluate: predictions that are a folder", FILES.replace("p.jsonl", "."), "cannot read ."),
-    Row("evaluate: NUL in the path", FILES.replace("p.jsonl", "p\0.jsonl"), "p\\x00.jsonl"),
+    Row(
+        "evaluate: NUL in the path",
+        FILES.replace("p.jsonl", "p\0.jsonl"),
+        "an argument holds a NUL character",
+    ),
     Row(
         "evaluate: --split of predictions",
         f"{FILES} --split test",
@@ -273,7 +277,7 @@ TEXTS_TO_LABEL = [
     Row(
         "label: bytes that are no text",
         "label t.bin",
-        "'t.bin' is no text file: line 1 holds a NUL byte",
+        "t.bin, line 1 holds a NUL character",
         arrange=lambda w: w.write("t.bin", bytes(range(256)) * 3),
     ),
     Row(
@@ -282,7 +286,7 @@ TEXTS_TO_LABEL = [
         "standard input is no text file: line 2",
         standard_input="No effusion.\na\0b\n",
     ),
-    Row("label: NUL in the path", "label t\0.txt", "t\\x00.txt"),
+    Row("label: NUL in the path", "label t\0.txt", "an argument holds a NUL character"),
     Row(
         "label: another language among English",
         "label -",
@@ -304,7 +308,7 @@ TEXTS_TO_LABEL = [
         code=0,
         standard_input="No effusion. " * 20_000,
     ),
-    Row("label: no file", "label", "file"),
+    Row("label: no file", "label", "radscribe label needs FILE"),
 ]
 
 UNREADABLE = [

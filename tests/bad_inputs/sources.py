@@ -104,7 +104,7 @@ def prepared(then: Callable[[Workshop], object]) -> Callable[[Workshop], object]
 def rows_of(prefix: str, says: str, options: Sequence[str], source: str = "images") -> list[Row]:
     """One row for each option with a value that is out of range."""
     return [
-        Row(f"{prefix}: {option}", f"prepare {source} {OUT} {option}", says, arrange=Workshop.images)
+        Row(f"{prefix}: {option}", f"prepare {source} --out made {option}", says, arrange=Workshop.images)
         for option in options
     ]
 

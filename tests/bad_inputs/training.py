@@ -13,12 +13,19 @@ from safetensors.torch import save_file
 from bad_inputs.rows import Row, Workshop
 from radscribe.studies.prepare import prepare
 
-_TRAIN = "train r2gen-cmn/phantom --store {store} --out new --no_progress"
+#: Of the size of the shared store.
+_SMALL = "--data.transform.short_side 64 --data.transform.crop 56"
+_TRAIN = f"train r2gen-cmn/phantom --store {{store}} --out new --no_progress {_SMALL}"
 _RESUME = "train r2gen-cmn/phantom --out run --resume --no_progress"
 _VIEWS = "train view-classifier --store {store} --out new --architecture test_resnet --no_progress"
 _AUTOENCODER = "train masked-autoencoder --store {store} --out new --no_progress"
 _LANGUAGE_MODEL = "pretrain-lm {store} --out new --no_progress"
 _IMPORT = "interop import r2gen-cmn model.pth --annotation annotation.json --out new"
+
+
+def _into(command: str, out: str) -> str:
+    """The command with another place to write to."""
+    return command.replace("--out new", f"--out {out}")
 
 
 def _nothing_new(workshop: Workshop) -> None:
@@ -151,8 +158,14 @@ def _file(name: str, content: str | bytes):
 
 
 def _damaged_run(change):
-    """A run of one's own, changed by a function of its folder."""
-    return lambda workshop: change(workshop.copy_run())
+    """A run of one's own with one checkpoint, changed by a function of its folder."""
+
+    def arrange(workshop: Workshop) -> None:
+        run = workshop.copy_run()
+        (run / "checkpoints" / "previous.ckpt").unlink(missing_ok=True)
+        change(run)
+
+    return arrange
 
 
 def _cut(path: Path) -> None:
@@ -212,22 +225,19 @@ def _golden(metadata: dict[str, str], **tensors: torch.Tensor):
     return lambda workshop: save_file(tensors, workshop.path / "golden.safetensors", metadata)
 
 
-def _store(split: tuple[float, float, float]):
+def _store(*splits: str):
+    """A store whose studies are in these splits, one after the other."""
+
     def arrange(workshop: Workshop) -> None:
-        prepare(
-            "phantom",
-            workshop.path / "split",
-            studies=6,
-            short_side=64,
-            split_fractions=split,
-            workers=1,
-            progress=False,
-        )
+        images = workshop.images("source")
+        rows = [f"{number}.png,the lungs are clear,{split}" for number, split in enumerate(splits)]
+        (images / "table.csv").write_text("\n".join(["image,findings,split", *rows]))
+        prepare(images / "table.csv", workshop.path / "split", short_side=64, workers=1, progress=False)
 
     return arrange
 
 
-_SPLIT = "train r2gen-cmn/phantom --store split --out new --no_progress"
+_SPLIT = f"train r2gen-cmn/phantom --store split --out new --no_progress {_SMALL}"
 
 
 def no_run(workshop: Workshop) -> None:
@@ -250,33 +260,38 @@ ROWS: list[Row] = [
     ),
     Row(
         "a label file in JSON with 13 values for a study",
-        "train camanet/phantom --store {store} --out out --data.labels.source labels.json",
+        f"train camanet/phantom --store {{store}} --out out {_SMALL} --data.labels.source labels.json",
         ("labels.json", "study 'CXR1_IM-0001' has 13 values", "Atelectasis"),
         arrange=lambda workshop: labels(workshop, [0] * 13),
         check=no_run,
     ),
     Row(
         "a label file in JSON with an unknown value",
-        "train camanet/phantom --store {store} --out out --data.labels.source labels.json",
+        f"train camanet/phantom --store {{store}} --out out {_SMALL} --data.labels.source labels.json",
         ("labels.json", "study 'CXR1_IM-0001': 'Atelectasis' is 7"),
         arrange=lambda workshop: labels(workshop, [7] * 14),
         check=no_run,
     ),
     Row(
         "a label file in JSON without the studies",
-        "train camanet/phantom --store {store} --out out --data.labels.source labels.json",
+        f"train camanet/phantom --store {{store}} --out out {_SMALL} --data.labels.source labels.json",
         ("labels.json", "have no labels in", "the first is 'phantom", "--data.labels.source report"),
         arrange=lambda workshop: labels(workshop, [0] * 14),
         check=no_run,
     ),
     *(
-        Row(f"train with {option}", f"{_TRAIN} --{option}", says, check=_nothing_new)
+        Row(
+            f"train with {option}",
+            f"{_TRAIN.replace(_SMALL, '') if 'transform' in option else _TRAIN} --{option}",
+            says,
+            check=_nothing_new,
+        )
         for option, says in _FIELDS
     ),
     *(
         Row(
             f"train {recipe} with {option}",
-            f"train {recipe} --store {{store}} --out new --{option}",
+            f"train {recipe} --store {{store}} --out new {_SMALL} --{option}",
             says,
             check=_nothing_new,
         )
@@ -287,31 +302,29 @@ ROWS: list[Row] = [
         for command, option, says in _OPTIONS
     ),
     # Where to write.
-    Row("train into a file", f"{_TRAIN} --out file", "'file' is a file", arrange=_file("file", "x")),
-    Row("train below a file", f"{_TRAIN} --out file/run", "'file' is a file", arrange=_file("file", "x")),
+    Row("train into a file", _into(_TRAIN, "file"), "'file' is a file", arrange=_file("file", "x")),
+    Row("train below a file", _into(_TRAIN, "file/run"), "'file' is a file", arrange=_file("file", "x")),
     Row(
         "train into a folder of other things",
-        f"{_TRAIN} --out folder",
+        _into(_TRAIN, "folder"),
         "there is something in 'folder' already, such as 'mine.txt'",
         arrange=_file("folder/mine.txt", "x"),
     ),
-    Row("train into a run", f"{_TRAIN} --out {{run}}", ("there is a run in", "--resume")),
-    Row("view classifier into a file", f"{_VIEWS} --out file", "'file' is a file", arrange=_file("file", "")),
+    Row("train into a run", _into(_TRAIN, "{run}"), ("there is a run in", "--resume")),
+    Row("view classifier into a file", _into(_VIEWS, "file"), "'file' is a file", arrange=_file("file", "")),
     Row(
         "masked autoencoder below a file",
-        f"{_AUTOENCODER} --out file/x",
+        _into(_AUTOENCODER, "file/x"),
         "'file' is a file",
         arrange=_file("file", ""),
     ),
     Row(
         "language model into a folder of other things",
-        f"{_LANGUAGE_MODEL} --out folder",
+        _into(_LANGUAGE_MODEL, "folder"),
         "there is something in 'folder' already",
         arrange=_file("folder/mine.txt", "x"),
     ),
-    Row(
-        "language model into a file", f"{_LANGUAGE_MODEL} --out file", "is a file", arrange=_file("file", "")
-    ),
+    Row("language model into a file", _into(_LANGUAGE_MODEL, "file"), "is a file", arrange=_file("file", "")),
     # Stores.
     Row("train without a store", "train r2gen-cmn/phantom --out new", "--store STORE", check=_nothing_new),
     Row(
@@ -320,13 +333,13 @@ ROWS: list[Row] = [
         "no prepared store at",
         check=_nothing_new,
     ),
-    Row("train without a train split", _SPLIT, "of the train split", arrange=_store((0, 0.5, 0.5))),
-    Row("train without a val split", _SPLIT, "of the val split", arrange=_store((0.5, 0, 0.5))),
+    Row("train without a train split", _SPLIT, "of the train split", arrange=_store("val", "test")),
+    Row("train without a val split", _SPLIT, "of the val split", arrange=_store("train", "test")),
     Row(
         "language model without a val split",
         "pretrain-lm split --out new",
         "of the val split",
-        arrange=_store((0.5, 0, 0.5)),
+        arrange=_store("train", "test"),
     ),
     # Resuming.
     Row(
@@ -353,7 +366,7 @@ ROWS: list[Row] = [
         "resume on another store",
         f"{_RESUME} --store split",
         "has changed since the run began",
-        arrange=lambda workshop: (workshop.copy_run(), _store((0.4, 0.3, 0.3))(workshop)),
+        arrange=lambda workshop: (workshop.copy_run(), _store("train", "val", "test")(workshop)),
     ),
     Row(
         "resume from damaged checkpoints",
@@ -376,7 +389,7 @@ ROWS: list[Row] = [
     Row(
         "resume from a checkpoint with a changed byte",
         _RESUME,
-        ("last.ckpt' is damaged", "CRC"),
+        ("last.ckpt' is damaged", "checksum"),
         arrange=_damaged_run(_flipped_byte),
     ),
     Row(
@@ -449,11 +462,11 @@ ROWS: list[Row] = [
     Row("import weights of another", _IMPORT, "is no checkpoint of r2gen-cmn", arrange=_tensors_of_another),
     Row(
         "import into a folder that is there",
-        f"{_IMPORT} --out folder",
+        _into(_IMPORT, "folder"),
         "'folder' exists already",
         arrange=_file("folder/mine.txt", "x"),
     ),
-    Row("import below a file", f"{_IMPORT} --out file/x", "'file' is a file", arrange=_file("file", "")),
+    Row("import below a file", _into(_IMPORT, "file/x"), "'file' is a file", arrange=_file("file", "")),
     Row("check no golden file", "interop check golden.safetensors", "no golden file 'golden.safetensors'"),
     Row(
         "check an empty golden file",

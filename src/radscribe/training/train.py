@@ -94,6 +94,8 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
         InterruptionError: it was stopped by Ctrl-C; the error says what is saved.
     """
     run = RunDirectory(out)
+    if resume and not run.config.is_file():
+        raise RadScribeError(f"there is no run to resume in '{run.path}'", "Leave out --resume to begin it")
     if not config.store:
         raise RadScribeError(
             f"recipe {config.recipe} needs a prepared store",
@@ -183,10 +185,6 @@ class _Training:
     def _resume(self) -> bool:
         """Find the checkpoint and take over what was changed; False where the run begins again."""
         run = self.run
-        if not run.config.is_file():
-            raise RadScribeError(
-                f"there is no run to resume in '{run.path}'", "Leave out --resume to begin it"
-            )
         before = run.load_config()
         if not before.store:
             raise RadScribeError(

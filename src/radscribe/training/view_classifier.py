@@ -82,7 +82,8 @@ class ViewClassifier(nn.Module):
             RadScribeError: there is no view classifier, or a part of it is missing, damaged or does not fit.
         """
         path = Path(path)
-        _check_there(path, DESCRIPTION)
+        for file in (DESCRIPTION, WEIGHTS):
+            _check_there(path, file)
         try:
             description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
             architecture, classes = description["architecture"], tuple(description["classes"])
