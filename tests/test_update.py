@@ -254,7 +254,7 @@ def test_bad_studies_made_in_python_cost_one_study_each(tmp_path):
 
     studies = given_studies(tmp_path, 3)
     bad = [
-        Study("text", "p", (View("0.png"),)),
+        Study("bytes", "p", (View(b"0.png"),)),
         Study("none", "p", ()),
         Study("fails", "p", (View(fails),)),
         Study("float", "p", (View(lambda: RenderedView(np.zeros((20, 20)))),)),
@@ -263,7 +263,7 @@ def test_bad_studies_made_in_python_cost_one_study_each(tmp_path):
     prepared([*studies, *bad], tmp_path / "store")
     reasons = {r.study_id: r.reason for r in PreparedStore(tmp_path / "store").rejections()}
     assert reasons == {
-        "text": "bad record: the source of a view is a str, not a Path and not a function",
+        "bytes": "bad record: the source of a view is a bytes, not a Path and not a function",
         "none": "no view",
         "fails": "not readable: KeyError: 'no pixels'",
         "float": "not 8-bit grey: float64 [20, 20]",
