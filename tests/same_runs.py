@@ -7,7 +7,7 @@ import json
 import torch
 from safetensors.torch import load_file
 
-from radscribe.training.run_directory import RunDirectory
+from radscribe.runs.run_directory import RunDirectory
 
 
 def weights_of(run: RunDirectory) -> dict[str, torch.Tensor]:

@@ -12,11 +12,14 @@ SOURCE = Path(__file__).parents[1] / "src" / "radscribe"
 #: A package may import those in rows above its own, and nothing beside or below it.
 ROWS = [
     {"errors", "observations", "values"},
-    {"ranges", "progress"},
-    {"studies", "text", "pretrained"},
+    {"files", "ranges", "progress", "device", "interruption"},
+    {"studies", "text", "weights"},
     {"vision", "layers", "decoding"},
+    {"parts"},
     {"systems"},
     {"evaluation"},
+    {"runs"},
+    {"pretraining"},
     {"training"},
     {"recipes"},
     {"interop", "pages", "bench", "api", "parsing"},

@@ -13,6 +13,9 @@ from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoderConfig
 from radscribe.pages.embedding_distances import EmbeddingDistances, draw_distances, embedding_distances
 from radscribe.recipes import get_recipe
+from radscribe.runs.config import override
+from radscribe.runs.trained_system import TrainedSystem
+from radscribe.runs.views import evaluation_views, projections_of
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import PROJECTIONS
 from radscribe.systems.bidirectional import Bidirectional
@@ -21,9 +24,6 @@ from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
 from radscribe.text.prompts import VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import override
-from radscribe.training.data import evaluation_views, projections_of
-from radscribe.training.trained_system import TrainedSystem
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.masked_autoencoder import MaskedAutoencoder, MaskedAutoencoderConfig
 

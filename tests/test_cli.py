@@ -14,10 +14,10 @@ from tiny_language_models import tiny_language_model
 import radscribe
 from radscribe.cli import COMMANDS, COMMANDS_OF_TWO_WORDS, main
 from radscribe.recipes import RECIPES
+from radscribe.runs.run_directory import RunDirectory
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
-from radscribe.training.run_directory import RunDirectory
 from radscribe.training.train import train
 
 FLAT = [

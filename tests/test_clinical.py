@@ -26,15 +26,16 @@ from radscribe.evaluation.clinical import (
 from radscribe.evaluation.evaluate import Further, compare, evaluate_texts
 from radscribe.observations import COMPETITION_OBSERVATIONS, OBSERVATION_STATES, OBSERVATIONS
 from radscribe.recipes import get_recipe
+from radscribe.runs.config import DataConfig, save_config
+from radscribe.runs.labels import labels_of
+from radscribe.runs.model_card import write_model_card
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.scoring import score_run
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study, View
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import DataConfig, save_config
-from radscribe.training.labels import labels_of
-from radscribe.training.run_directory import RunDirectory
-from radscribe.training.scoring import score_run, write_model_card
 
 REFERENCES = {
     "a": "The heart is normal. No effusion.",

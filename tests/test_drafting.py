@@ -20,11 +20,12 @@ from tiny import tiny_config, tiny_store
 import radscribe
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
+from radscribe.runs.drafts import SYNTHETIC
+from radscribe.runs.run_directory import RunDirectory
 from radscribe.studies.given import given_studies
 from radscribe.studies.store import VIEWS_CHECKED_ON_OPENING, PreparedStore
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.run_directory import SYNTHETIC, RunDirectory
 
 STUDIES = 12
 NOTICE = "research use, not for clinical diagnosis"
@@ -146,7 +147,7 @@ class TestNBest:
 KILLED = """
 import os, signal, sys
 from radscribe.cli import main
-from radscribe.training.draft_file import DraftFile
+from radscribe.runs.draft_file import DraftFile
 
 add, left = DraftFile.add, int(sys.argv[1])
 def killing_add(self, draft):

@@ -28,16 +28,16 @@ from radscribe.pages.explanation_page import packed, write_explanations
 from radscribe.pages.memory_plot import memory_layout, shared_weight
 from radscribe.pages.overlays import choose_words, file_name, overlay, word_attention
 from radscribe.recipes import get_recipe
+from radscribe.runs.config import override
+from radscribe.runs.explanation import Explanation, merge_pieces
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.trained_system import TrainedSystem, load
+from radscribe.runs.views import evaluation_masks, evaluation_views
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study, View
 from radscribe.systems.registry import SYSTEMS, get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import override
-from radscribe.training.data import evaluation_masks, evaluation_views
-from radscribe.training.explanation import Explanation, merge_pieces
-from radscribe.training.run_directory import RunDirectory
-from radscribe.training.trained_system import TrainedSystem, load
 
 WITH_LANGUAGE_MODEL = {"r2gen-gpt", "bidirectional"}
 BANNER = "Research use, not for clinical diagnosis"

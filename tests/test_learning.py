@@ -8,14 +8,14 @@ from statistics import mean
 import pytest
 
 from radscribe.evaluation.metrics import text_statistics
+from radscribe.pretraining.language_model import Pretraining, pretrain_language_model
 from radscribe.recipes import get_recipe
+from radscribe.runs.config import RunConfig, override
+from radscribe.runs.scoring import scored_references
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import RunConfig, override
-from radscribe.training.pretrain_language_model import Pretraining, pretrain_language_model
-from radscribe.training.scoring import scored_references
 from radscribe.training.train import train
 
 

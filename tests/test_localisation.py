@@ -15,11 +15,11 @@ from radscribe.evaluation.localisation import (
 )
 from radscribe.observations import OBSERVATIONS
 from radscribe.recipes import get_recipe
+from radscribe.runs.localisation import localise
+from radscribe.runs.trained_system import TrainedSystem
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS, get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.localisation import localise
-from radscribe.training.trained_system import TrainedSystem
 
 
 def test_coverage_is_the_share_of_each_patch():

@@ -8,10 +8,10 @@ from tiny import tiny_store
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
+from radscribe.pretraining.loop import ViewTraining
+from radscribe.pretraining.masked_autoencoder import train_masked_autoencoder
 from radscribe.recipes import get_recipe
 from radscribe.studies.store import PreparedStore
-from radscribe.training.masked_autoencoder import train_masked_autoencoder
-from radscribe.training.view_training import ViewTraining
 from radscribe.vision.masked_autoencoder import MaskedAutoencoder
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATION_STATES, OBSERVATIONS, as_binary
-from radscribe.studies.phantom import read_phantom
+from radscribe.studies.phantom.reader import read_phantom
 from radscribe.text.cleaning import clean_iu_xray, clean_mimic_cxr
 from radscribe.text.label_files import find_labels, read_label_file
 from radscribe.text.observation_labeller import label_report

@@ -15,16 +15,17 @@ from tiny import tiny_config, tiny_store
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
+from radscribe.runs.config import DataConfig
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.trained_system import TrainedSystem, load
+from radscribe.runs.views import evaluation_masks, evaluation_views
 from radscribe.studies.images import STORE_SHORT_SIDE
 from radscribe.studies.prepare import prepare
-from radscribe.studies.readers import READERS, Reader, open_source
+from radscribe.studies.readers.registry import READERS, Reader, open_source
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import RenderedView, Study, View
-from radscribe.training.config import DataConfig
-from radscribe.training.data import evaluation_masks, evaluation_views, training_views
-from radscribe.training.run_directory import RunDirectory
+from radscribe.training.data import training_views
 from radscribe.training.train import train
-from radscribe.training.trained_system import TrainedSystem, load
 from radscribe.vision.transforms import TransformConfig
 
 #: Of the stores here: larger than that of the recipe, so that pixels are resized twice.

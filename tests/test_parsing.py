@@ -11,12 +11,12 @@ import pytest
 from radscribe import cli
 from radscribe.errors import SYNONYMS, RadScribeError, closest, unknown_name
 from radscribe.parsing import Parser, documented, first_line
+from radscribe.pretraining.language_model import PRESETS
 from radscribe.recipes import RECIPES, get_recipe
+from radscribe.runs.config import SECTIONS, DataConfig, field_names, nested, override
 from radscribe.systems.registry import SYSTEMS
 from radscribe.text.cleaning import CLEANERS
 from radscribe.text.protocols import PROTOCOLS
-from radscribe.training.config import SECTIONS, DataConfig, field_names, nested, override
-from radscribe.training.pretrain_language_model import PRESETS
 from radscribe.values import converted, in_words
 
 COMMANDS = cli._commands()

@@ -15,8 +15,8 @@ import pytest
 
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
-from radscribe.studies.phantom import assemble_study, describe, read_phantom, render, sample_study
-from radscribe.studies.phantom_sampling import (
+from radscribe.studies.phantom.reader import assemble_study, describe, read_phantom, render, sample_study
+from radscribe.studies.phantom.sampling import (
     DRAWN_OBSERVATIONS,
     KINDS,
     PhantomStudy,

@@ -24,7 +24,7 @@ from radscribe.errors import RadScribeError
 from radscribe.studies import prepare as prepare_module
 from radscribe.studies.images import read_view
 from radscribe.studies.prepare import prepare
-from radscribe.studies.readers import READERS, Reader, open_source
+from radscribe.studies.readers.registry import READERS, Reader, open_source
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import RenderedView, Study, View
 
@@ -209,7 +209,7 @@ KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
 import test_prepare
-from radscribe.studies.readers import READERS, Reader
+from radscribe.studies.readers.registry import READERS, Reader
 READERS["slow"] = Reader("slow", test_prepare.read_slowly, "nothing", lambda source: False)
 test_prepare.prepared({source!r}, {out!r}, reader="slow", log={log!r}, seconds=0.02, workers={workers})
 """

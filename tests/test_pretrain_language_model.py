@@ -19,11 +19,15 @@ from tiny import tiny_store
 
 from radscribe import cli
 from radscribe.errors import InterruptionError, RadScribeError
-from radscribe.studies.store import PreparedStore
-from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
-from radscribe.text.prompts import REPORT_PROMPT
-from radscribe.training import pretrain_language_model as module
-from radscribe.training.language_model_documents import (
+from radscribe.pretraining import language_model as module
+from radscribe.pretraining.language_model import (
+    PRESETS,
+    Preset,
+    Pretraining,
+    build_language_model,
+    pretrain_language_model,
+)
+from radscribe.pretraining.language_model_documents import (
     IGNORED,
     Encoder,
     Texts,
@@ -31,13 +35,9 @@ from radscribe.training.language_model_documents import (
     draw_cues,
     epoch_rows,
 )
-from radscribe.training.pretrain_language_model import (
-    PRESETS,
-    Preset,
-    Pretraining,
-    build_language_model,
-    pretrain_language_model,
-)
+from radscribe.studies.store import PreparedStore
+from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
+from radscribe.text.prompts import REPORT_PROMPT
 
 FILES = {
     "MODEL_CARD.md",
@@ -256,7 +256,7 @@ def test_the_facts_say_where_it_came_from(facts, store, text_file, model_folder)
 KILLED = """
 import os, signal, sys
 from radscribe.studies.store import PreparedStore
-from radscribe.training import pretrain_language_model as module
+from radscribe.pretraining import language_model as module
 
 module.PRESETS["tiny"] = module.Preset(2, 32, 64, 4, vocabulary_size=400, learning_rate=1e-2)
 loss, calls = module._Trainer._loss, []

@@ -15,16 +15,17 @@ from tiny import tiny_config, tiny_store
 from transformers import ViTImageProcessor
 
 from radscribe.errors import RadScribeError
+from radscribe.parts.view_classifier import ViewClassifier
+from radscribe.pretraining.loop import ViewTraining
+from radscribe.pretraining.masked_autoencoder import train_masked_autoencoder
+from radscribe.pretraining.view_classifier import train_view_classifier
+from radscribe.runs.config import RunConfig, override
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.trained_system import load
+from radscribe.runs.views import evaluation_views
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import View
-from radscribe.training.config import RunConfig, override
-from radscribe.training.data import evaluation_views
-from radscribe.training.masked_autoencoder import train_masked_autoencoder
-from radscribe.training.run_directory import RunDirectory
 from radscribe.training.train import train
-from radscribe.training.trained_system import load
-from radscribe.training.view_classifier import ViewClassifier, train_view_classifier
-from radscribe.training.view_training import ViewTraining
 from radscribe.vision.backbones import Backbone, BackboneConfig, create_backbone
 from radscribe.vision.masked_autoencoder import MaskedAutoencoder, MaskedAutoencoderConfig, create_autoencoder
 from radscribe.vision.published_pixels import (

@@ -15,14 +15,14 @@ from radscribe.cli import main
 from radscribe.evaluation.evaluate import evaluate_texts
 from radscribe.evaluation.summary import short_summary
 from radscribe.observations import OBSERVATIONS
-from radscribe.studies.phantom import read_phantom
+from radscribe.runs.config import DataConfig, LabelConfig
+from radscribe.runs.labels import labels_of
+from radscribe.studies.phantom.reader import read_phantom
 from radscribe.studies.study import Study
 from radscribe.text.cleaning import clean_iu_xray, clean_mimic_cxr_as_r2gengpt
 from radscribe.text.observation_labeller import label_report
 from radscribe.text.readability import readability
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import DataConfig, LabelConfig
-from radscribe.training.labels import labels_of
 
 HERE = Path(__file__).parent
 QUICK = {"protocol": "clean_full", "cleaning": "iu_xray", "resamples": 20, "meteor": False}

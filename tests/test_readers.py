@@ -17,7 +17,7 @@ from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_view
 from radscribe.studies.prepare import prepare
 from radscribe.studies.projections import projection_of
-from radscribe.studies.readers import READERS, find_reader, open_source
+from radscribe.studies.readers.registry import READERS, find_reader, open_source
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
@@ -135,7 +135,7 @@ def folder_of_images(folder: Path) -> str:
 
 
 def phantom(folder: Path) -> str:
-    if importlib.util.find_spec("radscribe.studies.phantom") is None:
+    if importlib.util.find_spec("radscribe.studies.phantom.reader") is None:
         pytest.skip("the phantom is not there yet")
     return ""
 

@@ -18,11 +18,11 @@ from PIL import Image
 
 from radscribe import cli
 from radscribe.errors import RadScribeError
+from radscribe.interruption import LOCK
 from radscribe.recipes import RECIPES, get_recipe
-from radscribe.studies.phantom import read_phantom
+from radscribe.runs.config import SECTIONS, field_names
+from radscribe.studies.phantom.reader import read_phantom
 from radscribe.systems.registry import SYSTEMS
-from radscribe.training.config import SECTIONS, field_names
-from radscribe.training.interruption import LOCK
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

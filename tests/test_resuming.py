@@ -17,16 +17,16 @@ from tiny import tiny_config, tiny_store
 
 from radscribe.cli import main
 from radscribe.errors import InterruptionError, RadScribeError
+from radscribe.interruption import only_training
+from radscribe.pretraining.loop import ViewTraining
+from radscribe.pretraining.view_classifier import train_view_classifier
+from radscribe.runs.config import save_config
+from radscribe.runs.run_directory import RunDirectory
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
-from radscribe.training.config import save_config
 from radscribe.training.data import TrainingSet
-from radscribe.training.interruption import only_training
 from radscribe.training.module import TrainingModule
-from radscribe.training.run_directory import RunDirectory
 from radscribe.training.train import _warn_of_unknown_projections, train
-from radscribe.training.view_classifier import train_view_classifier
-from radscribe.training.view_training import ViewTraining
 from radscribe.vision.backbones import BackboneConfig
 
 
@@ -195,9 +195,9 @@ def test_run_and_store_are_moved(whole, store, tmp_path):
 HOLDING = """
 import sys, time
 from pathlib import Path
-from radscribe.training.config import save_config
+from radscribe.runs.config import save_config
 from radscribe.training.data import TrainingSet
-from radscribe.training.interruption import only_training
+from radscribe.interruption import only_training
 with only_training(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

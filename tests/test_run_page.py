@@ -27,13 +27,13 @@ from radscribe.pages.run_page_studies import (
     study_card,
 )
 from radscribe.recipes import get_recipe
+from radscribe.runs.config import save_config
+from radscribe.runs.run_directory import RunDirectory
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import RenderedView, Study, View
 from radscribe.text.cleaning import clean_iu_xray
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import save_config
-from radscribe.training.run_directory import RunDirectory
 
 BANNER = "Research use, not for clinical diagnosis"
 NORMAL = "the heart is normal in size . the lungs are clear ."

@@ -9,9 +9,9 @@ from tiny import tiny_config, tiny_store
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
 from radscribe.recipes import RECIPES, get_recipe
+from radscribe.runs.config import RunConfig, TrainingConfig
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import RunConfig, TrainingConfig
 from radscribe.training.optimizer import create_optimizer
 from radscribe.training.schedule import learning_rate, rates_by_epoch
 from radscribe.training.train import train

@@ -23,13 +23,13 @@ import radscribe
 from radscribe.errors import RadScribeError
 from radscribe.pages.run_page import write_run_page
 from radscribe.recipes import RECIPES
+from radscribe.runs.config import load_config, override, save_config, to_yaml
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.scoring import score_run
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
 from radscribe.text.language_model_files import LanguageModelFiles
-from radscribe.training.config import load_config, override, save_config, to_yaml
 from radscribe.training.data import TrainingBatches, TrainingSet
-from radscribe.training.run_directory import RunDirectory
-from radscribe.training.scoring import score_run
 from radscribe.training.train import train
 
 
@@ -92,7 +92,7 @@ def test_scoring_again_gives_the_same_scores(run, store):
 KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
-from radscribe.training.config import load_config
+from radscribe.runs.config import load_config
 from radscribe.training.module import TrainingModule
 from radscribe.training.train import train
 

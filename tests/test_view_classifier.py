@@ -14,23 +14,19 @@ from tiny import tiny_config, tiny_store
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
+from radscribe.parts.view_classifier import CLASSES, TRANSFORM, ViewClassifier, with_predicted_projections
+from radscribe.pretraining.loop import ViewTraining
+from radscribe.pretraining.view_classifier import train_view_classifier
+from radscribe.runs.config import override, save_config
+from radscribe.runs.views import evaluation_batches
 from radscribe.studies.images import read_view
 from radscribe.studies.store import MANIFEST, PIXELS, STUDIES, PreparedStore, content_hash
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import override, save_config
-from radscribe.training.data import TrainingBatches, TrainingSet, evaluation_batches
+from radscribe.training.data import TrainingBatches, TrainingSet
 from radscribe.training.module import TrainingModule
 from radscribe.training.train import train
-from radscribe.training.view_classifier import (
-    CLASSES,
-    TRANSFORM,
-    ViewClassifier,
-    train_view_classifier,
-    with_predicted_projections,
-)
-from radscribe.training.view_training import ViewTraining
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.transforms import evaluation_view
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from tiny_language_models import tiny_language_model
 
 from radscribe.recipes import get_recipe
+from radscribe.runs.config import RunConfig, override
 from radscribe.studies.prepare import prepare
-from radscribe.training.config import RunConfig, override
 
 
 def tiny_store(path: Path, studies: int = 40, short_side: int = 64) -> Path:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from radscribe.api import evaluate, explain, generate, train
     from radscribe.errors import RadScribeError
+    from radscribe.runs.trained_system import load
     from radscribe.studies.prepare import prepare
     from radscribe.studies.store import PreparedStore
     from radscribe.studies.study import Study, View
-    from radscribe.training.trained_system import load
 
 __version__ = version("radscribe")
 #: Stands on every surface.
@@ -46,7 +46,7 @@ _MODULES = {
     "evaluate": "radscribe.api",
     "explain": "radscribe.api",
     "generate": "radscribe.api",
-    "load": "radscribe.training.trained_system",
+    "load": "radscribe.runs.trained_system",
     "prepare": "radscribe.studies.prepare",
     "train": "radscribe.api",
 }

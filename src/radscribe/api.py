@@ -9,13 +9,14 @@ from typing import Any
 
 from radscribe.evaluation.evaluate import Evaluation
 from radscribe.recipes import get_recipe
+from radscribe.runs.config import ProtocolName, override
+from radscribe.runs.drafts import DraftReport
+from radscribe.runs.explanation import Explanation
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.scoring import score_run
+from radscribe.runs.trained_system import load
 from radscribe.studies.given import Given
 from radscribe.training import train as training
-from radscribe.training.config import ProtocolName, override
-from radscribe.training.explanation import Explanation
-from radscribe.training.run_directory import RunDirectory
-from radscribe.training.scoring import score_run
-from radscribe.training.trained_system import DraftReport, load
 
 
 def train(

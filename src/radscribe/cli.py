@@ -132,8 +132,8 @@ def generate(
             "minimum_length": 20}'.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
+    from radscribe.runs.draft_file import DraftFile, print_drafts, write_draft_file
     from radscribe.studies.given import given_studies
-    from radscribe.training.draft_file import DraftFile, print_drafts, write_draft_file
 
     if out is None and (overwrite or resume):
         raise RadScribeError("--overwrite and --resume go with --out FILE")
@@ -143,7 +143,7 @@ def generate(
     if n_best is not None and changes.setdefault("n_best", n_best) != n_best:
         raise RadScribeError(f"--n_best {n_best} and --decoding say different things", "Give one of them")
     target = DraftFile(out, overwrite=overwrite, resume=resume) if out else None
-    from radscribe.training.trained_system import load
+    from radscribe.runs.trained_system import load
 
     rejections: list[Rejection] = []
     trained = load(run, device)
@@ -226,7 +226,7 @@ def evaluate(
     """
     from radscribe.evaluation.bootstrap import check_resamples
     from radscribe.evaluation.summary import short_summary
-    from radscribe.training.file_scoring import FileScoring, refuse_ignored, score_files
+    from radscribe.runs.file_scoring import FileScoring, refuse_ignored, score_files
 
     if (run is None) == (predictions is None):
         raise RadScribeError(
@@ -295,9 +295,9 @@ def _evaluate_run(
     **options: Any,
 ) -> tuple[Evaluation, str]:
     """Score a run, keep its scores, and say where they are."""
-    from radscribe.studies.outputs import check_output
-    from radscribe.training.run_directory import RunDirectory
-    from radscribe.training.scoring import keep_scores, score_run, write_drafts
+    from radscribe.files import check_output
+    from radscribe.runs.run_directory import RunDirectory
+    from radscribe.runs.scoring import keep_scores, score_run, write_drafts
 
     run = RunDirectory(path)
     prepared = run.open_store(store)
@@ -358,8 +358,8 @@ def compare(
         raise RadScribeError("there is nothing to compare", "Give at least two runs, or groups NAME=RUN,RUN")
     check_score_names(scores or ())
     check_resamples(resamples)
-    from radscribe.training.run_directory import RunDirectory
-    from radscribe.training.scoring import score_run
+    from radscribe.runs.run_directory import RunDirectory
+    from radscribe.runs.scoring import score_run
 
     # What is amiss with any run comes to light before the first is scored.
     opened = {
@@ -435,7 +435,7 @@ def _lines(file: str) -> Iterator[str]:
     """
     from io import StringIO
 
-    from radscribe.studies.text_files import read_text
+    from radscribe.files import read_text
 
     if file == "-" and sys.stdin is None:
         raise RadScribeError("standard input is closed", "Give a file, or pipe texts into this command")
@@ -523,10 +523,10 @@ def explain(
         raise RadScribeError("--together goes with --images")
     from radscribe.pages.explanation_page import check_folder, write_explanations
     from radscribe.progress import track
+    from radscribe.runs.run_directory import RunDirectory
+    from radscribe.runs.trained_system import load
     from radscribe.studies.given import file_id
     from radscribe.studies.study import Study, View
-    from radscribe.training.run_directory import RunDirectory
-    from radscribe.training.trained_system import load
 
     check_folder(out)
     trained = load(run, device)
@@ -582,8 +582,8 @@ def embeddings(
         draw_distances,
         embedding_distances,
     )
-    from radscribe.training.run_directory import RunDirectory
-    from radscribe.training.trained_system import load
+    from radscribe.runs.run_directory import RunDirectory
+    from radscribe.runs.trained_system import load
 
     if out:
         check_figure(out)
@@ -617,7 +617,7 @@ def check(path: Path) -> None:
 
         found = check_store(path)
     elif (path / "config.yaml").exists() or (path / "run.json").exists():
-        from radscribe.training.check_run import check_run
+        from radscribe.runs.check_run import check_run
 
         found = check_run(path)
     else:
@@ -665,7 +665,7 @@ def recipes(name: str = "", *, print_config: bool = False, rates: bool = False, 
     from dataclasses import asdict
 
     from radscribe.recipes import RECIPES, get_recipe
-    from radscribe.training.config import to_yaml
+    from radscribe.runs.config import to_yaml
 
     if rates:
         from radscribe.training.schedule import rates_table, recipe_rates
@@ -876,10 +876,10 @@ def train_view_classifier(
         device: Device to compute on; auto takes a GPU where there is one.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
+    from radscribe.pretraining.loop import ViewTraining
+    from radscribe.pretraining.view_classifier import summary
+    from radscribe.pretraining.view_classifier import train_view_classifier as train_classifier
     from radscribe.studies.store import PreparedStore
-    from radscribe.training.view_classifier import summary
-    from radscribe.training.view_classifier import train_view_classifier as train_classifier
-    from radscribe.training.view_training import ViewTraining
     from radscribe.vision.backbones import BackboneConfig
 
     facts = train_classifier(
@@ -934,11 +934,11 @@ def train_masked_autoencoder(
     """
     from dataclasses import replace
 
+    from radscribe.pretraining.loop import ViewTraining
+    from radscribe.pretraining.masked_autoencoder import summary
+    from radscribe.pretraining.masked_autoencoder import train_masked_autoencoder as train_autoencoder
     from radscribe.recipes import get_recipe
     from radscribe.studies.store import PreparedStore
-    from radscribe.training.masked_autoencoder import summary
-    from radscribe.training.masked_autoencoder import train_masked_autoencoder as train_autoencoder
-    from radscribe.training.view_training import ViewTraining
 
     config = get_recipe(recipe).build()
     if not hasattr(config.system, "vision"):
@@ -1006,9 +1006,9 @@ def pretrain_lm(
         resume: Go on with the interrupted training in --out, with the same result as if it had not been
             interrupted.
     """
+    from radscribe.pretraining.language_model import Pretraining, pretrain_language_model
+    from radscribe.pretraining.language_model_card import summary
     from radscribe.studies.store import PreparedStore
-    from radscribe.training.language_model_card import summary
-    from radscribe.training.pretrain_language_model import Pretraining, pretrain_language_model
 
     settings = Pretraining(
         size=size,
@@ -1275,8 +1275,8 @@ def _refuse_unused(command: Callable[..., None], given: dict[str, Any]) -> None:
 def _train(arguments: list[str]) -> None:
     """`radscribe train RECIPE`: the options of `train` and one for each field of the recipe."""
     from radscribe.recipes import get_recipe
-    from radscribe.training.config import SECTIONS, nested, override, to_yaml
-    from radscribe.training.run_directory import RunDirectory
+    from radscribe.runs.config import SECTIONS, nested, override, to_yaml
+    from radscribe.runs.run_directory import RunDirectory
 
     config = get_recipe(arguments[0]).build()
     default_out = Path("runs") / config.recipe.replace("/", "-")

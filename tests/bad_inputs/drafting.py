@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bad_inputs.rows import Row, Workshop
-from radscribe.training.run_directory import RunDirectory
+from radscribe.runs.run_directory import RunDirectory
 
 Arrange = Callable[[Workshop], object]
 

@@ -23,9 +23,9 @@ from radscribe.bench.speed import rounded
 from radscribe.decoding.search import beams_of
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
-from radscribe.pretrained import without_bars
 from radscribe.ranges import WIDTH, Range, check_options
 from radscribe.recipes import get_recipe
+from radscribe.runs.config import RunConfig
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
@@ -33,7 +33,7 @@ from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_token
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.prompts import REPORT_PROMPT, VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import RunConfig
+from radscribe.weights import without_bars
 
 #: Shapes of the language model that the recipes name, which can be planned for without having it: those of
 #: its published config.json.

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from radscribe.decoding.search import DecodingConfig
+from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.layers.relational_memory import RelationalMemory
 from radscribe.observations import OBSERVATIONS
@@ -28,7 +29,6 @@ from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.device import chosen_device
 from radscribe.training.memory import keep_large_blocks
 from radscribe.training.optimizer import create_optimizer
 
@@ -229,7 +229,7 @@ def bench_scoring(*, pairs: int, resamples: int) -> dict[str, Any]:
         raise RadScribeError("pycocoevalcap is not installed", "pip install 'radscribe[meteor]'") from error
     from radscribe.evaluation.bootstrap import scores_with_intervals
     from radscribe.evaluation.metrics import text_statistics
-    from radscribe.studies.phantom import describe, sample_study
+    from radscribe.studies.phantom.reader import describe, sample_study
     from radscribe.text.cleaning import clean_iu_xray
 
     reports = [clean_iu_xray(describe(sample_study(0, number))[0]["findings"]) for number in range(2 * pairs)]

@@ -36,8 +36,8 @@ from radscribe.evaluation.tables import (
     observation_table,
     text_table,
 )
+from radscribe.files import read_text
 from radscribe.observations import OBSERVATIONS
-from radscribe.studies.text_files import read_text
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary

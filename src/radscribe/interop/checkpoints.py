@@ -14,12 +14,13 @@ from torch import Tensor
 from radscribe import __version__
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.interop.released import RELEASED_SYSTEMS, read_pickle, sizes_of
+from radscribe.interruption import check_new_directory, disk_errors_explained
 from radscribe.recipes import RECIPES, get_recipe
+from radscribe.runs.model_card import write_model_card
+from radscribe.runs.run_directory import RunDirectory
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.interruption import check_new_directory, disk_errors_explained
-from radscribe.training.run_directory import RunDirectory, load_strictly
-from radscribe.training.scoring import write_model_card
+from radscribe.weights import load_strictly
 
 
 def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, dataset: str) -> RunDirectory:
@@ -74,7 +75,8 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     built = get_system(system).build(config.system, vocabulary, config.data.maximum_length)
     weights = {f"network.{name}": tensor for name, tensor in renamed.items()}
     weights |= {f"backbone.model.{name}": tensor for name, tensor in names.backbone(backbone).items()}
-    load_strictly(built, weights, f"'{checkpoint}' with a vocabulary of {len(vocabulary)} words")
+    what = f"'{checkpoint}' with a vocabulary of {len(vocabulary)} words"
+    load_strictly(built, weights, what, own=built.own_state_dict())
 
     run = RunDirectory(out)
     with disk_errors_explained(out, f"Make room there or put it right, remove '{out}', and import again"):

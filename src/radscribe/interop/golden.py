@@ -26,8 +26,8 @@ from radscribe.systems.camanet import CAMANetConfig, CAMANetTransformer
 from radscribe.systems.encoder_decoder import TransformerConfig, TransformerNetwork, input_mask
 from radscribe.systems.r2gen import MemoryDrivenTransformer
 from radscribe.systems.r2gen_cmn import CrossModalMemoryNetwork
-from radscribe.training.run_directory import load_strictly
 from radscribe.vision.backbones import VisualTokens
+from radscribe.weights import load_strictly
 
 TOLERANCE = 1e-4
 #: Where 32-bit rounding alone moves an output further, so many times that may it differ.

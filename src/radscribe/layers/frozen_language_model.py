@@ -32,9 +32,9 @@ from torch.utils.checkpoint import checkpoint
 from radscribe.errors import RadScribeError
 from radscribe.layers.low_rank import LowRankConfig, add_adapters, train_adapters
 from radscribe.layers.transformer import beam_rows
-from radscribe.pretrained import without_bars
 from radscribe.text.language_model_files import LanguageModelFiles
 from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
+from radscribe.weights import without_bars
 
 
 @dataclass(kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError
-from radscribe.pretrained import load_pretrained
 from radscribe.ranges import COUNT_OR_NONE, LAYERS, LENGTH, WIDTH, check_divisible, check_fields
+from radscribe.weights import load_pretrained
 
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 

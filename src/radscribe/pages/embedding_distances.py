@@ -28,14 +28,14 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import scores_with_intervals
 from radscribe.evaluation.comparison import GroupScore
 from radscribe.evaluation.metrics import StudyStatistics
+from radscribe.files import check_output, replace_file
+from radscribe.parts.view_classifier import ViewClassifier, with_predicted_projections
 from radscribe.progress import track
-from radscribe.studies.outputs import check_output, replace_file
+from radscribe.runs.trained_system import TrainedSystem
+from radscribe.runs.views import evaluation_batches
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.bidirectional import Bidirectional
 from radscribe.systems.language_model_system import LanguageModelSystem
-from radscribe.training.data import evaluation_batches, report_of
-from radscribe.training.trained_system import TrainedSystem
-from radscribe.training.view_classifier import ViewClassifier, with_predicted_projections
 
 _BATCH = 16
 _WORDS_AT_ONCE = 4096
@@ -273,8 +273,8 @@ def _exchange(trained: TrainedSystem, studies: Sequence[Study], progress: bool) 
     system, data = trained.system, trained.config.data
     if not isinstance(system, Bidirectional) or not system.config.text_to_vision:
         return None
-    studies = [study for study in studies if report_of(study, data.section).strip()]
-    own = [system.encode_report(report_of(study, data.section)) for study in studies]
+    studies = [study for study in studies if study.report(data.section).strip()]
+    own = [system.encode_report(study.report(data.section)) for study in studies]
     other = [_next_other(own, row) for row in range(len(own))]
     if not own or not all(other):
         return None

@@ -20,6 +20,7 @@ import numpy as np
 
 from radscribe import NOTICE, __version__
 from radscribe.errors import RadScribeError
+from radscribe.files import check_output, replace_file, writing
 from radscribe.pages.memory_plot import NO_SCIKIT_LEARN, memory_layout, write_memory_plot
 from radscribe.pages.overlays import (
     OPACITY,
@@ -40,12 +41,11 @@ from radscribe.pages.page_parts import (
     page_file,
     split_sentences,
 )
-from radscribe.studies.outputs import check_output, replace_file, writing
 from radscribe.systems.registry import get_system
 
 if TYPE_CHECKING:
-    from radscribe.training.config import RunConfig
-    from radscribe.training.explanation import Explanation
+    from radscribe.runs.config import RunConfig
+    from radscribe.runs.explanation import Explanation
 
 PAGE = "index.html"
 _MAP_NAMES = {

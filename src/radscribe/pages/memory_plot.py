@@ -13,7 +13,7 @@ from radscribe import NOTICE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from radscribe.training.explanation import AddressedMemory, Explanation
+    from radscribe.runs.explanation import AddressedMemory, Explanation
 
 #: Why there is no plot, and what to do about it.
 NO_SCIKIT_LEARN = "The plot of the memory needs scikit-learn. Type: pip install 'radscribe[explain]'"

@@ -16,7 +16,7 @@ from radscribe.errors import RadScribeError, unknown_name
 from radscribe.text.observation_labeller import label_report
 
 if TYPE_CHECKING:
-    from radscribe.training.explanation import Explanation
+    from radscribe.runs.explanation import Explanation
 
 #: Opacity where a map has the value that its scale ends with; less in proportion below.
 OPACITY = 0.75

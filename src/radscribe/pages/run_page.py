@@ -23,6 +23,7 @@ from radscribe.evaluation.diversity import Diversity
 from radscribe.evaluation.evaluate import METRICS, SYSTEM, Provenance, read_texts
 from radscribe.evaluation.metrics import text_statistics
 from radscribe.evaluation.summary import CLINICAL_F1, verdicts
+from radscribe.files import check_output, replace_file
 from radscribe.pages.page_parts import PAGE_MARK, caution_banner, page_file
 from radscribe.pages.run_page_charts import histogram, line_chart, thin, whisker
 from radscribe.pages.run_page_studies import (
@@ -32,7 +33,6 @@ from radscribe.pages.run_page_studies import (
     study_card,
 )
 from radscribe.progress import track
-from radscribe.studies.outputs import check_output, replace_file
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import SPLITS
 from radscribe.text.cleaning import UNKNOWN_TOKEN
@@ -40,8 +40,8 @@ from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from radscribe.training.config import RunConfig
-    from radscribe.training.run_directory import KeptScores, RunDirectory
+    from radscribe.runs.config import RunConfig
+    from radscribe.runs.run_directory import KeptScores, RunDirectory
 
 _SAME_SCORE = 1e-6
 #: Names of the clinical F1 scores by heading, as HTML. They are in sight, precision and recall a click away.
@@ -134,7 +134,7 @@ def write_run_page(
             belong together, the store is gone or has other studies, or the page cannot be written.
     """
     # The configuration's classes stand where torch is imported.
-    from radscribe.training.run_directory import RunDirectory
+    from radscribe.runs.run_directory import RunDirectory
 
     if split not in ("all", *SPLITS):
         raise unknown_name("split", split, ("all", *SPLITS))

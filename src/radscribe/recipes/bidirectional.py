@@ -6,8 +6,8 @@ from radscribe.layers.frozen_language_model import LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoderConfig
 from radscribe.recipes import r2gen_gpt
 from radscribe.recipes.registry import recipe
+from radscribe.runs.config import RunConfig
 from radscribe.systems.bidirectional import BidirectionalConfig
-from radscribe.training.config import RunConfig
 from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig
 
 DOCS = "systems/bidirectional.md"

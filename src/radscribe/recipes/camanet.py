@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from radscribe.recipes import r2gen, r2gen_cmn
 from radscribe.recipes.registry import recipe
+from radscribe.runs.config import RunConfig
 from radscribe.systems.camanet import CAMANetConfig
-from radscribe.training.config import RunConfig
 from radscribe.vision.backbones import BackboneConfig
 
 DOCS = "systems/camanet.md"

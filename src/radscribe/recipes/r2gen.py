@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from radscribe.recipes import r2gen_cmn
 from radscribe.recipes.registry import recipe
+from radscribe.runs.config import RunConfig
 from radscribe.systems.r2gen import R2GenConfig
-from radscribe.training.config import RunConfig
 
 DOCS = "systems/r2gen.md"
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.recipes.registry import recipe
+from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig
 from radscribe.systems.r2gen_cmn import R2GenCMNConfig
-from radscribe.training.config import DataConfig, RunConfig, TrainingConfig
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.transforms import TransformConfig
 

@@ -10,8 +10,8 @@ from radscribe.decoding.search import DecodingConfig
 from radscribe.layers.frozen_language_model import LanguageModelConfig
 from radscribe.recipes import r2gen_cmn
 from radscribe.recipes.registry import recipe
+from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig
 from radscribe.systems.r2gen_gpt import R2GenGPTConfig
-from radscribe.training.config import DataConfig, RunConfig, TrainingConfig
 
 DOCS = "systems/r2gen-gpt.md"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from radscribe.errors import unknown_name
-from radscribe.training.config import RunConfig
+from radscribe.runs.config import RunConfig
 
 
 @dataclass(frozen=True, slots=True)

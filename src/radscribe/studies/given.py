@@ -23,7 +23,7 @@ from PIL import Image
 
 from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_picture
-from radscribe.studies.readers import find_reader, open_source
+from radscribe.studies.readers.registry import find_reader, open_source
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
 from radscribe.studies.store import MANIFEST, PreparedStore
 from radscribe.studies.study import RenderedView, Study, View

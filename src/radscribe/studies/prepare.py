@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from radscribe.errors import RadScribeError
+from radscribe.files import ENCODING, write_whole
 from radscribe.progress import Progress
 from radscribe.studies.images import STORE_SHORT_SIDE, ImageError, original_view, resize_view
-from radscribe.studies.readers import READERS, find_reader, open_source, without_duplicates
+from radscribe.studies.readers.registry import READERS, find_reader, open_source, without_duplicates
 from radscribe.studies.rejection import BAD_RECORD, NO_VIEW, Rejection
 from radscribe.studies.splits import assign_splits, check_fractions
 from radscribe.studies.staleness import (
@@ -38,7 +39,6 @@ from radscribe.studies.staleness import (
     rejection_line,
 )
 from radscribe.studies.store import (
-    ENCODING,
     FORMAT_VERSION,
     MANIFEST,
     REJECTED,
@@ -52,7 +52,6 @@ from radscribe.studies.store import (
     finish_update,
     read_manifest,
     read_rejections,
-    write_whole,
 )
 from radscribe.studies.study import Split, Study, View
 from radscribe.studies.update import open_update, updated_splits

@@ -31,8 +31,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from radscribe.errors import RadScribeError, unknown_name
+from radscribe.files import ENCODING, read_json_object
 from radscribe.observations import OBSERVATION_STATES
-from radscribe.studies.json_files import read_json_object
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.staleness import SOURCES, Fingerprint, fingerprint_of
 from radscribe.studies.study import PROJECTIONS, SPLITS, RenderedView, Split, Study, View
@@ -62,8 +62,6 @@ _FINISHED: dict[str, tuple[type, ...]] = {"counts": (dict,), "bytes": (dict,), "
 UPDATE = "update"
 #: The files that an update replaces, in this order; the others only grow.
 _REPLACED = (STUDIES, SPLITS_FILE, REJECTED, SOURCES, MANIFEST)
-#: Ids made from file names that are no valid UTF-8 hold lone surrogates, and must survive.
-ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogatepass"}
 
 
 class _MappedFile:
@@ -446,16 +444,6 @@ def finish_update(path: Path) -> None:
                 f"Run any command on {path} from where it can be written to",
             ) from error
     shutil.rmtree(new, ignore_errors=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file such that, whatever happens, either its old or its new text is there."""
-    partial = path.with_name(path.name + ".tmp")
-    with open(partial, "w", newline="", **ENCODING) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def read_splits(path: Path) -> dict[str, Split]:

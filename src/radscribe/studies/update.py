@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from radscribe.files import ENCODING
 from radscribe.studies.splits import extend_splits
 from radscribe.studies.staleness import SOURCES, SourceState
 from radscribe.studies.store import (
-    ENCODING,
     SPLITS_FILE,
     STUDIES,
     UPDATE,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 import ctypes
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import torch
 from torch import nn
 
 from radscribe.errors import RadScribeError
+from radscribe.runs.config import RunConfig
+from radscribe.runs.run_directory import start_from_nothing
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import RunConfig
-from radscribe.training.run_directory import start_from_nothing
 
 #: Bytes that training needs for each trained number: itself, its gradient, and two moments of the optimiser.
 _BYTES_PER_PARAMETER = 16
@@ -45,28 +44,6 @@ def keep_large_blocks() -> None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_BELOW)
         mallopt(_M_TRIM_THRESHOLD, _FREE_AT_THE_TOP)
         mallopt(_M_ARENA_MAX, 1)
-
-
-@contextmanager
-def memory_errors_explained(option: str) -> Iterator[None]:
-    """Turn a want of memory into one line.
-
-    Args:
-        option: sets how many studies, views or texts are in memory at the same time.
-
-    Raises:
-        RadScribeError: memory could not be had.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError on the CPU
-        wanting = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
-        if not wanting:
-            raise
-        raise RadScribeError(
-            f"there is not enough memory ({' '.join(str(error).split())[:150]})",
-            f"Begin anew with a smaller {option}, or with a smaller network",
-        ) from error
 
 
 def check_fits(config: RunConfig, vocabulary: Vocabulary, device: torch.device) -> None:

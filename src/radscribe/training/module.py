@@ -14,12 +14,12 @@ from torch import Tensor
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.metrics import text_statistics
+from radscribe.runs.config import RunConfig, selection_score
 from radscribe.systems.system import Batch, System
-from radscribe.training.config import RunConfig, selection_score
 from radscribe.training.data import TrainingBatches
 from radscribe.training.optimizer import create_optimizer
-from radscribe.training.run_directory import load_strictly
 from radscribe.training.schedule import set_learning_rates
+from radscribe.weights import load_strictly
 
 
 class TrainingModule(LightningModule):
@@ -140,7 +140,7 @@ class TrainingModule(LightningModule):
             RadScribeError: names what is missing, unexpected, or of another shape.
         """
         weights = {name.removeprefix("system."): tensor for name, tensor in state_dict.items()}
-        load_strictly(self.system, weights, "the checkpoint")
+        load_strictly(self.system, weights, "the checkpoint", own=self.system.own_state_dict())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lightning keeps the position within an epoch only; ours counts over epochs."""

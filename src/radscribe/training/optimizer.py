@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from radscribe.runs.config import TrainingConfig
 from radscribe.systems.system import System
-from radscribe.training.config import TrainingConfig
 
 
 def create_optimizer(system: System, config: TrainingConfig) -> torch.optim.Optimizer:

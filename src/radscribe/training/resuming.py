@@ -6,18 +6,17 @@ import json
 import os
 import shlex
 import sys
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from radscribe.errors import RadScribeError
-from radscribe.training.config import RunConfig, field_names, save_config
-from radscribe.training.interruption import check_empty
-from radscribe.training.run_directory import RunDirectory, whole_or_not_at_all
+from radscribe.interruption import check_empty
+from radscribe.runs.config import RunConfig, field_names, save_config
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.weights import read_newest, whole_or_not_at_all
 
 #: What a checkpoint of Lightning and ours must have.
 _PARTS = (
@@ -72,84 +71,6 @@ def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
         return None
     path, state = found
     return Checkpoint(path, int(state["global_step"]), int(state["epoch"]) + 1)
-
-
-def read_newest(last: Path, previous: Path, parts: Sequence[str]) -> tuple[Path, dict[str, Any]] | None:
-    """Read the newest whole checkpoint of two.
-
-    Where the last one is missing or damaged, the one before it is taken, which standard error says; a damaged
-    one is kept with `.damaged` behind its name.
-
-    Args:
-        last: the last checkpoint.
-        previous: the one before it.
-        parts: what a checkpoint has, by name.
-
-    Returns:
-        Its path and its parts, or None where none was ever written.
-
-    Raises:
-        RadScribeError: there are checkpoints, and all are damaged.
-    """
-    problems = []
-    for path in (last, previous):
-        if not path.exists():
-            continue
-        try:
-            state = _read(path, parts)
-        except _DamagedError as error:
-            problems.append(f"'{path}' is damaged ({error})")
-            continue
-        if path == previous:
-            if problems:
-                os.replace(last, last.with_name(f"{last.name}.damaged"))
-            reason = problems[0] if problems else f"'{last}' is missing"
-            print(f"radscribe: {reason}; going on from the one before it, '{path}'", file=sys.stderr)
-        return path, state
-    if problems:
-        raise RadScribeError(
-            f"the training cannot go on: {'; '.join(problems)}",
-            "Restore a checkpoint from a copy, or begin anew with another --out",
-        )
-    return None
-
-
-class _DamagedError(Exception):
-    """A checkpoint cannot be used."""
-
-
-def _read(path: Path, parts: Sequence[str]) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as file:  # torch does not compare the checksums that it writes
-            broken = file.testzip()
-        if broken:
-            raise _DamagedError(f"the checksum of {broken} is wrong")
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except _DamagedError:
-        raise
-    except Exception as error:  # torch raises whatever the broken file provokes
-        raise _DamagedError(" ".join(f"{type(error).__name__}: {error}".split())[:100]) from error
-    missing = [name for name in parts if not isinstance(state, dict) or name not in state]
-    if missing:
-        raise _DamagedError(f"it is no checkpoint of such a training: it has no {missing[0]}")
-    return state
-
-
-def save_checkpoint(last: Path, previous: Path, save: Callable[[Path], object]) -> None:
-    """Write a checkpoint, and keep the one before it.
-
-    Args:
-        last: the checkpoint to write.
-        previous: where the one before it is kept.
-        save: writes the checkpoint to a path.
-
-    Raises:
-        RadScribeError: it could not be written; what was there is still there.
-    """
-    with whole_or_not_at_all(last) as partial:
-        save(partial)
-        if last.exists():
-            os.replace(last, previous)
 
 
 def check_new(run: RunDirectory) -> None:
@@ -283,14 +204,6 @@ def store_facts(run: RunDirectory, store: Path) -> dict[str, str]:
     """The entries of `run.json` that say where the store is."""
     absolute = store.absolute()
     return {"store": str(absolute), "store_relative": os.path.relpath(absolute, run.path.absolute())}
-
-
-def describe_changes(changes: list[dict[str, Any]]) -> str:
-    """What `record_changes` kept, in words."""
-    return "; ".join(
-        f"{change['field']} from {change['before']} to {change['after']} after step {change['step']}"
-        for change in changes
-    )
 
 
 def resume_command(run: RunDirectory, config: RunConfig, **changes: Any) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from radscribe.training.config import RunConfig, TrainingConfig
+from radscribe.runs.config import RunConfig, TrainingConfig
 from radscribe.training.optimizer import learning_rates, optimizer_of
 
 #: Steps of an epoch in the table that users print; only the last step of a warm-up epoch depends on it.

@@ -24,30 +24,29 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from radscribe import __version__
+from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.summary import short_summary
+from radscribe.interruption import (
+    StopRequest,
+    disk_errors_explained,
+    memory_errors_explained,
+    only_training,
+    worker_errors_explained,
+)
+from radscribe.parts.view_classifier import ViewClassifier
 from radscribe.progress import Progress
+from radscribe.runs.config import RunConfig, field_names
+from radscribe.runs.model_card import write_model_card
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.scoring import score_run, scored_references, write_drafts
+from radscribe.runs.views import evaluation_batches, projections_of, studies_with_report
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.config import RunConfig, field_names
-from radscribe.training.data import (
-    TrainingBatches,
-    TrainingSet,
-    evaluation_batches,
-    projections_of,
-    report_of,
-    studies_with_report,
-)
-from radscribe.training.device import chosen_device
-from radscribe.training.interruption import (
-    StopRequest,
-    disk_errors_explained,
-    only_training,
-    worker_errors_explained,
-)
-from radscribe.training.memory import check_fits, keep_large_blocks, memory_errors_explained
+from radscribe.training.data import TrainingBatches, TrainingSet
+from radscribe.training.memory import check_fits, keep_large_blocks
 from radscribe.training.module import TrainingModule
 from radscribe.training.resuming import (
     Checkpoint,
@@ -61,14 +60,11 @@ from radscribe.training.resuming import (
     newest_checkpoint,
     record_changes,
     resume_command,
-    save_checkpoint,
     store_facts,
 )
-from radscribe.training.run_directory import RunDirectory
-from radscribe.training.scoring import score_run, scored_references, write_drafts, write_model_card
-from radscribe.training.view_classifier import ViewClassifier
 from radscribe.vision.backbones import ViewEncoder
 from radscribe.vision.transforms import check_store, settled_transform
+from radscribe.weights import save_checkpoint
 
 #: Ends of the names of fields that training takes from its store and from the backbone's weights unless set.
 _SETTLED = (
@@ -156,7 +152,7 @@ class _Training:
             vocabulary = Vocabulary.load(run.vocabulary)
             check_same_inputs(run, _inputs(config, store), config)
         else:
-            reports = [report_of(study, config.data.section) for study in train_studies]
+            reports = [study.report(config.data.section) for study in train_studies]
             vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
         check_fits(config, vocabulary, device)
         seed_everything(training.seed, verbose=False)

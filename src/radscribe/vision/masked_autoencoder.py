@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from radscribe.errors import RadScribeError
-from radscribe.pretrained import load_pretrained
 from radscribe.ranges import LAYERS, PIXELS, WIDTH, check_divisible, check_fields
 from radscribe.vision.backbones import ViewEncoder
 from radscribe.vision.published_pixels import NormalisationConfig, pixels_of_transformers
+from radscribe.weights import load_pretrained
 
 #: The option of a recipe that names the weights.
 WEIGHTS_FIELD = "system.vision.weights"

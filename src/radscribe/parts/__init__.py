@@ -1,0 +1,1 @@
+"""What systems start from, made beforehand: loaded strictly, and by itself."""

@@ -1,0 +1,180 @@
+"""The view classifier: tells frontal from lateral views where the data set does not say. Its directory has
+
+weights.safetensors     its weights, backbone and all
+view_classifier.json    architecture, image geometry, normalisation, classes, and where it came from
+MODEL_CARD.md           what it is, how often it is right, what it must not be used for
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from radscribe.device import chosen_device
+from radscribe.errors import RadScribeError
+from radscribe.files import sha256_of
+from radscribe.studies.study import PROJECTIONS, Projection, Study, View
+from radscribe.vision.backbones import Backbone, BackboneConfig
+from radscribe.vision.published_pixels import NormalisationConfig
+from radscribe.vision.transforms import TransformConfig, evaluation_view, stored_view
+from radscribe.weights import load_strictly
+
+WEIGHTS = "weights.safetensors"
+DESCRIPTION = "view_classifier.json"
+MODEL_CARD = "MODEL_CARD.md"
+
+#: What it tells apart.
+CLASSES: tuple[Projection, ...] = PROJECTIONS[:2]
+#: Half the resolution of the systems: enough for outlines, at a quarter of the time. A mirrored view has the
+#: same projection, so that mirroring is no harm here.
+TRANSFORM = TransformConfig(short_side=128, crop=112, horizontal_flip=True)
+#: Views that are measured or predicted side by side.
+_TOGETHER = 64
+
+
+class ViewClassifier(nn.Module):
+    """A backbone, the mean of its visual tokens, and a linear layer to the two projections.
+
+    Args:
+        backbone: its architecture, and the weights that it starts from.
+        transform: image geometry.
+
+    Raises:
+        RadScribeError: the backbone cannot be built, or takes views of another size only.
+    """
+
+    def __init__(self, backbone: BackboneConfig, transform: TransformConfig):
+        super().__init__()
+        self.transform = transform
+        self.backbone = Backbone(backbone)
+        if self.backbone.model.pretrained_cfg.get("fixed_input_size"):
+            raise RadScribeError(
+                f"{backbone.architecture} takes views of one size only, and not of {transform.crop} pixels",
+                "Choose a convolutional network with --architecture, such as resnet18",
+            )
+        self.head = nn.Linear(self.backbone.channels, len(CLASSES))
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "auto") -> Self:
+        """Read what `train_view_classifier` wrote; nothing is downloaded.
+
+        Args:
+            path: the directory.
+            device: `auto`, `cpu` or `cuda`.
+
+        Raises:
+            RadScribeError: there is no view classifier, or a part of it is missing, damaged or does not fit.
+        """
+        path = Path(path)
+        for file in (DESCRIPTION, WEIGHTS):
+            _check_there(path, file)
+        try:
+            description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+            architecture, classes = description["architecture"], tuple(description["classes"])
+            transform = TransformConfig(**description["transform"])
+            stated = description.get("normalisation", {})  # not in those of earlier versions: ImageNet's
+            normalisation = NormalisationConfig(**{name: tuple(values) for name, values in stated.items()})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RadScribeError(
+                f"cannot read '{path / DESCRIPTION}' ({type(error).__name__}: {error})", "Train it again"
+            ) from error
+        if classes != CLASSES:
+            raise RadScribeError(
+                f"the view classifier in '{path}' tells apart {', '.join(map(str, classes))}, "
+                f"not {', '.join(CLASSES)}",
+                "Train it again",
+            )
+        backbone = BackboneConfig(architecture=architecture, weights="none", normalisation=normalisation)
+        classifier = cls(backbone, transform)
+        try:
+            load_strictly(classifier, load_file(path / WEIGHTS), f"'{path / WEIGHTS}'")
+        except (SafetensorError, OSError) as error:
+            raise RadScribeError(f"'{path / WEIGHTS}' cannot be read ({error})", "Train it again") from error
+        return classifier.to(chosen_device(device)).eval()
+
+    @staticmethod
+    def sha256(path: Path | str) -> str:
+        """Of the weights of what `train_view_classifier` wrote to the directory `path`.
+
+        Raises:
+            RadScribeError: there is no view classifier.
+        """
+        _check_there(Path(path), WEIGHTS)
+        return sha256_of(Path(path) / WEIGHTS)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Logits `[views, 2]`, in the order of `CLASSES`, of uint8 grey views `[views, crop, crop]`."""
+        return self.head(self.backbone.encode_views(views).mean(dim=1))
+
+    @torch.inference_mode()
+    def predict(self, views: Tensor) -> Tensor:
+        """Probabilities of `frontal` and `lateral`.
+
+        Args:
+            views: uint8 grey `[views, crop, crop]`, as `evaluation_view` gives them for `transform`.
+
+        Returns:
+            float32 `[views, 2]` on the CPU, in the order of `CLASSES`.
+        """
+        return self(views.to(self.head.weight.device)).softmax(dim=-1).cpu()
+
+    def projections(self, views: Sequence[View]) -> list[Projection]:
+        """The more probable projection of each view.
+
+        Raises:
+            RadScribeError: a view cannot be read, or stands in a store of another short side than that which
+                the classifier was trained on.
+        """
+        found: list[Projection] = []
+        for start in range(0, len(views), _TOGETHER):
+            pixels = [
+                evaluation_view(stored_view(view, self.transform).pixels, self.transform)
+                for view in views[start : start + _TOGETHER]
+            ]
+            found += [CLASSES[number] for number in self.predict(torch.stack(pixels)).argmax(dim=-1)]
+        return found
+
+
+def with_predicted_projections(
+    studies: Sequence[Study], classifier: ViewClassifier, most_views: int
+) -> list[Study]:
+    """The studies, with a predicted projection for each view whose own is unknown.
+
+    Args:
+        studies: any.
+        classifier: predicts.
+        most_views: views of a study that count; further ones stay as they are.
+
+    Raises:
+        RadScribeError: such a view cannot be read.
+    """
+    unknown = [view for study in studies for view in study.views[:most_views] if view.projection == "unknown"]
+    predicted = iter(classifier.projections(unknown))
+    return [
+        replace(
+            study,
+            views=tuple(
+                replace(view, projection=next(predicted))
+                if number < most_views and view.projection == "unknown"
+                else view
+                for number, view in enumerate(study.views)
+            ),
+        )
+        for study in studies
+    ]
+
+
+def _check_there(path: Path, file: str) -> None:
+    if not (path / file).is_file():
+        raise RadScribeError(
+            f"there is no view classifier in '{path}': it has no {file}",
+            "Train one: radscribe train view-classifier --store STORE --out DIR",
+        )

@@ -1,0 +1,1 @@
+"""What systems start from, made from a prepared store."""

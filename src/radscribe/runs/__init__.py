@@ -1,0 +1,1 @@
+"""A trained run: its directory, how it drafts, explains and is scored."""

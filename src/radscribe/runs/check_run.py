@@ -1,0 +1,65 @@
+"""Whether a run directory is whole: every file is read, and the weights are compared with their hash."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from radscribe.errors import RadScribeError
+from radscribe.evaluation.evaluate import read_texts
+from radscribe.files import read_json_object
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.studies.check_store import Checked
+from radscribe.text.vocabulary import Vocabulary
+
+
+def check_run(path: Path) -> list[Checked]:
+    """Check every part of a run directory.
+
+    Args:
+        path: of the run.
+    """
+    run = RunDirectory(path)
+
+    def facts() -> str:
+        found = run.read_facts()
+        if not found:
+            raise RadScribeError("there is none", "Take it from a copy of the run")
+        return f"trained on {run.trained_on}"
+
+    def weights() -> str:
+        system = run.load_system()
+        known = "the hash on record" if "weights_sha256" in run.read_facts() else "NO hash on record"
+        return f"{len(system.own_state_dict())} tensors that fit and are finite, {known}"
+
+    def scores() -> str:
+        metrics = read_json_object(run.metrics, "Score the run again")
+        missing = [name for name in ("scores", "provenance", "diversity") if name not in metrics]
+        if missing:
+            raise RadScribeError(f"it has no '{missing[0]}'", "Score the run again")
+        return "scores of the test split"
+
+    checks = [
+        (run.facts, facts),
+        (run.config, lambda: f"recipe {run.load_config().recipe}"),
+        (run.vocabulary, lambda: f"{len(Vocabulary.load(run.vocabulary))} words"),
+        (run.weights, weights),
+    ]
+    if run.log.exists():
+        checks.append((run.log, lambda: f"{len(run.read_log())} entries"))
+    if run.metrics.exists():
+        checks.append((run.metrics, scores))
+    for path in sorted(run.path.glob("drafts.*.jsonl")):
+        checks.append((path, partial(_check_drafts, run, path)))
+    return [Checked.of(file.name, check) for file, check in checks]
+
+
+def _check_drafts(run: RunDirectory, path: Path) -> str:
+    drafts, scored = read_texts(path), None
+    with suppress(RadScribeError):  # of the metrics, which are checked by themselves
+        if path == run.drafts("test"):
+            scored = read_json_object(run.metrics, "").get("provenance", {}).get("studies")
+    if scored not in (None, len(drafts)):
+        raise RadScribeError(f"it has {len(drafts)} drafts, and {scored} were scored", "Score the run again")
+    return f"{len(drafts)} drafts"

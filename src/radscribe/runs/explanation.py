@@ -1,0 +1,179 @@
+"""Where a trained system looked as it wrote a draft, as arrays that lie on the views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from radscribe.observations import OBSERVATIONS
+from radscribe.runs.drafts import DraftReport
+from radscribe.studies.study import Study
+from radscribe.systems.system import Evidence, MemoryEvidence
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a draft: what stands between two blanks.
+
+    Attributes:
+        text: as the draft has it.
+        begin, end: where it stands in the draft's text.
+        pieces: indices of the tokens that it was written in.
+    """
+
+    text: str
+    begin: int
+    end: int
+    pieces: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AddressedMemory:
+    """The memory vectors that pieces and regions address, as weights that sum to 1 over the vectors.
+
+    Attributes:
+        vectors: the memory matrix `[vectors, width]`.
+        of_pieces: `[length, vectors]`.
+        of_regions: `[views, rows, columns, vectors]`.
+    """
+
+    vectors: np.ndarray
+    of_pieces: np.ndarray
+    of_regions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A draft with what the system saw and where it looked. Research use, not for clinical diagnosis.
+
+    All arrays cover the views that are there, and the tokens of the draft without its end.
+
+    Attributes:
+        study: what was drafted.
+        draft: the same as `TrainedSystem.generate` gives.
+        pieces: the text of each token `[length]`; joined they are the draft's text.
+        views: as the system saw them, uint8 grey `[views, crop, crop]`.
+        masks: for each view the findings' masks by observation, bool `[crop, crop]`, where they are known.
+        attention: cross-attention of the step that wrote each token, which sums to 1 over views, rows and
+            columns, `[layers, heads, length, views, rows, columns]`.
+        maps: maps of the whole study by name, such as `VDM`, `[views, rows, columns]`.
+        activation_maps: raw class activation maps by observation `[views, rows, columns]`; empty where the
+            system does not classify observations.
+        probabilities: by observation; empty likewise.
+        important: bool `[length]`, True for tokens that the system itself selected; None where it does not.
+        memory: of a system with a memory matrix.
+    """
+
+    study: Study
+    draft: DraftReport
+    pieces: tuple[str, ...]
+    views: np.ndarray
+    masks: tuple[Mapping[str, np.ndarray], ...]
+    attention: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    activation_maps: Mapping[str, np.ndarray]
+    probabilities: Mapping[str, float]
+    important: np.ndarray | None
+    memory: AddressedMemory | None
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of the draft."""
+        return merge_pieces(self.pieces)
+
+    @property
+    def important_words(self) -> tuple[bool, ...]:
+        """For each word, whether the system selected one of its tokens."""
+        chosen = self.important
+        return tuple(chosen is not None and bool(chosen[list(word.pieces)].any()) for word in self.words)
+
+    def of_words(self, of_pieces: np.ndarray, axis: int) -> np.ndarray:
+        """The mean over each word's pieces.
+
+        Args:
+            of_pieces: an array with the pieces along `axis`.
+            axis: which then holds the words.
+        """
+        words = [of_pieces.take(word.pieces, axis).mean(axis) for word in self.words]
+        return np.stack(words, axis) if words else of_pieces.take([], axis)
+
+
+def merge_pieces(pieces: Sequence[str]) -> tuple[Word, ...]:
+    """The words of a text that was written in pieces, which may be parts of words and hold blanks.
+
+    A piece belongs to every word that it holds a letter of.
+    """
+    words: list[tuple[str, int, list[int]]] = []
+    position, within = 0, False
+    for index, piece in enumerate(pieces):
+        for letter in piece:
+            if letter.isspace():
+                within = False
+            else:
+                text, begin, parts = words.pop() if within else ("", position, [])
+                words.append((text + letter, begin, parts if index in parts else [*parts, index]))
+                within = True
+            position += 1
+    return tuple(Word(text, begin, begin + len(text), tuple(parts)) for text, begin, parts in words)
+
+
+def explanation_of(
+    study: Study,
+    draft: DraftReport,
+    pieces: Sequence[str],
+    views: Sequence[Tensor],
+    masks: Sequence[Mapping[str, np.ndarray]],
+    evidence: Evidence,
+) -> Explanation:
+    """Lay the evidence for one study, of which every view is there, on its views.
+
+    Args:
+        study: what was drafted.
+        draft: of the study.
+        pieces: of the draft.
+        views: uint8 `[crop, crop]` each.
+        masks: of each view.
+        evidence: for this study alone, of at least as many tokens as there are pieces.
+    """
+
+    def on_views(values: Tensor) -> np.ndarray:
+        """`[..., tokens]` to `[..., views, rows, columns]`: views are squares, and so are their grids."""
+        side = math.isqrt(values.size(-1) // len(views))
+        return _numpy(values.unflatten(-1, (len(views), side, side)))
+
+    length = len(pieces)
+    activation_maps, probabilities = evidence.activation_maps, evidence.probabilities
+    return Explanation(
+        study=study,
+        draft=draft,
+        pieces=tuple(pieces),
+        views=np.stack([view.numpy() for view in views]),
+        masks=tuple(masks),
+        attention=on_views(evidence.attention[0, :, :, :length]),
+        maps={name: on_views(values[0]) for name, values in evidence.maps.items()},
+        activation_maps={}
+        if activation_maps is None
+        else dict(zip(OBSERVATIONS, on_views(activation_maps[0]), strict=True)),
+        probabilities={}
+        if probabilities is None
+        else dict(zip(OBSERVATIONS, probabilities[0].tolist(), strict=True)),
+        important=None if evidence.important is None else evidence.important[0, :length].cpu().numpy(),
+        memory=_memory_of(evidence.memory, length, on_views) if evidence.memory else None,
+    )
+
+
+def _memory_of(
+    memory: MemoryEvidence, length: int, on_views: Callable[[Tensor], np.ndarray]
+) -> AddressedMemory:
+    of_regions = on_views(memory.of_regions[0].transpose(0, 1))
+    return AddressedMemory(
+        _numpy(memory.vectors), _numpy(memory.of_tokens[0, :length]), np.moveaxis(of_regions, 0, -1)
+    )
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()

@@ -1,0 +1,252 @@
+"""Scoring a run on a split of a store, with the baselines that every score stands beside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from radscribe.errors import RadScribeError
+from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
+from radscribe.evaluation.bootstrap import check_resamples
+from radscribe.evaluation.clinical import classification_statistics
+from radscribe.evaluation.evaluate import Evaluation, Further, evaluate_texts
+from radscribe.evaluation.localisation import MAP_KINDS, by_observation, localisation_statistics
+from radscribe.files import write_whole
+from radscribe.observations import OBSERVATIONS
+from radscribe.progress import track
+from radscribe.runs.config import DataConfig
+from radscribe.runs.drafts import DraftReport
+from radscribe.runs.labels import labels_of
+from radscribe.runs.localisation import localise
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.trained_system import TrainedSystem, load
+from radscribe.runs.views import studies_with_report
+from radscribe.studies.rejection import Rejection
+from radscribe.studies.store import PreparedStore
+from radscribe.studies.study import Study
+from radscribe.text.protocols import ProtocolName, get_protocol
+from radscribe.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
+
+
+def score_run(
+    run: RunDirectory,
+    store: PreparedStore,
+    split: str,
+    *,
+    protocol: ProtocolName | None = None,
+    meteor: bool = True,
+    resamples: int = 1000,
+    progress: bool = True,
+    on_rejection: Callable[[Rejection], None] | None = None,
+) -> tuple[Evaluation, list[DraftReport]]:
+    """Draft the studies of a split and score them beside the baselines.
+
+    Args:
+        run: a trained run.
+        store: the store to score on.
+        split: `train`, `val`, `test` or `all`.
+        protocol: another than the run's own, or None.
+        meteor: also compute METEOR, where Java is there.
+        resamples: of the bootstrap.
+        progress: show how far it is.
+        on_rejection: called with each study that cannot be drafted; without it such a study raises.
+
+    Returns:
+        The evaluation and the drafts that were scored.
+
+    Raises:
+        RadScribeError: no study of the split has a report, a study cannot be read, the protocol lacks what it
+            needs, or the number of resamples is out of range.
+    """
+    check_resamples(resamples)
+    trained = load(run.path)
+    data = dataclasses.replace(trained.config.data, protocol=protocol or trained.config.data.protocol)
+    studies = studies_with_report(store.studies(split), data.section, split)
+    vocabulary = Vocabulary.load(run.vocabulary)
+    tokenizer = trained.system.language_model.tokenizer if trained.system.language_model else None
+    get_protocol(data.protocol).check(
+        cleaning=data.cleaning,
+        vocabulary=vocabulary,
+        maximum_length=data.maximum_length,
+        tokenizer=tokenizer,
+    )
+    drafts = list(
+        track(
+            trained.generate(studies, on_rejection=on_rejection),
+            len(studies),
+            f"drafting {split}",
+            "studies",
+            show=progress,
+        )
+    )
+    drafted = {draft.id: draft.text for draft in drafts}
+    studies = [study for study in studies if study.id in drafted]
+    further, missing = _further_scores(trained, drafts, studies, data, progress)
+    evaluation = evaluate_texts(
+        drafted,
+        {study.id: study.report(data.section) for study in studies},
+        protocol=data.protocol,
+        cleaning=data.cleaning,
+        vocabulary=vocabulary,
+        maximum_length=data.maximum_length,
+        tokenizer=tokenizer,
+        baselines=baselines(_training_store(run, store), studies, data, vocabulary, tokenizer),
+        resamples=resamples,
+        meteor=meteor,
+        further=further,
+    )
+    return dataclasses.replace(evaluation, missing={**evaluation.missing, **missing}), drafts
+
+
+def _further_scores(
+    trained: TrainedSystem,
+    drafts: Sequence[DraftReport],
+    studies: Sequence[Study],
+    data: DataConfig,
+    progress: bool,
+) -> tuple[dict[str, Further], dict[str, str]]:
+    """Scores of what the system does beside writing, by family, and why a family is not there."""
+    further: dict[str, Further] = {}
+    missing: dict[str, str] = {}
+    by_id = sorted(studies, key=lambda study: study.id)
+    if all(draft.probabilities is not None for draft in drafts):
+        try:
+            further["classifier"] = _classifier_scores(drafts, by_id, data)
+        except RadScribeError as error:
+            missing["classifier"] = str(error)
+    scores = localise(trained, by_id, progress=progress)
+    for kind in MAP_KINDS:
+        if any(score.kind == kind for found in scores for score in found):
+            further[kind] = Further(
+                localisation_statistics(kind, scores), "finding masks", by_observation(kind, scores)
+            )
+    return further, missing
+
+
+def _classifier_scores(drafts: Sequence[DraftReport], studies: Sequence[Study], data: DataConfig) -> Further:
+    """The system's classifier against labels made as those that it was trained on.
+
+    Args:
+        drafts: with probabilities.
+        studies: all that were drafted, in the order of the result.
+        data: of the run.
+    """
+    found = {draft.id: draft.probabilities or {} for draft in drafts}
+    probabilities = np.array([[found[study.id][name] for name in OBSERVATIONS] for study in studies])
+    policies = data.labels
+    return Further(
+        classification_statistics(probabilities, labels_of(studies, data)),
+        f"labels from {policies.source}, uncertain {policies.uncertain}, missing {policies.missing}",
+    )
+
+
+def scored_references(
+    studies: Sequence[Study],
+    data: DataConfig,
+    vocabulary: Vocabulary | None,
+    tokenizer: LanguageModelTokenizer | None = None,
+) -> dict[str, str]:
+    """The references of `studies` as the protocol of `data` scores them, by study id."""
+    protocol = get_protocol(data.protocol)
+    return {
+        study.id: protocol.reference(
+            study.report(data.section),
+            cleaning=data.cleaning,
+            vocabulary=vocabulary,
+            maximum_length=data.maximum_length,
+            tokenizer=tokenizer,
+        )
+        for study in studies
+    }
+
+
+def write_drafts(drafts: list[DraftReport], path: Path) -> None:
+    """Write drafts as JSON Lines, whole or not at all; see `DraftReport.to_json`."""
+    write_whole(path, "".join(json.dumps(draft.to_json()) + "\n" for draft in drafts))
+
+
+def keep_scores(
+    run: RunDirectory, store: PreparedStore, split: str, evaluation: Evaluation, drafts: list[DraftReport]
+) -> str:
+    """Write scores and drafts into the run directory, for its page.
+
+    What training wrote of its own test split is never overwritten, and scores under another protocol than the
+    run's are not kept.
+
+    Args:
+        run: the run that was scored.
+        store: the store that it was scored on.
+        split: the split that was scored.
+        evaluation: the scores.
+        drafts: what was scored.
+
+    Returns:
+        One sentence on where the scores are.
+
+    Raises:
+        RadScribeError: the files cannot be written.
+    """
+    own_protocol = run.load_config().data.protocol
+    if evaluation.provenance.protocol != own_protocol:
+        return f"Not kept, for the run's own protocol is {own_protocol}. To keep them: --json > FILE"
+    kept = run.kept_scores(store, split)
+    if kept.metrics == run.metrics and kept.metrics.is_file():
+        return f"{kept.metrics} stays as it was"
+    try:
+        kept.metrics.parent.mkdir(parents=True, exist_ok=True)
+        write_drafts(drafts, kept.drafts)
+        write_whole(kept.tables, f"{evaluation}\n")
+        write_whole(kept.metrics, json.dumps(evaluation.to_json(), indent=2) + "\n")
+    except OSError as error:
+        raise RadScribeError(
+            f"cannot keep the scores in '{kept.metrics.parent}': {error.strerror}"
+        ) from error
+    return f"Kept: {kept.metrics}, {kept.tables.name} and {kept.drafts.name}"
+
+
+def _training_store(run: RunDirectory, store: PreparedStore) -> PreparedStore:
+    """The store that the run was trained on, where the baselines learn too; `store` if it is gone."""
+    try:
+        path = run.find_store()
+    except RadScribeError:
+        return store
+    return PreparedStore(path) if path != store.path else store
+
+
+def baselines(
+    store: PreparedStore,
+    studies: Sequence[Study],
+    data: DataConfig,
+    vocabulary: Vocabulary | None,
+    tokenizer: LanguageModelTokenizer | None = None,
+) -> dict[str, dict[str, str]]:
+    """What needs no model: the best constant report, and the report of the most similar image.
+
+    Args:
+        store: whose train and val splits they learn from; without reports there, there are none.
+        studies: those to be scored.
+        data: section, cleaning and protocol.
+        vocabulary: of the training reports; needed by the protocol `r2gen`.
+        tokenizer: of a language model; needed by the protocol `r2gengpt`.
+    """
+    if not all(any(study.sections for study in store.studies(split)) for split in ("train", "val")):
+        return {}
+    protocol = get_protocol(data.protocol)
+    train = studies_with_report(store.studies("train"), data.section, "train")
+    validation = studies_with_report(store.studies("val"), data.section, "val")
+    constant = best_constant_report(
+        [protocol.hypothesis(study.report(data.section), cleaning=data.cleaning) for study in train],
+        list(scored_references(validation, data, vocabulary, tokenizer).values()),
+    )
+    return {
+        "constant report": {study.id: constant.text for study in studies},
+        "nearest neighbour": nearest_neighbour_reports(train, studies, data.section),
+    }

@@ -1,0 +1,257 @@
+"""The one way in which a trained run drafts reports, for the command line, notebooks and servers alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from radscribe.decoding.search import METHOD_OF_FIELD, DecodingConfig
+from radscribe.device import chosen_device
+from radscribe.errors import RadScribeError
+from radscribe.observations import OBSERVATIONS
+from radscribe.runs.config import RunConfig
+from radscribe.runs.drafts import Alternative, DraftReport, RunOrigin
+from radscribe.runs.explanation import Explanation, explanation_of
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.views import evaluation_masks, evaluation_views
+from radscribe.studies.given import Given, given_studies
+from radscribe.studies.rejection import Rejection
+from radscribe.studies.study import Study
+from radscribe.systems.system import Draft, System
+from radscribe.vision.transforms import check_view, stack_views
+
+
+class _Drafted(NamedTuple):
+    """A study on its way out: the views that the system saw, what it wrote, as tokens and as a report."""
+
+    study: Study
+    views: list[Tensor]
+    tokens: Tensor
+    report: DraftReport
+
+
+class TrainedSystem:
+    """A system with trained weights, ready to draft.
+
+    Args:
+        system: in evaluation mode.
+        config: of its run.
+        device: where it runs.
+        origin: which run it is, which its drafts carry.
+    """
+
+    def __init__(
+        self, system: System, config: RunConfig, device: torch.device, origin: RunOrigin | None = None
+    ):
+        self.system = system.to(device).eval()
+        self.config = config
+        self.device = device
+        self.origin = origin
+
+    @property
+    def caution(self) -> str:
+        """What to bear in mind with every draft of the run, such as `SYNTHETIC`; else empty."""
+        return self.origin.caution if self.origin else ""
+
+    def generate(
+        self,
+        studies: Given | Iterable[Given],
+        *,
+        batch_size: int = 16,
+        on_rejection: Callable[[Rejection], None] | None = None,
+        **decoding: Any,
+    ) -> Iterator[DraftReport]:
+        """Draft a report for each study, in order.
+
+        Args:
+            studies: A study, the path of an image, a folder, a table or a store, a PIL image, an array, a
+                tuple of views, or a list of any mix of these; see `given_studies`.
+            batch_size: studies decoded side by side.
+            on_rejection: called with each study that cannot be drafted; without it such a study raises.
+            **decoding: fields of the run's decoding configuration to change, such as `beams=5`, or `n_best=3`
+                for three drafts of each study.
+
+        Raises:
+            RadScribeError: a study that cannot be drafted (see `on_rejection`), a study of a store with
+                another short side than that of the run, or a wrong decoding field.
+        """
+        for drafted in self._draft(studies, batch_size, on_rejection, decoding):
+            yield drafted.report
+
+    def explain(
+        self,
+        studies: Given | Iterable[Given],
+        *,
+        batch_size: int = 16,
+        on_rejection: Callable[[Rejection], None] | None = None,
+        **decoding: Any,
+    ) -> Iterator[Explanation]:
+        """Draft as `generate` does, and show for each draft where the system looked as it wrote it.
+
+        Args:
+            studies: see `generate`, as for all arguments.
+            batch_size: studies decoded side by side; each is explained by itself.
+            on_rejection: see `generate`.
+            **decoding: see `generate`.
+
+        Raises:
+            RadScribeError: see `generate`.
+        """
+        for drafted in self._draft(studies, batch_size, on_rejection, decoding):
+            pieces = self.system.pieces(drafted.tokens.tolist())
+            views, mask = stack_views([drafted.views])
+            # With its end, so that the last word of a draft that was cut short is read like the others.
+            tokens = F.pad(drafted.tokens[: len(pieces)], (0, 1)).unsqueeze(0)
+            evidence = self.system.explain(views.to(self.device), mask.to(self.device), tokens)
+            masks = evaluation_masks(drafted.study, self.config.data)
+            yield explanation_of(drafted.study, drafted.report, pieces, drafted.views, masks, evidence)
+
+    def stream(self, study: Given, **decoding: Any) -> Iterator[DraftReport]:
+        """Draft a report for one study and show it while it is written: after every token, the draft so far.
+
+        The last is what `generate` gives. A beam search may change its mind, so that a draft need not begin
+        with the one before; greedy decoding only adds.
+
+        Args:
+            study: One study in any form that `generate` takes.
+            **decoding: see `generate`.
+
+        Raises:
+            RadScribeError: see `generate`.
+        """
+        changed = self.decoding(**decoding)
+        found = list(islice(given_studies([study]), 2))
+        if len(found) != 1:
+            raise RadScribeError(f"'{study}' is not one study", "Give one at a time, or use generate")
+        ((its_study, its_views),) = self._read(found, None)
+        views, mask = stack_views([its_views])
+        for draft in self.system.stream(views.to(self.device), mask.to(self.device), changed):
+            _check_numbers(its_study, draft.logprob[0].item(), changed)
+            yield self._report(its_study, draft, 0)
+
+    def decoding(self, **fields: Any) -> DecodingConfig:
+        """The run's decoding with some fields changed.
+
+        Raises:
+            RadScribeError: a field is unknown, has a wrong type or value, or the method does not use it.
+        """
+        known = [field.name for field in dataclasses.fields(DecodingConfig)]
+        if unknown := sorted(fields.keys() - set(known)):
+            raise RadScribeError(f"no decoding field '{unknown[0]}'", f"Fields: {', '.join(known)}")
+        own = self.config.decoding
+        # A wide search that is changed to one of one hypothesis has no second best.
+        n_best = {"n_best": 1} if fields.get("method", own.method) != "beam" else {}
+        try:
+            changed = dataclasses.replace(own, **(n_best | fields))
+        except ValueError as error:
+            raise RadScribeError(str(error)) from error
+        for name, method in METHOD_OF_FIELD.items():
+            if name in fields and fields[name] != getattr(own, name) and changed.method != method:
+                raise RadScribeError(
+                    f"decoding.{name} is for the method '{method}', and drafts are decoded by "
+                    f"'{changed.method}'",
+                    f"Leave it out, or set decoding.method to {method}",
+                )
+        return changed
+
+    def _draft(
+        self,
+        studies: Given | Iterable[Given],
+        batch_size: int,
+        on_rejection: Callable[[Rejection], None] | None,
+        decoding: dict[str, Any],
+    ) -> Iterator[_Drafted]:
+        changed = self.decoding(**decoding)
+        if batch_size < 1:
+            raise RadScribeError(f"a batch has at least 1 study, not {batch_size}")
+        readable = self._read(given_studies(studies, on_rejection), on_rejection)
+        while batch := list(islice(readable, batch_size)):
+            views, mask = stack_views([views for _, views in batch])
+            draft = self.system.generate(views.to(self.device), mask.to(self.device), changed)
+            for row, (study, its_views) in enumerate(batch):
+                try:
+                    _check_numbers(study, draft.logprob[row].item(), changed)
+                except RadScribeError as error:
+                    _reject(study, error, on_rejection)
+                    continue
+                yield _Drafted(study, its_views, draft.tokens[row], self._report(study, draft, row))
+
+    def _read(
+        self, studies: Iterable[Study], on_rejection: Callable[[Rejection], None] | None
+    ) -> Iterator[tuple[Study, list[Tensor]]]:
+        for study in studies:
+            for view in study.views:
+                check_view(view, self.config.data.transform)  # no fault of the study: its store does not fit
+            try:
+                views = evaluation_views(study, self.config.data)
+                if not views:
+                    raise RadScribeError(f"study '{study.id}' has no view")
+            except RadScribeError as error:
+                _reject(study, error, on_rejection)
+                continue
+            yield study, views
+
+    def _report(self, study: Study, draft: Draft, row: int) -> DraftReport:
+        """The draft of one study among several."""
+        length = min(draft.tokens.size(1), int((draft.tokens[row] != 0).sum()) + 1)
+        probabilities = None
+        if draft.probabilities is not None:
+            probabilities = dict(zip(OBSERVATIONS, draft.probabilities[row].tolist(), strict=True))
+        return DraftReport(
+            id=study.id,
+            text=draft.texts[row],
+            logprob=draft.logprob[row].item(),
+            token_logprobs=tuple(draft.token_logprobs[row, :length].tolist()),
+            probabilities=probabilities,
+            alternatives=tuple(
+                Alternative(texts[row], logprobs[row].item())
+                for texts, logprobs in draft.alternatives
+                if logprobs[row] > -torch.inf  # the search found so many
+            ),
+            images=tuple(view.name for view in study.views[: self.config.data.views]),
+            run=self.origin,
+        )
+
+
+def load(run: Path | str, device: str = "auto") -> TrainedSystem:
+    """Load a run directory; it needs nothing else.
+
+    Args:
+        run: what `radscribe train` or `radscribe interop import` wrote.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        RadScribeError: this is no run directory, or a part of it is missing or does not fit.
+    """
+    directory = RunDirectory(run)
+    system = directory.load_system()
+    return TrainedSystem(system, directory.load_config(), chosen_device(device), directory.origin())
+
+
+def _check_numbers(study: Study, logprob: float, decoding: DecodingConfig) -> None:
+    """Raise RadScribeError where a search found no draft of a study; see `Decoded.logprob`."""
+    if logprob == -math.inf:
+        raise RadScribeError(
+            f"no draft of study '{study.id}' is allowed by decoding.minimum_length {decoding.minimum_length} "
+            f"with decoding.no_repeat_ngram {decoding.no_repeat_ngram}",
+            "Lower the one, or set the other to 0",
+        )
+    if not math.isfinite(logprob):
+        raise RadScribeError(
+            f"study '{study.id}' cannot be drafted: the system's log-probabilities are not numbers",
+            "The run is damaged, or its training diverged: see radscribe check RUN",
+        )
+
+
+def _reject(study: Study, error: RadScribeError, on_rejection: Callable[[Rejection], None] | None) -> None:
+    if on_rejection is None:
+        raise error
+    on_rejection(Rejection(study.id, ", ".join(view.name for view in study.views), str(error)))

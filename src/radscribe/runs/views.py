@@ -1,0 +1,101 @@
+"""What a trained system is given of a study: its report, its views and their masks, alone or in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from radscribe.errors import RadScribeError
+from radscribe.observations import OBSERVATIONS
+from radscribe.runs.config import DataConfig
+from radscribe.studies.study import PROJECTIONS, Study
+from radscribe.systems.system import Batch
+from radscribe.vision.transforms import evaluation_mask, evaluation_view, stack_views, stored_view
+
+
+def studies_with_report(studies: Sequence[Study], section: str, split: str) -> list[Study]:
+    """The studies that have the section.
+
+    Raises:
+        RadScribeError: none has.
+    """
+    found = [study for study in studies if study.report(section).strip()]
+    if not found:
+        raise RadScribeError(
+            f"no study of the {split} split has a section '{section}'",
+            "Choose another with --data.section, or prepare a source that has reports",
+        )
+    return found
+
+
+def evaluation_views(study: Study, config: DataConfig) -> list[Tensor]:
+    """The views that a trained system sees of a study, uint8 `[crop, crop]` each.
+
+    Raises:
+        RadScribeError: a view cannot be read.
+    """
+    return [
+        evaluation_view(stored_view(view, config.transform).pixels, config.transform)
+        for view in study.views[: config.views]
+    ]
+
+
+def evaluation_masks(study: Study, config: DataConfig) -> list[dict[str, np.ndarray]]:
+    """The findings' masks in each of `evaluation_views`, bool `[crop, crop]` by observation, where known.
+
+    Raises:
+        RadScribeError: a view cannot be read.
+    """
+    views = [stored_view(view, config.transform) for view in study.views[: config.views]]
+    return [
+        {name: evaluation_mask(mask, config.transform) for name, mask in view.masks.items()} for view in views
+    ]
+
+
+def projections_of(study: Study, config: DataConfig) -> list[int]:
+    """The projection of each view that a system sees, as its index in `PROJECTIONS`."""
+    return [PROJECTIONS.index(view.projection) for view in study.views[: config.views]]
+
+
+#: A study on its way into a batch: id, views, tokens, observation labels, projections.
+Item = tuple[str, list[Tensor], list[int], np.ndarray, list[int]]
+
+
+def collate(items: list[Item]) -> Batch:
+    """Put studies side by side, padded."""
+    study_ids, views, tokens, labels, projections = zip(*items, strict=True)
+    stacked, mask = stack_views(list(views))
+    padded = torch.zeros(len(items), max(map(len, tokens)), dtype=torch.long)
+    for row, ids in enumerate(tokens):
+        padded[row, : len(ids)] = torch.tensor(ids)
+    projected = torch.full(mask.shape, PROJECTIONS.index("unknown"))
+    projected[mask] = torch.tensor([number for numbers in projections for number in numbers])
+    return Batch(list(study_ids), stacked, mask, padded, torch.from_numpy(np.stack(labels)), projected)
+
+
+class _EvaluationSet(Dataset):
+    def __init__(self, studies: Sequence[Study], config: DataConfig):
+        self.studies = studies
+        self.config = config
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def __getitem__(self, number: int) -> Item:
+        study = self.studies[number]
+        unlabelled = np.full(len(OBSERVATIONS), np.nan, dtype=np.float32)
+        views, projections = evaluation_views(study, self.config), projections_of(study, self.config)
+        return study.id, views, [0], unlabelled, projections
+
+
+def evaluation_batches(
+    studies: Sequence[Study], config: DataConfig, batch_size: int, workers: int
+) -> DataLoader:
+    """Batches without reports, in order, each study once."""
+    return DataLoader(
+        _EvaluationSet(studies, config), batch_size=batch_size, num_workers=workers, collate_fn=collate
+    )

@@ -1,0 +1,1 @@
+"""The phantom: synthetic studies whose findings are known exactly."""

@@ -1,0 +1,490 @@
+"""Reports of phantom studies: what a dictating radiologist would say of the findings drawn, and only of them.
+
+A small grammar: most facts have two to four phrasings of which the first is the commonest, structures come
+in one of two orders, normal structures get a sentence more often than not. Observations are labelled as the
+CheXpert labeller would from the findings section: `absent` only where the report says so by name ("The lungs
+are clear" denies no observation), `uncertain` where it hedges. The impression mentions nothing that the
+findings do not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from radscribe.observations import OBSERVATIONS, ObservationState
+from radscribe.studies.phantom.sampling import Finding, PhantomStudy
+
+# Fields: {severity} {adverb} {size} {texture} {extent} are words for the finding's size; {side} an adjective;
+# {place} a part of the lung as an adjective, {location} with its article; {basilar} a side of the lung bases;
+# {zone} a third of the chest; {lesion} nodule or mass; {is}, {a} and {s} agree in number with the sides.
+_SENTENCES: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "Cardiomegaly": {
+        "present": (
+            "The heart is {adverb} enlarged.",
+            "There is {severity} cardiomegaly.",
+            "{severity} enlargement of the cardiac silhouette.",
+        ),
+        "uncertain": (
+            "Possible mild cardiomegaly.",
+            "The heart may be mildly enlarged.",
+            "Borderline heart size, mild cardiomegaly cannot be excluded.",
+        ),
+        "noun": ("{severity} cardiomegaly",),
+    },
+    "Enlarged Cardiomediastinum": {
+        "present": (
+            "The mediastinum is {adverb} widened.",
+            "There is {severity} widening of the mediastinum.",
+            "{severity} mediastinal widening is seen.",
+        ),
+        "uncertain": (
+            "The mediastinum may be mildly widened.",
+            "Possible mild widening of the mediastinum.",
+        ),
+        "noun": ("{severity} mediastinal widening",),
+    },
+    "Lung Opacity": {
+        "present": (
+            "There {is} {a}{texture} {opacity} in {location}.",
+            "{texture} {place} {opacity} {is} seen.",
+            "{texture} airspace {opacity} in {location}.",
+        ),
+        "uncertain": (
+            "There {is} {a}possible faint {opacity} in {location}.",
+            "{a}faint {opacity} in {location} cannot be excluded.",
+        ),
+        "noun": ("{texture} {place} {opacity}",),
+    },
+    "Lung Lesion": {
+        "present": (
+            "There {is} {a}{lesion} in {location}.",
+            "{a}{lesion} {is} seen in {location}.",
+            "{a}{lesion} {is} projected over {location}.",
+        ),
+        "uncertain": (
+            "Possible {lesion} in {location}.",
+            "{a}{lesion} in {location} cannot be excluded.",
+            "Questionable {lesion} in {location}.",
+        ),
+        "noun": ("{lesion} in {location}",),
+    },
+    "Edema": {
+        "present": (
+            "There is {severity} pulmonary edema.",
+            "Perihilar haze, consistent with {severity} pulmonary edema.",
+            "Pulmonary vascular congestion with {severity} interstitial edema.",
+        ),
+        "uncertain": (
+            "Possible mild pulmonary edema.",
+            "Mild pulmonary edema cannot be excluded.",
+        ),
+        "noun": ("{severity} pulmonary edema",),
+    },
+    "Consolidation": {
+        "present": (
+            "There is {extent} consolidation in {location}.",
+            "{extent} {place} consolidation.",
+            "{extent} consolidation is present in {location}.",
+        ),
+        "uncertain": (
+            "Possible {extent} consolidation in {location}.",
+            "{extent} consolidation in {location} cannot be excluded.",
+        ),
+        "noun": ("{extent} {place} consolidation",),
+    },
+    "Pneumonia": {
+        "present": (
+            "There is {extent} consolidation in {location}, consistent with pneumonia.",
+            "{extent} {place} consolidation, compatible with pneumonia.",
+        ),
+        "uncertain": (
+            "There {is} {a}{opacity} in {location}, which may represent pneumonia.",
+            "{place} {opacity}, possibly pneumonia.",
+        ),
+        "noun": ("{place} pneumonia",),
+    },
+    "Atelectasis": {
+        "present": (
+            "There is {severity} {basilar} atelectasis.",
+            "{severity} bandlike {basilar} atelectasis.",
+            "{severity} atelectasis is seen at {bases}.",
+        ),
+        "uncertain": (
+            "Possible {basilar} atelectasis.",
+            "Faint linear densities at {bases} may represent atelectasis.",
+        ),
+        "noun": ("{severity} {basilar} atelectasis",),
+    },
+    "Pneumothorax": {
+        "present": (
+            "There {is} {a}{size} {side} pneumothorax.",
+            "{a}{size} {side} pneumothorax is seen.",
+            "{size} {side} apical pneumothorax.",
+        ),
+        "uncertain": (
+            "Possible tiny {side} pneumothorax.",
+            "{a}tiny {side} apical pneumothorax cannot be excluded.",
+        ),
+        "noun": ("{size} {side} pneumothorax",),
+    },
+    "Pleural Effusion": {
+        "present": (
+            "There {is} {a}{size} {side} pleural effusion{s}.",
+            "{size} {side} pleural effusion{s}.",
+            "{a}{size} {side} pleural effusion{s} {is} present.",
+        ),
+        "uncertain": (
+            "Possible small {side} pleural effusion{s}.",
+            "{side} costophrenic blunting, {a}small pleural effusion{s} cannot be excluded.",
+        ),
+        "noun": ("{size} {side} pleural effusion{s}",),
+    },
+    "thickening": {
+        "present": (
+            "There is {severity} {side} pleural thickening.",
+            "{severity} {side} pleural thickening is noted.",
+        ),
+        "uncertain": (
+            "Possible {side} pleural thickening.",
+            "There may be mild {side} pleural thickening.",
+        ),
+        "noun": ("{severity} {side} pleural thickening",),
+    },
+    "plaque": {
+        "present": (
+            "There are calcified {side} pleural plaques.",
+            "Calcified {side} pleural plaques are noted.",
+        ),
+        "uncertain": (
+            "Possible {side} pleural plaques.",
+            "There may be {side} pleural plaques.",
+        ),
+        "noun": ("{side} pleural plaques",),
+    },
+    "Fracture": {
+        "present": (
+            "There {is} {a}displaced {side} {zone} rib fracture{s}.",
+            "{a}displaced {side} {zone} rib fracture{s} {is} seen.",
+            "Displaced fracture{s} of {a}{side} {zone} rib{s}.",
+        ),
+        "uncertain": (
+            "Possible {side} {zone} rib fracture{s}.",
+            "Questionable {side} {zone} rib fracture{s}.",
+        ),
+        "noun": ("{side} {zone} rib fracture{s}",),
+    },
+    "central venous catheter": {
+        "present": (
+            "There is a {side} central venous catheter with its tip in the superior vena cava.",
+            "{side} central venous catheter tip overlies the superior vena cava.",
+            "{side} central line is in place.",
+        ),
+        "noun": ("{side} central venous catheter",),
+    },
+    "pacemaker": {
+        "present": (
+            "There is a {side} chest pacemaker with its lead in the right ventricle.",
+            "{side} chest pacemaker is in place.",
+        ),
+        "noun": ("{side} chest pacemaker",),
+    },
+    "endotracheal tube": {
+        "present": (
+            "There is an endotracheal tube above the carina.",
+            "Endotracheal tube is in place.",
+        ),
+        "noun": ("endotracheal tube in place",),
+    },
+    "sternotomy wires": {
+        "present": (
+            "Median sternotomy wires are present.",
+            "There are intact sternotomy wires.",
+        ),
+        "noun": ("sternotomy wires",),
+    },
+    "chest tube": {
+        "present": (
+            "There is a {side} chest tube.",
+            "{side} chest tube is in place.",
+        ),
+        "noun": ("{side} chest tube in place",),
+    },
+}
+
+_LOBES = {"upper": "upper lobe", "middle": "middle lobe", "lower": "lower lobe"}
+_ZONES = {"upper": "upper lung", "middle": "mid lung", "lower": "lung base"}
+
+_INDICATIONS: Mapping[str, Sequence[str]] = {
+    "Fracture": ("Chest pain after a fall.", "Trauma.", "Motor vehicle accident."),
+    "Pneumothorax": ("Sudden chest pain.", "Chest pain.", "Shortness of breath."),
+    "Pneumonia": ("Cough and fever.", "Fever.", "Productive cough."),
+    "Consolidation": ("Cough and fever.", "Fever.", "Productive cough."),
+    "Edema": ("Shortness of breath.", "Dyspnea.", "Leg swelling."),
+    "Cardiomegaly": ("Dyspnea.", "Shortness of breath.", "Hypertension."),
+    "Lung Lesion": ("Weight loss.", "Cough.", "History of smoking."),
+    "Pleural Other": ("Cough.", "History of smoking.", "Occupational exposure."),
+    "Support Devices": ("Postoperative evaluation.", "Follow-up.", "Intensive care."),
+}
+_GENERAL_INDICATIONS = ("Cough.", "Chest pain.", "Preoperative evaluation.", "Shortness of breath.")
+
+# From what must not be overlooked to what is incidental.
+_IMPORTANCE = (
+    "Pneumothorax",
+    "Lung Lesion",
+    "Pneumonia",
+    "Consolidation",
+    "Edema",
+    "Pleural Effusion",
+    "Lung Opacity",
+    "Enlarged Cardiomediastinum",
+    "Fracture",
+    "Cardiomegaly",
+    "Atelectasis",
+    "Pleural Other",
+)
+
+
+@dataclass(slots=True)
+class _Dictation:
+    """A report being dictated.
+
+    Attributes:
+        generator: chooses the wording.
+        findings: by observation.
+        lobes: whether parts of the lung are named by lobe; else by zone.
+        denied: observations that the report says are absent.
+    """
+
+    generator: np.random.Generator
+    findings: Mapping[str, Sequence[Finding]]
+    lobes: bool
+    denied: set[str] = field(default_factory=set)
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.generator.random() < probability)
+
+    def pick(self, phrases: Sequence[str]) -> str:
+        """One of several phrasings; each is about half as common as the one before it."""
+        weights = 0.55 ** np.arange(len(phrases))
+        return phrases[int(self.generator.choice(len(phrases), p=weights / weights.sum()))]
+
+    def deny(self, phrases: Mapping[str, Sequence[str]]) -> str:
+        """One of several normal sentences, given with the observations that each denies by name."""
+        phrase = self.pick(tuple(phrases))
+        self.denied.update(phrases[phrase])
+        return phrase
+
+    def deny_one(self, observation: str, words: str) -> str:
+        """A sentence that denies one observation, in these words."""
+        self.denied.add(observation)
+        return self.pick((f"There is no {words}.", f"No {words}.", f"No {words} is seen."))
+
+    def found(self, *observations: str) -> list[Finding]:
+        return [finding for name in observations for finding in self.findings.get(name, ())]
+
+    def word(self, finding: Finding, form: str) -> str:
+        """A phrase for a finding: its sentence (`present`, `uncertain`) or its `noun`."""
+        templates = _SENTENCES[finding.kind or finding.observation][form]
+        phrase = self.pick(templates).format(**self._fields(finding))
+        return re.sub(r"\ba (?=[aeiou])", "an ", phrase)
+
+    def _fields(self, finding: Finding) -> dict[str, str]:
+        both = finding.side == "bilateral"
+        grade = ("mild", "moderate", "severe").index(finding.severity)
+        part = self._part(finding)
+        lesion = ("small nodule", "large nodule", "large mass")[grade]
+        return {
+            "severity": finding.severity,
+            "adverb": ("mildly", "moderately", "severely")[grade],
+            "size": ("small", "moderate", "large")[grade],
+            "texture": ("hazy", "patchy", "extensive")[grade],
+            "extent": ("focal", "dense", "extensive")[grade],
+            "lesion": f"{lesion}es" if both and grade == 2 else f"{lesion}s" if both else lesion,
+            "opacity": "opacities" if both else "opacity",
+            "side": finding.side,
+            "zone": {"upper": "upper", "middle": "mid", "lower": "lower", None: ""}[finding.zone],
+            "place": f"{finding.side} {part}",
+            "location": f"both {part}s" if both else f"the {finding.side} {part}",
+            "basilar": "bibasilar" if both else f"{finding.side} basilar",
+            "bases": "both lung bases" if both else f"the {finding.side} lung base",
+            "is": "are" if both else "is",
+            "a": "" if both else "a ",
+            "s": "s" if both else "",
+        }
+
+    def _part(self, finding: Finding) -> str:
+        if finding.zone is None:
+            return "lung"
+        if finding.zone == "middle" and finding.side != "right":
+            return _ZONES["middle"]
+        return (_LOBES if self.lobes else _ZONES)[finding.zone]
+
+
+def describe(study: PhantomStudy) -> tuple[dict[str, str], dict[str, ObservationState]]:
+    """Dictates the report of a phantom study.
+
+    Args:
+        study: its findings are described in the wording that its dictation seed chooses.
+
+    Returns:
+        Sections `findings`, `impression` and `indication`; and the state of all 14 observations. No Finding
+        is `present` or `not_mentioned`, as in the CheXpert label files.
+    """
+    generator = np.random.default_rng(study.dictation_seed)
+    by_observation: dict[str, list[Finding]] = {}
+    for finding in study.findings:
+        by_observation.setdefault(finding.observation, []).append(finding)
+    dictation = _Dictation(generator, by_observation, lobes=bool(generator.random() < 0.65))
+
+    heart, lungs, pleura, bones = _heart(dictation), _lungs(dictation), _pleura(dictation), _bones(dictation)
+    devices = _reported(dictation, "Support Devices")
+    order = [heart, lungs, pleura] if dictation.chance(0.75) else [lungs, pleura, heart]
+    order = [devices, *order, bones] if dictation.chance(0.3) else [*order, bones, devices]
+    sections = {
+        "findings": _text(sentence for part in order for sentence in part),
+        "impression": _text(_impression(dictation)),
+        "indication": _indication(dictation),
+    }
+    return sections, _states(study.findings, dictation.denied)
+
+
+def _text(sentences: Iterable[str]) -> str:
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
+
+
+def _states(findings: Iterable[Finding], denied: Iterable[str]) -> dict[str, ObservationState]:
+    states: dict[str, ObservationState] = dict.fromkeys(OBSERVATIONS, "not_mentioned")
+    states.update(dict.fromkeys(denied, "absent"))
+    for finding in findings:
+        for observation, state in finding.implied.items():
+            if states[observation] != "present":
+                states[observation] = state
+    abnormal = [name for name in OBSERVATIONS[1:] if states[name] in ("present", "uncertain")]
+    if abnormal in ([], ["Support Devices"]):
+        states["No Finding"] = "present"
+    return states
+
+
+def _reported(dictation: _Dictation, *observations: str) -> list[str]:
+    return [dictation.word(finding, finding.state) for finding in dictation.found(*observations)]
+
+
+def _heart(dictation: _Dictation) -> list[str]:
+    heart = _reported(dictation, "Cardiomegaly")
+    mediastinum = _reported(dictation, "Enlarged Cardiomediastinum")
+    both = ("Cardiomegaly", "Enlarged Cardiomediastinum")
+    if not heart and not mediastinum:
+        return [
+            dictation.deny(
+                {
+                    "The heart size and mediastinal contours are within normal limits.": both,
+                    "The heart is normal in size. The mediastinum is unremarkable.": both,
+                    "The cardiac silhouette is normal.": both[:1],
+                    "Normal heart size. No mediastinal widening.": both,
+                }
+            )
+        ]
+    if not mediastinum and dictation.chance(0.6):
+        mediastinum = [
+            dictation.deny(
+                {
+                    "The mediastinal contours are unremarkable.": both[1:],
+                    "The mediastinum is normal.": both[1:],
+                }
+            )
+        ]
+    if not heart and dictation.chance(0.7):
+        heart = [
+            dictation.deny({"The heart size is normal.": both[:1], "The heart is normal in size.": both[:1]})
+        ]
+    return heart + mediastinum
+
+
+_PARENCHYMAL = ("Pneumonia", "Consolidation", "Lung Opacity", "Lung Lesion", "Edema", "Atelectasis")
+
+
+def _lungs(dictation: _Dictation) -> list[str]:
+    sentences = _reported(dictation, *_PARENCHYMAL)
+    if not sentences:
+        return [
+            dictation.deny(
+                {
+                    "The lungs are clear without focal consolidation.": ("Consolidation",),
+                    "The lungs are clear.": (),
+                    "No focal consolidation or pulmonary edema.": ("Consolidation", "Edema"),
+                    "There is no focal airspace opacity.": ("Lung Opacity",),
+                    "Both lungs are well expanded and clear.": (),
+                }
+            )
+        ]
+    sides = {side for finding in dictation.found(*_PARENCHYMAL, "Pleural Effusion") for side in finding.sides}
+    if len(sides) == 1 and dictation.chance(0.5):
+        sentences.append(f"The {'left' if sides == {'right'} else 'right'} lung is clear.")
+    if not dictation.found("Pneumonia", "Consolidation", "Lung Opacity") and dictation.chance(0.45):
+        sentences.append(dictation.deny_one("Consolidation", "focal consolidation"))
+    if not dictation.found("Edema") and dictation.chance(0.25):
+        sentences.append(dictation.deny_one("Edema", "pulmonary edema"))
+    return sentences
+
+
+def _pleura(dictation: _Dictation) -> list[str]:
+    effusion, pneumothorax = _reported(dictation, "Pleural Effusion"), _reported(dictation, "Pneumothorax")
+    both = ("Pleural Effusion", "Pneumothorax")
+    if not effusion and not pneumothorax:
+        normal = dictation.deny(
+            {
+                "No pleural effusion or pneumothorax.": both,
+                "There is no pneumothorax or pleural effusion.": both,
+                "No pleural fluid or pneumothorax is seen.": both,
+                "No pneumothorax is identified.": both[1:],
+            }
+        )
+        return [*_reported(dictation, "Pleural Other"), normal]
+    if not pneumothorax and dictation.chance(0.75):
+        pneumothorax = [dictation.deny_one("Pneumothorax", "pneumothorax")]
+    if not effusion and dictation.chance(0.65):
+        effusion = [dictation.deny_one("Pleural Effusion", "pleural effusion")]
+    return effusion + pneumothorax + _reported(dictation, "Pleural Other")
+
+
+def _bones(dictation: _Dictation) -> list[str]:
+    fractures = _reported(dictation, "Fracture")
+    if fractures or dictation.chance(0.3):
+        return fractures
+    return [
+        dictation.deny(
+            {
+                "No acute bony abnormality.": (),
+                "The osseous structures are intact.": (),
+                "There is no acute fracture.": ("Fracture",),
+                "The visualized bones are unremarkable.": (),
+            }
+        )
+    ]
+
+
+def _impression(dictation: _Dictation) -> list[str]:
+    important = dictation.found(*_IMPORTANCE)[:3]
+    if not important:
+        return [
+            dictation.pick(
+                (
+                    "No acute cardiopulmonary abnormality.",
+                    "No acute cardiopulmonary disease.",
+                    "No acute cardiopulmonary process.",
+                )
+            )
+        ]
+    hedge = {"present": "", "uncertain": "Possible "}
+    return [hedge[finding.state] + dictation.word(finding, "noun") + "." for finding in important]
+
+
+def _indication(dictation: _Dictation) -> str:
+    for observation, indications in _INDICATIONS.items():
+        if observation in dictation.findings and dictation.chance(0.6):
+            return dictation.pick(indications)
+    return dictation.pick(_GENERAL_INDICATIONS)

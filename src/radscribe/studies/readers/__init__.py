@@ -1,0 +1,1 @@
+"""Readers: from one form of data each to studies."""

@@ -1,0 +1,203 @@
+"""A folder of images, with or without report texts.
+
+One rule, whatever the depth: an image that lies directly in the source folder is a study; a sub-folder
+that directly holds images is a study of all of them. The id is the path within the source, without a
+file's suffix; `<id>.txt` in the source holds the findings. A study deeper than one folder belongs to the
+patient whose folder it stands in (`patient7/study2` to `patient7`); any other is its own patient. Regular
+expressions on the images' paths may say otherwise. Every file is used, or is rejected with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from radscribe.errors import RadScribeError
+from radscribe.files import file_problem, read_text
+from radscribe.studies.images import IMAGE_SUFFIXES
+from radscribe.studies.projections import frontal_first
+from radscribe.studies.readers.path_patterns import PathPattern
+from radscribe.studies.rejection import (
+    BAD_RECORD,
+    DUPLICATE_ID,
+    EMPTY_REPORT,
+    NO_IMAGE,
+    NO_REPORT,
+    Rejection,
+    stated,
+)
+from radscribe.studies.store import is_store
+from radscribe.studies.study import Projection, Study, View
+
+#: A sub-folder with more images is a pile of studies (`NORMAL/`, `images/`), not one examination.
+MAX_VIEWS = 16
+#: The longest reports have some ten thousand characters.
+MAX_REPORT_BYTES = 1_000_000
+
+IMAGE = "image"
+REPORT = "report"
+DICOM = "DICOM is not read yet: convert it, for example by dcmj2pnm +on2 IN.dcm OUT.png of dcmtk"
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Every path below a folder, sorted, and what it is: `IMAGE`, `REPORT`, or why it cannot be used.
+
+    A hidden folder, and a folder that was reached before (by a symbolic link), is one such path. Prepared
+    stores are left out.
+    """
+    seen = set()
+    unreadable: list[OSError] = []
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=unreadable.append):
+        yield from ((Path(error.filename), f"not readable: {error.strerror}") for error in unreadable)
+        unreadable.clear()
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            yield Path(parent), "linked folder: its files are read from another place in the source"
+            continue
+        seen.add(real)
+        if is_store(Path(parent)):
+            folders.clear()
+            continue
+        for name in sorted(folders):
+            if name.startswith((".", "__")):
+                yield Path(parent, name), "hidden folder"
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        for name in sorted(names):
+            yield Path(parent, name), _kind(Path(parent, name))
+    yield from ((Path(error.filename), f"not readable: {error.strerror}") for error in unreadable)
+
+
+def _kind(path: Path) -> str:
+    if path.name.startswith("."):
+        return "hidden file"
+    if problem := file_problem(path):
+        return f"not an image: {problem}"
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return IMAGE
+    if suffix in (".dcm", ".dicom") or _is_dicom(path):
+        return DICOM
+    return REPORT if suffix == ".txt" else f"not an image: {suffix or 'no suffix'}"
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, which often has no suffix, by the mark at its byte 128."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def is_folder_of_images(folder: Path) -> bool:
+    """Whether there is an image, or a DICOM file that may be converted to one, below a folder."""
+    return folder.is_dir() and any(kind in (IMAGE, DICOM) for _, kind in files_below(folder))
+
+
+def read_folder(
+    source: Path, *, study_pattern: str | None = None, patient_pattern: str | None = None
+) -> Iterator[Study | Rejection]:
+    """Read a folder of images by the rule above.
+
+    Where at least one study has a text, studies without one are rejected. The projection is taken from
+    the word `frontal` or `lateral` in a file's name, else unknown.
+
+    Args:
+        source: the folder.
+        study_pattern: a regular expression with one group that finds the study in an image's path, which is
+            relative to the source and has slashes. Images with the same one are the views of one study.
+        patient_pattern: likewise for the patient.
+
+    Raises:
+        RadScribeError: a pattern is not valid, or matches no image.
+    """
+    find_study = PathPattern(study_pattern, "study") if study_pattern is not None else None
+    find_patient = PathPattern(patient_pattern, "patient") if patient_pattern is not None else None
+    groups: dict[str, list[Path]] = {}
+    texts: dict[str, Path] = {}
+    for path, kind in files_below(source):
+        inside = path.relative_to(source)
+        name = inside.as_posix()
+        if kind == REPORT:
+            if texts.setdefault(inside.with_suffix("").as_posix(), path) is not path:
+                yield Rejection(name, str(path), DUPLICATE_ID)
+        elif kind != IMAGE:
+            yield Rejection(name, str(path), kind)
+        elif find_study is None:
+            alone = len(inside.parts) == 1
+            # Not grouped with a sub-folder of the same name: a key that no relative path can have.
+            key = f"/{name}" if alone else inside.parent.as_posix()
+            groups.setdefault(key, []).append(path)
+        elif identifier := find_study.find(name):
+            groups.setdefault(identifier, []).append(path)
+        else:
+            yield Rejection(name, str(path), find_study.reason)
+    if find_study:
+        find_study.require_match()
+
+    studies: list[tuple[str, str, list[Path]]] = []
+    named = set()
+    for key, images in groups.items():
+        identifier = PurePosixPath(key[1:]).with_suffix("").as_posix() if key.startswith("/") else key
+        named.add(identifier)
+        if len(images) > MAX_VIEWS:
+            advice = "--study_pattern '(.*)[.]' makes each image a study"
+            yield Rejection(identifier, str(source / key), f"too many views: {len(images)} images, {advice}")
+            continue
+        names = [path.relative_to(source).as_posix() for path in images]
+        if find_patient:
+            patients = {find_patient.find(name) for name in names}
+        else:
+            # A study that a pattern finds need not be named like a path.
+            patients = {identifier if find_study else _patient(identifier)}
+        if find_patient and "" in patients:
+            yield Rejection(identifier, str(images[0]), find_patient.reason)
+        elif len(patients) > 1:
+            several = ", ".join(sorted(patients))
+            yield Rejection(
+                identifier, str(images[0]), f"{BAD_RECORD}: its images are of several patients: {several}"
+            )
+        else:
+            studies.append((identifier, patients.pop(), images))
+    if find_patient:
+        find_patient.require_match()
+
+    with_texts = any(identifier in texts for identifier, _, _ in studies)
+    for identifier, patient_id, images in studies:
+        sections = {}
+        if with_texts:
+            if identifier not in texts:
+                yield Rejection(identifier, str(source / f"{identifier}.txt"), NO_REPORT)
+                continue
+            try:
+                findings = stated(read_text(texts[identifier], MAX_REPORT_BYTES))
+            except RadScribeError as error:
+                yield Rejection(identifier, str(texts[identifier]), f"{BAD_RECORD}: {error}")
+                continue
+            if not findings:
+                yield Rejection(identifier, str(texts[identifier]), EMPTY_REPORT)
+                continue
+            sections["findings"] = findings
+        views = frontal_first(View(path, _projection_in_name(path)) for path in images)
+        yield Study(identifier, patient_id, views, sections=sections)
+    for identifier in sorted(texts.keys() - named):
+        yield Rejection(
+            texts[identifier].relative_to(source).as_posix(),
+            str(texts[identifier]),
+            f"{NO_IMAGE}: no study is named '{identifier}', so this is no report",
+        )
+
+
+def _patient(identifier: str) -> str:
+    """The folder that a study's folder stands in, or the study itself if it stands in the source."""
+    path = PurePosixPath(identifier)
+    return path.parent.as_posix() if len(path.parts) > 1 else identifier
+
+
+def _projection_in_name(path: Path) -> Projection:
+    name = path.stem.lower()
+    if ("frontal" in name) == ("lateral" in name):
+        return "unknown"
+    return "frontal" if "frontal" in name else "lateral"

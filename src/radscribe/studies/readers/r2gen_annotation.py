@@ -1,0 +1,85 @@
+"""The `annotation.json` of R2Gen (Chen et al., EMNLP 2020), for IU X-Ray and MIMIC-CXR alike.
+
+    {"train" | "val" | "test": [{"id", "report", "image_path": [...], "split", ...}]}
+
+The MIMIC-CXR file also has `subject_id` and `study_id`; its entries are single images, and the benchmark
+counts entries, so the entry's id is the study's id. Which of `0.png` and `1.png` is frontal is not
+stated: projections are unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from radscribe.errors import RadScribeError
+from radscribe.files import parse_json, read_text
+from radscribe.studies.rejection import BAD_RECORD, EMPTY_REPORT, NO_VIEW, Rejection, stated
+from radscribe.studies.splits import split_of
+from radscribe.studies.study import Study, View
+
+ANNOTATION_FILE = "annotation.json"
+
+
+def read_r2gen_annotation(source: Path, *, images: Path | str | None = None) -> Iterator[Study | Rejection]:
+    """Read an R2Gen annotation with its splits; images are not looked for, so its text can be used alone.
+
+    Args:
+        source: the folder that holds `annotation.json`, or that file under any name.
+        images: the folder that `image_path` is relative to; `images` beside the file by default.
+
+    Raises:
+        RadScribeError: the file is missing or has another form.
+    """
+    path = source / ANNOTATION_FILE if source.is_dir() else source
+    try:
+        annotation = parse_json(read_text(path))
+    except ValueError as error:
+        raise RadScribeError(f"{path} is not valid JSON: {error}", "Fetch the file again") from error
+    if not isinstance(annotation, dict) or not all(isinstance(part, list) for part in annotation.values()):
+        raise RadScribeError(f"{path} is no R2Gen annotation", "It must map train, val and test to lists")
+    root = Path(images) if images else path.parent / "images"
+    for part, entries in annotation.items():
+        for position, entry in enumerate(entries):
+            yield _study(entry, part, f"{part}[{position}]", root, path)
+
+
+def _study(entry: Any, part: str, place: str, root: Path, path: Path) -> Study | Rejection:
+    if not isinstance(entry, dict) or "id" not in entry or "report" not in entry:
+        return Rejection(place, str(path), f"{BAD_RECORD}: no 'id' or no 'report'")
+    if not isinstance(entry["id"], (str, int)):
+        return Rejection(place, str(path), f"{BAD_RECORD}: its 'id' is no text and no whole number")
+    identifier = str(entry["id"])
+    image_paths = entry.get("image_path") or []
+    if isinstance(image_paths, str):
+        image_paths = [image_paths]
+    if not isinstance(image_paths, list) or not all(isinstance(name, str) for name in image_paths):
+        return Rejection(identifier, str(path), f"{BAD_RECORD}: its 'image_path' is no list of names")
+    if not image_paths:
+        return Rejection(identifier, str(path), NO_VIEW)
+    if not isinstance(entry["report"], str | None):
+        return Rejection(identifier, str(path), f"{BAD_RECORD}: its 'report' is no text")
+    report = stated(entry["report"] or "")
+    if not report:
+        return Rejection(identifier, str(path), EMPTY_REPORT)
+    try:
+        split = split_of(str(entry.get("split") or part))
+    except ValueError as error:
+        return Rejection(identifier, str(path), f"{BAD_RECORD}: {error}")
+    return Study(
+        id=identifier,
+        patient_id=_patient(entry, identifier),
+        views=tuple(View(root / name) for name in image_paths),
+        split=split,
+        sections={"findings": report},
+    )
+
+
+def _patient(entry: dict[str, Any], identifier: str) -> str:
+    """The subject where stated; the CXR number of an IU X-Ray id such as `CXR2384_IM-0942`; else the id."""
+    if entry.get("subject_id") is not None:
+        return str(entry["subject_id"])
+    number = re.match(r"CXR(\d+)_IM", identifier)
+    return number[1] if number else identifier

@@ -1,0 +1,200 @@
+"""The dataset readers by name, and the one function that opens any source with them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from radscribe.errors import RadScribeError, unknown_name
+from radscribe.files import A_FOLDER, file_problem
+from radscribe.studies.readers.folder import is_folder_of_images, read_folder
+from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
+from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
+from radscribe.studies.readers.table import TABLE_SUFFIXES, find_tables, read_table
+from radscribe.studies.rejection import DUPLICATE_ID, Rejection
+from radscribe.studies.store import is_store
+from radscribe.studies.study import Study
+
+Records = Iterator[Study | Rejection]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How one form of data set is read.
+
+    Attributes:
+        description: one line for lists of readers.
+        read: source and keyword options to records; bad records are Rejections, never exceptions.
+        looks_for: what marks a source of this form, in words.
+        recognises: whether a source has that mark.
+    """
+
+    description: str
+    read: Callable[..., Records]
+    looks_for: str
+    recognises: Callable[[Path], bool]
+
+    @property
+    def options(self) -> dict[str, object]:
+        """Names and defaults of the options that `read` takes."""
+        parameters = list(inspect.signature(self.read).parameters.values())[1:]
+        return {parameter.name: parameter.default for parameter in parameters}
+
+
+def _read_phantom(source: Path, *, studies: int = 1000, seed: int = 0) -> Records:
+    """The phantom has no files: its `source` is only a word."""
+    from radscribe.studies.phantom.reader import read_phantom
+
+    if not 1 <= studies <= 1_000_000:
+        raise RadScribeError(f"studies is {studies:,}", "Give a whole number from 1 to 1,000,000")
+    return iter(read_phantom(studies=studies, seed=seed))
+
+
+def _is_table(source: Path) -> bool:
+    # With several tables too: its error says to name one, where images alone would leave them all out.
+    return source.suffix.lower() in TABLE_SUFFIXES if source.is_file() else bool(find_tables(source))
+
+
+READERS: dict[str, Reader] = {
+    "iu-xray-kaggle": Reader(
+        "IU X-Ray as on Kaggle: indiana_reports.csv, indiana_projections.csv and images",
+        read_iu_kaggle,
+        f"a folder with {REPORTS_FILE}",
+        lambda source: (source / REPORTS_FILE).is_file(),
+    ),
+    "iu-xray-openi": Reader(
+        "IU X-Ray as on Open-i: XML reports and PNG images",
+        read_iu_openi,
+        "a folder with ecgen-radiology/*.xml or *.xml",
+        lambda source: source.is_dir() and bool(openi_reports(source)),
+    ),
+    "r2gen-annotation": Reader(
+        "R2Gen's annotation.json and images (IU X-Ray, MIMIC-CXR), with its splits",
+        read_r2gen_annotation,
+        f"a folder with {ANNOTATION_FILE}, or a .json file",
+        lambda source: (
+            (source.suffix.lower() == ".json" and source.is_file()) or (source / ANNOTATION_FILE).is_file()
+        ),
+    ),
+    "table": Reader(
+        "a CSV, TSV or JSONL table of your own: image, report, and what else is known",
+        read_table,
+        "a .csv, .tsv or .jsonl file, or a folder with just one",
+        _is_table,
+    ),
+    "folder": Reader(
+        "a folder of PNG, JPEG, TIFF, BMP or WebP images, with or without <id>.txt reports",
+        read_folder,
+        "a folder with PNG, JPEG, TIFF, BMP or WebP images",
+        is_folder_of_images,
+    ),
+    "phantom": Reader(
+        "synthetic studies with exact finding masks; the source is the word `phantom`",
+        _read_phantom,
+        "the word phantom",
+        lambda source: str(source) == "phantom",
+    ),
+}
+
+#: Readers of forms that any folder may happen to have: asked only if no other recognises a source.
+_GENERAL = ("table", "folder")
+
+
+def find_reader(source: Path | str, reader: str = "auto") -> str:
+    """The name of the reader for a source; `auto` looks at what is in the source.
+
+    Raises:
+        RadScribeError: the source is not there, no reader of that name exists, or `auto` finds no form
+            or more than one.
+    """
+    source = Path(source)
+    if reader != "auto" and reader not in READERS:
+        raise unknown_name("reader", reader, [*READERS, "auto"])
+    if str(source) == "phantom" and reader in ("auto", "phantom"):
+        return "phantom"
+    if reader == "phantom":
+        raise RadScribeError(
+            f"the reader phantom reads no source, and {source} was given", "Give the word phantom instead"
+        )
+    problem = file_problem(source)
+    if problem == "missing":
+        raise RadScribeError(
+            f"no such file or folder: {source}", "The word phantom stands for synthetic data"
+        )
+    if problem and problem != A_FOLDER:
+        raise RadScribeError(f"cannot read {str(source)!r}: {problem}", "Give a file or a folder of studies")
+    if is_store(source):
+        raise RadScribeError(
+            f"{source} is a prepared store already", "Train on it with --store, or prepare its own source"
+        )
+    if reader != "auto":
+        return reader
+    with _reading_explained(source):
+        found = [name for name, form in READERS.items() if name not in _GENERAL and form.recognises(source)]
+        found = found or [name for name in _GENERAL if READERS[name].recognises(source)][:1]
+    if len(found) > 1:
+        raise RadScribeError(
+            f"{source} can be read in more than one way: {', '.join(found)}", f"Choose: --reader {found[0]}"
+        )
+    if not found:
+        forms = "; ".join(f"{form.looks_for} ({name})" for name, form in READERS.items())
+        raise RadScribeError(f"cannot tell what {source} holds", f"Looked for: {forms}")
+    return found[0]
+
+
+def open_source(source: Path | str, reader: str = "auto", **options: object) -> Records:
+    """Read any source: a file, a folder, or the word `phantom`.
+
+    Args:
+        source: where the data are.
+        reader: a name of `READERS`, or `auto`.
+        options: options of that reader, such as `images=FOLDER` or `columns={...}`.
+
+    Returns:
+        The studies, and a Rejection for each that cannot be used or repeats an earlier id. Whether the
+        images can be decoded is not yet known.
+
+    Raises:
+        RadScribeError: see `find_reader`; an option is unknown; or the source has not the reader's form.
+    """
+    name = find_reader(source, reader)
+    form = READERS[name]
+    for option in options:
+        if option not in form.options:
+            taken = [other for other, reader in READERS.items() if option in reader.options]
+            if taken:
+                raise RadScribeError(
+                    f"the reader {name} takes no --{option}",
+                    f"Leave it out, or choose another --reader: {', '.join(taken)}",
+                )
+            raise unknown_name(f"option of reader {name}", option, form.options)
+    return _explained(without_duplicates(form.read(Path(source), **options), str(source)), source)
+
+
+def _explained(records: Records, source: Path | str) -> Records:
+    with _reading_explained(source):
+        yield from records
+
+
+@contextmanager
+def _reading_explained(source: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RadScribeError(f"cannot read {error.filename or source}: {error.strerror}") from error
+
+
+def without_duplicates(records: Iterable[Study | Rejection], source: str) -> Records:
+    """The records, with a Rejection in the place of each study whose id stood there before."""
+    seen = set()
+    for record in records:
+        if isinstance(record, Study):
+            if record.id in seen:
+                name = record.views[0].name if record.views else source
+                yield Rejection(record.id, name, DUPLICATE_ID)
+                continue
+            seen.add(record.id)
+        yield record

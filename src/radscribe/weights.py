@@ -1,0 +1,199 @@
+"""Weights and checkpoints: written whole or not at all, read strictly, our own and published ones."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from radscribe.errors import RadScribeError
+from radscribe.files import replacing
+
+
+def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> Any:
+    """A `transformers` model of a configuration, with published weights unless `weights` is `none`.
+
+    Args:
+        model_class: of `transformers`.
+        config: with the sizes; None for the weights' own.
+        weights: a hub name, a folder, or `none`.
+        field: the option of the command that names the weights, for errors.
+
+    Raises:
+        RadScribeError: the weights are not there, could not be downloaded, or are of other sizes.
+    """
+    if weights == "none":
+        return model_class(config)
+    try:
+        given = {} if config is None else {"config": config}
+        with without_bars():
+            model, report = model_class.from_pretrained(weights, **given, output_loading_info=True)
+    except Exception as error:  # every hub client and every format fails in its own way
+        raise RadScribeError(
+            f"the weights '{weights}' could not be loaded ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]})",
+            f"Pass a folder in transformers format with --{field} FOLDER, with the sizes of its config.json, "
+            f"or train from random weights with --{field} none",
+        ) from error
+    strange = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
+    if strange:
+        raise RadScribeError(
+            f"the weights '{weights}' do not fit: {len(strange)} are missing, unexpected or of another "
+            f"shape, such as {sorted(map(str, strange))[0]}",
+            f"Give the sizes of {Path(weights) / 'config.json'}",
+        )
+    return model
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep `transformers` from drawing bars for files that it reads and writes; downloads keep theirs."""
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    enable_progress_bars()  # the line above switches those of downloads off too
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def whole_or_not_at_all(path: Path) -> Iterator[Path]:
+    """Give a path to write weights to; `path` is replaced by it once they are written.
+
+    Raises:
+        RadScribeError: it could not be written; what stood at `path` before still stands there.
+    """
+    try:
+        with replacing(path) as partial:
+            yield partial
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap the OSError
+        raise RadScribeError(
+            f"cannot write '{path}' ({error})", "Make room on the disk; a training run goes on with --resume"
+        ) from error
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights by name as safetensors, whole or not at all."""
+    with whole_or_not_at_all(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial)
+
+
+def load_strictly(
+    module: nn.Module, weights: Mapping[str, Tensor], what: str, own: Mapping[str, Tensor] | None = None
+) -> None:
+    """Load weights into a module: every one that it has, and no other.
+
+    Args:
+        module: what they are loaded into.
+        weights: by name.
+        what: names them in errors.
+        own: the weights that must be there, where these are not all that the module has.
+
+    Raises:
+        RadScribeError: names what is missing, unexpected, or of another shape.
+    """
+    own = module.state_dict() if own is None else own
+    problems = [f"missing {name}" for name in sorted(own.keys() - weights.keys())]
+    problems += [f"unexpected {name}" for name in sorted(weights.keys() - own.keys())]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & weights.keys())
+        if own[name].shape != weights[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise RadScribeError(f"{what} does not fit the configuration: {'; '.join(problems[:5])}{more}")
+    # Names and shapes were checked; what is not the module's own stays as it is.
+    module.load_state_dict(dict(weights), strict=False)
+
+
+def read_newest(last: Path, previous: Path, parts: Sequence[str]) -> tuple[Path, dict[str, Any]] | None:
+    """Read the newest whole checkpoint of two.
+
+    Where the last one is missing or damaged, the one before it is taken, which standard error says; a damaged
+    one is kept with `.damaged` behind its name.
+
+    Args:
+        last: the last checkpoint.
+        previous: the one before it.
+        parts: what a checkpoint has, by name.
+
+    Returns:
+        Its path and its parts, or None where none was ever written.
+
+    Raises:
+        RadScribeError: there are checkpoints, and all are damaged.
+    """
+    problems = []
+    for path in (last, previous):
+        if not path.exists():
+            continue
+        try:
+            state = _read(path, parts)
+        except _DamagedError as error:
+            problems.append(f"'{path}' is damaged ({error})")
+            continue
+        if path == previous:
+            if problems:
+                os.replace(last, last.with_name(f"{last.name}.damaged"))
+            reason = problems[0] if problems else f"'{last}' is missing"
+            print(f"radscribe: {reason}; going on from the one before it, '{path}'", file=sys.stderr)
+        return path, state
+    if problems:
+        raise RadScribeError(
+            f"the training cannot go on: {'; '.join(problems)}",
+            "Restore a checkpoint from a copy, or begin anew with another --out",
+        )
+    return None
+
+
+class _DamagedError(Exception):
+    """A checkpoint cannot be used."""
+
+
+def _read(path: Path, parts: Sequence[str]) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as file:  # torch does not compare the checksums that it writes
+            broken = file.testzip()
+        if broken:
+            raise _DamagedError(f"the checksum of {broken} is wrong")
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except _DamagedError:
+        raise
+    except Exception as error:  # torch raises whatever the broken file provokes
+        raise _DamagedError(" ".join(f"{type(error).__name__}: {error}".split())[:100]) from error
+    missing = [name for name in parts if not isinstance(state, dict) or name not in state]
+    if missing:
+        raise _DamagedError(f"it is no checkpoint of such a training: it has no {missing[0]}")
+    return state
+
+
+def save_checkpoint(last: Path, previous: Path, save: Callable[[Path], object]) -> None:
+    """Write a checkpoint, and keep the one before it.
+
+    Args:
+        last: the checkpoint to write.
+        previous: where the one before it is kept.
+        save: writes the checkpoint to a path.
+
+    Raises:
+        RadScribeError: it could not be written; what was there is still there.
+    """
+    with whole_or_not_at_all(last) as partial:
+        save(partial)
+        if last.exists():
+            os.replace(last, previous)
