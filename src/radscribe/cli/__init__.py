@@ -63,7 +63,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _check_words(arguments: list[str]) -> None:
-    """Refuse characters that no argument of ours has.
+    """Refuse words with characters that no command takes.
 
     Raises:
         RadScribeError: an argument holds a NUL character, or begins with a dash that no keyboard has.

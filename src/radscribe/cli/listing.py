@@ -17,12 +17,12 @@ def systems(*, json: bool = False) -> None:
 
     if json:
         hidden = {"module", "class_name"}
-        rows = [{k: v for k, v in asdict(each).items() if k not in hidden} for each in SYSTEMS.values()]
-        print_json(rows)
+        rows = [asdict(system) for system in SYSTEMS.values()]
+        print_json([{name: row[name] for name in row if name not in hidden} for row in rows])
         return
-    for each in SYSTEMS.values():
-        print(f"{each.name}\n  {each.title}. {each.published}.\n  {each.summary}")
-        print(f"  variants: {', '.join(each.variants)}; docs/{each.docs}")
+    for system in SYSTEMS.values():
+        print(f"{system.name}\n  {system.title}. {system.published}.\n  {system.summary}")
+        print(f"  variants: {', '.join(system.variants)}; docs/{system.docs}")
 
 
 def recipes(name: str = "", *, print_config: bool = False, rates: bool = False, json: bool = False) -> None:
@@ -45,16 +45,16 @@ def recipes(name: str = "", *, print_config: bool = False, rates: bool = False, 
     chosen = [get_recipe(name)] if name else list(RECIPES.values())
     if json:
         rows = [
-            {"name": each.name, "summary": each.summary, "docs": each.docs}
-            | ({"config": asdict(each.build())} if print_config else {})
-            | ({"rates": [asdict(epoch) for epoch in recipe_rates(each.build())]} if rates else {})
-            for each in chosen
+            {"name": recipe.name, "summary": recipe.summary, "docs": recipe.docs}
+            | ({"config": asdict(recipe.build())} if print_config else {})
+            | ({"rates": [asdict(epoch) for epoch in recipe_rates(recipe.build())]} if rates else {})
+            for recipe in chosen
         ]
         print_json(rows)
         return
-    for each in chosen:
-        print(f"{each.name}\n  {each.summary}\n  docs/{each.docs}")
+    for recipe in chosen:
+        print(f"{recipe.name}\n  {recipe.summary}\n  docs/{recipe.docs}")
         if print_config:
-            print(to_yaml(each.build()))
+            print(to_yaml(recipe.build()))
         if rates:
-            print(rates_table(recipe_rates(each.build())))
+            print(rates_table(recipe_rates(recipe.build())))

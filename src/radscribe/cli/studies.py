@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from json import dumps
 from pathlib import Path
 
@@ -92,26 +91,13 @@ def check(path: Path) -> None:
     Args:
         path: a run directory or a prepared store.
     """
-    from radscribe.studies.store import MANIFEST
+    from radscribe.runs.check_run import check_directory
 
-    if (path / MANIFEST).exists():
-        from radscribe.studies.check_store import check_store
-
-        found = check_store(path)
-    elif (path / "config.yaml").exists() or (path / "run.json").exists():
-        from radscribe.runs.check_run import check_run
-
-        found = check_run(path)
-    else:
-        raise RadScribeError(
-            f"'{path}' is neither a run directory nor a prepared store",
-            "Give what radscribe train, interop import or prepare wrote",
-        )
+    found = check_directory(path)
     for part in found:
         print(part)
     if damaged := [part.part for part in found if part.damaged]:
-        print(f"radscribe: '{path}' is damaged: {'; '.join(damaged)}", file=sys.stderr)
-        raise SystemExit(1)
+        raise RadScribeError(f"'{path}' is damaged: {'; '.join(damaged)}", exit_code=1)
     print(f"{path}: OK")
 
 

@@ -47,22 +47,17 @@ class Command:
             RadScribeError: see `Parser.parse`.
         """
         parser = self.parser()
-        defaults = parser.defaults()
+        defaults = parser.defaults()  # before `read` adds fields, which keep the values that they have
         return defaults | self.read(parser, arguments)
 
 
 _COMMANDS = (
     Command("prepare", studies.prepare, "my_studies/reports.csv --out stores/mine"),
     Command(
-        "train",
-        training.train,
-        "r2gen-cmn/phantom --store stores/mine --out runs/mine",
-        training.read_train,
+        "train", training.train, "r2gen-cmn/phantom --store stores/mine --out runs/mine", training.read_train
     ),
     Command(
-        "train view-classifier",
-        pretraining.train_view_classifier,
-        "--store stores/mine --out runs/views",
+        "train view-classifier", pretraining.train_view_classifier, "--store stores/mine --out runs/views"
     ),
     Command(
         "train masked-autoencoder",
@@ -72,11 +67,7 @@ _COMMANDS = (
     Command("pretrain-lm", pretraining.pretrain_lm, "stores/mine --out language-models/mine"),
     Command("generate", drafting.generate, "runs/mine my_studies/images --out drafts.jsonl"),
     Command("evaluate", scoring.evaluate, "runs/mine --split test"),
-    Command(
-        "compare",
-        scoring.compare,
-        "base=runs/base-1,runs/base-2 mine=runs/mine-1,runs/mine-2",
-    ),
+    Command("compare", scoring.compare, "base=runs/base-1,runs/base-2 mine=runs/mine-1,runs/mine-2"),
     Command("label", studies.label, "reports.txt --json"),
     Command("page", scoring.page, "runs/mine --out page.html"),
     Command("embeddings", scoring.embeddings, "runs/mine --out distances.png"),
@@ -84,12 +75,7 @@ _COMMANDS = (
     Command("check", studies.check, "runs/mine"),
     Command("recipes", listing.recipes, "r2gen-cmn/phantom --print_config"),
     Command("systems", listing.systems, ""),
-    Command(
-        "bench",
-        measuring.bench,
-        "decode --system r2gen --no_paper_size",
-        measuring.read_bench,
-    ),
+    Command("bench", measuring.bench, "decode --system r2gen --no_paper_size", measuring.read_bench),
     Command("bench plan", measuring.plan, "bidirectional/iu-xray"),
     Command("interop check", interop.check, "golden.safetensors"),
     Command(

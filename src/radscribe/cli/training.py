@@ -9,6 +9,10 @@ from radscribe.cli.parsing import Parser
 from radscribe.errors import RadScribeError
 
 
+def _default_out(recipe: str) -> Path:
+    return Path("runs") / recipe.replace("/", "-")
+
+
 def train(
     recipe: str,
     *,
@@ -38,10 +42,10 @@ def train(
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
         **fields: Fields of the recipe to change, by dotted name.
     """
-    from radscribe.recipes.configuration import configuration, default_out
+    from radscribe.recipes.configuration import configuration
     from radscribe.runs.config import nested, to_yaml
 
-    out = out or default_out(recipe)
+    out = out or _default_out(recipe)
     config = configuration(recipe, out, resume=resume, store=store, fields=nested(fields))
     if print_config:
         print(to_yaml(config), end="")
@@ -71,7 +75,7 @@ def read_train(parser: Parser, arguments: list[str]) -> dict[str, Any]:
         parser.parse(arguments)
         raise RadScribeError("the recipe stands right behind train", f"Example: {parser.example}")
     from radscribe.recipes import get_recipe
-    from radscribe.recipes.configuration import configuration, default_out
+    from radscribe.recipes.configuration import configuration
     from radscribe.runs.config import SECTIONS
 
     recipe = get_recipe(arguments[0]).name
@@ -79,7 +83,7 @@ def read_train(parser: Parser, arguments: list[str]) -> dict[str, Any]:
     # A resumed run goes by the configuration that it was begun with, so its fields have other defaults.
     words = [word for word in arguments if word not in ("-h", "--help")]
     early = parser.parse(words, strict=False)
-    out = early.get("out", default_out(recipe))
+    out = early.get("out", _default_out(recipe))
     config = configuration(recipe, out, resume=early.get("resume", False))
     for section in SECTIONS:
         parser.add_fields(section, getattr(config, section))

@@ -13,11 +13,6 @@ from radscribe.runs.config import RunConfig, override
 from radscribe.runs.run_directory import RunDirectory
 
 
-def default_out(recipe: str) -> Path:
-    """The run directory of a recipe where the user names none."""
-    return Path("runs") / recipe.replace("/", "-")
-
-
 def configuration(
     recipe: str,
     out: Path | str,
