@@ -11,7 +11,7 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.evaluate import read_texts
 from radscribe.files import read_json_object
 from radscribe.studies.check_store import Checked, check_store
-from radscribe.studies.store import MANIFEST
+from radscribe.studies.store_files import MANIFEST
 from radscribe.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
