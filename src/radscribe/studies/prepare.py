@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from radscribe.about import VERSION
 from radscribe.errors import RadScribeError
 from radscribe.files import ENCODING, write_whole
 from radscribe.progress import Progress
@@ -263,7 +263,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     manifest = {
         "format": FORMAT_VERSION,
         "complete": False,
-        "radscribe": version("radscribe"),
+        "radscribe": VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **settings,
     }
