@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from radscribe.evaluation.evaluate import Evaluation
+from radscribe.evaluation.result import Evaluation
 from radscribe.recipes import get_recipe
 from radscribe.runs.config import ProtocolName, override
 from radscribe.runs.drafts import DraftReport

@@ -1,6 +1,6 @@
 """The tables that `radscribe evaluate` prints, as lines of text at most 120 characters wide.
 
-What the numbers are, says `radscribe.evaluation.evaluate`; `scores` is by row and score name throughout, and
+What the numbers are, says `radscribe.evaluation.result`; `scores` is by row and score name throughout, and
 `differences` by what is subtracted from what.
 """
 
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
-from radscribe.evaluation.bootstrap import Difference, Score
-from radscribe.evaluation.clinical import CLINICAL_BLOCKS, ObservationScore
+from radscribe.evaluation.clinical import ObservationScore
 from radscribe.evaluation.diversity import Diversity
+from radscribe.evaluation.families import ScoreTable
+from radscribe.evaluation.scores import Difference, GroupDifference, GroupScore, Score
 from radscribe.text.cleaning import UNKNOWN_TOKEN
-
-if TYPE_CHECKING:
-    from radscribe.evaluation.comparison import GroupDifference
 
 ScoresByRow = Mapping[str, Mapping[str, Score]]
 Differences = Mapping[str, Mapping[str, Difference]]
@@ -76,18 +73,17 @@ def diversity_table(diversity: Mapping[str, Diversity]) -> str:
     return _format_table(lines)
 
 
-def clinical_table(scores: ScoresByRow, differences: Differences) -> str:
-    """Clinical efficacy, a block for each set of observations and each thing that uncertain can count as.
+def score_tables(tables: Sequence[ScoreTable], scores: ScoresByRow, differences: Differences) -> str:
+    """Tables of one family below each other, all columns in line: scores with intervals, differences with p.
 
     Intervals of differences are left to `Evaluation.to_json`.
     """
     lines: Lines = []
-    for block in CLINICAL_BLOCKS:
-        # One table, so that the columns of all blocks stand below each other.
+    for table in tables:
         if lines:
-            lines.append([""] * (len(block.names) + 1))
-        lines.append([block.title, *block.names])
-        lines += _score_lines(list(block.names.values()), scores, differences)
+            lines.append([""] * (len(table.columns) + 1))
+        lines.append([table.title, *table.columns])
+        lines += _score_lines(list(table.columns.values()), scores, differences)
     return _format_table(lines)
 
 
@@ -107,14 +103,8 @@ def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]
     return _format_table(lines)
 
 
-def further_table(family: str, names: Sequence[str], scores: ScoresByRow, differences: Differences) -> str:
-    """Scores of a further family, whose names begin with the family's."""
-    lines = [[family, *(name.removeprefix(f"{family} ") for name in names)]]
-    return _format_table(lines + _score_lines(names, scores, differences))
-
-
 def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
-    """Means of a further family by observation; a whole number is a count."""
+    """Means of a family by observation; a whole number is a count."""
     lines = [[f"{family}, by observation", *next(iter(means.values()))]]
     for observation, values in means.items():
         cells = [f"{value}" if isinstance(value, int) else f"{value:.3f}" for value in values.values()]
@@ -124,25 +114,25 @@ def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
 
 def comparison_table(
     runs: Mapping[str, int],
-    rows: Mapping[str, Mapping[str, tuple[Score, float, float]]],
+    scores: Mapping[str, Mapping[str, GroupScore]],
     differences: Mapping[str, Mapping[str, GroupDifference]],
 ) -> str:
     """A row for each score and a column for each group of runs; the first group is what others differ from.
 
     Args:
         runs: how many each group has.
-        rows: by score and group: the mean with its interval, the lowest and the highest run.
+        scores: by group and score.
         differences: by group and score.
     """
     lines = [["", *runs], ["runs", *map(str, runs.values())]]
-    for name, of_groups in rows.items():
+    for name in dict.fromkeys(name for of_group in scores.values() for name in of_group):
         cells = []
         for group in runs:
-            if group not in of_groups:
+            score = scores[group].get(name)
+            if score is None:
                 cells.append(["-"])
                 continue
-            mean, lowest, highest = of_groups[group]
-            cell = [*_score_cell(mean), f"runs {lowest:.3f}-{highest:.3f}"]
+            cell = [*_score_cell(score.mean), f"runs {score.lowest:.3f}-{score.highest:.3f}"]
             difference = differences.get(group, {}).get(name)
             if difference:
                 value, _, p = _difference_cell(difference)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import read_label_files
-from radscribe.evaluation.evaluate import Evaluation, evaluate_texts, read_texts
+from radscribe.evaluation.evaluate import evaluate_texts
+from radscribe.evaluation.result import Evaluation
+from radscribe.evaluation.text_files import read_texts
 from radscribe.text.cleaning import CleaningName
 from radscribe.text.protocols import PROTOCOLS, ProtocolName
 from radscribe.text.vocabulary import Vocabulary
