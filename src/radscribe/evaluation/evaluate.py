@@ -115,27 +115,42 @@ def evaluate_texts(
     rules = _TextRules(protocol, cleaning, vocabulary, maximum_length, tokenizer)
     systems = _systems(hypotheses, references, baselines or {})
     ids = sorted(references)
-    written = {row: [texts[study] for study in ids] for row, texts in systems.items()}
+    drafts = {row: [texts[study] for study in ids] for row, texts in systems.items()}
     reports = [references[study] for study in ids]
-    scored = rules.references(reports)
-    labelled = _labelled(written, reports, ids, labels)
-    drafts = {row: rules.drafts(texts) for row, texts in written.items()}
-    found = _family_scores(ScoredStudies(drafts, scored, labelled, classified, maps), meteor=meteor)
-    rows = {row: _row(row, texts, found, resamples, seed) for row, texts in drafts.items()}
+    labelled = _labelled(drafts, reports, ids, labels)
+    scored = {row: rules.drafts(texts) for row, texts in drafts.items()}
+    studies = ScoredStudies(scored, rules.references(reports), labelled, classified, maps)
+    return _evaluate(studies, rules, ids, reports, resamples=resamples, seed=seed, meteor=meteor)
+
+
+def _evaluate(
+    studies: ScoredStudies,
+    rules: _TextRules,
+    ids: Sequence[str],
+    reports: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+    meteor: bool,
+) -> Evaluation:
+    """The scores of all rows, given the references as written too."""
+    found = _family_scores(studies, meteor=meteor)
+    rows = {row: _row(row, texts, found, resamples, seed) for row, texts in studies.drafts.items()}
     ours = rows[SYSTEM].families
-    unreadable = {} if labels else _unreadable(labelled)
     return Evaluation(
         rows=rows,
         differences={
-            row: _paired_test(ours, rows[row].families, resamples, seed) for row in rows if row != SYSTEM
+            row: _paired_test(ours, scores.families, resamples, seed)
+            for row, scores in rows.items()
+            if row != SYSTEM
         },
-        references=measure_diversity(scored),
+        references=measure_diversity(studies.references),
         missing={what: reason for family in found.values() for what, reason in family.missing.items()},
-        provenance=_provenance(rules, ids, reports, scored, labelled, found, resamples, seed),
+        provenance=_provenance(studies, rules, ids, reports, found, resamples, seed),
         by_observation={
             name: family.by_observation for name, family in found.items() if family.by_observation
         },
-        unreadable=unreadable,
+        unreadable=studies.labelled.unreadable,
     )
 
 
@@ -175,27 +190,23 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def _labelled(
-    written: Mapping[str, Sequence[str]],
+    drafts: Mapping[str, Sequence[str]],
     references: Sequence[str],
     ids: Sequence[str],
     labels: LabelFiles | None,
 ) -> LabelledTexts:
     """Observations in the drafts of each row that has labels, and in the references."""
     if labels:
-        drafts = {SYSTEM: [labels.drafts[study] for study in ids]}
-        return LabelledTexts(drafts, [labels.references[study] for study in ids], labels.source)
-    states = label_texts(text for texts in (references, *written.values()) for text in texts)
-    return LabelledTexts(
-        {row: [states[text] for text in texts] for row, texts in written.items()},
-        [states[text] for text in references],
-        f"{OWN_RULES} {importlib.metadata.version('radscribe')}",
-    )
-
-
-def _unreadable(labelled: LabelledTexts) -> dict[str, int]:
-    """How many drafts of each row, and how many references, the labeller cannot read."""
-    texts = {**labelled.drafts, "references": labelled.references}
-    return {name: sum(not of_text for of_text in states) for name, states in texts.items()}
+        of_drafts = {SYSTEM: [labels.drafts[study] for study in ids]}
+        return LabelledTexts(of_drafts, [labels.references[study] for study in ids], labels.source)
+    states = label_texts(text for texts in (references, *drafts.values()) for text in texts)
+    by_row = {
+        row: [states[text] for text in texts] for row, texts in {**drafts, "references": references}.items()
+    }
+    unreadable = {row: sum(not of_text for of_text in found) for row, found in by_row.items()}
+    of_references = by_row.pop("references")
+    source = f"{OWN_RULES} {importlib.metadata.version('radscribe')}"
+    return LabelledTexts(by_row, of_references, source, unreadable)
 
 
 def _family_scores(studies: ScoredStudies, *, meteor: bool) -> dict[str, FamilyScores]:
@@ -222,16 +233,16 @@ def _row(
 
 
 def _provenance(
+    studies: ScoredStudies,
     rules: _TextRules,
     ids: Sequence[str],
-    written: Sequence[str],
-    scored: Sequence[str],
-    labelled: LabelledTexts,
+    reports: Sequence[str],
     found: Mapping[str, FamilyScores],
     resamples: int,
     seed: int,
 ) -> Provenance:
-    """The rules of a result, given the references as written and as scored."""
+    """The rules of a result, given the references as written too."""
+    labelled = studies.labelled
     protocol = get_protocol(rules.protocol)
     return Provenance(
         protocol=rules.protocol,
@@ -241,9 +252,9 @@ def _provenance(
         else None,
         maximum_length=rules.maximum_length if protocol.cuts else None,
         studies=len(ids),
-        references_sha256=_hash(ids, scored),
+        references_sha256=_hash(ids, studies.references),
         truncation_rate=protocol.truncation_rate(
-            written,
+            reports,
             cleaning=rules.cleaning,
             maximum_length=rules.maximum_length,
             tokenizer=rules.tokenizer,

@@ -50,11 +50,14 @@ class LabelledTexts:
         drafts: in each draft, by row; a row whose drafts nobody labelled is not there.
         references: in each reference report.
         source: what labelled them, in words.
+        unreadable: how many drafts of each row, and how many references, the labeller cannot read; empty
+            where label files say what is in them.
     """
 
     drafts: Mapping[str, Sequence[States]]
     references: Sequence[States]
     source: str
+    unreadable: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

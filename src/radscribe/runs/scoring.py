@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,50 +72,36 @@ def score_run(
     studies = studies_with_report(store.studies(split), data.section, split)
     vocabulary = Vocabulary.load(run.vocabulary)
     tokenizer = trained.system.language_model.tokenizer if trained.system.language_model else None
-    get_protocol(data.protocol).check(
-        cleaning=data.cleaning,
-        vocabulary=vocabulary,
-        maximum_length=data.maximum_length,
-        tokenizer=tokenizer,
-    )
-    drafts = list(
-        track(
-            trained.generate(studies, on_rejection=on_rejection),
-            len(studies),
-            f"drafting {split}",
-            "studies",
-            show=progress,
-        )
-    )
+    rules: dict[str, Any] = {
+        "cleaning": data.cleaning,
+        "vocabulary": vocabulary,
+        "maximum_length": data.maximum_length,
+        "tokenizer": tokenizer,
+    }
+    get_protocol(data.protocol).check(**rules)
+    drafting = trained.generate(studies, on_rejection=on_rejection)
+    drafts = list(track(drafting, len(studies), f"drafting {split}", "studies", show=progress))
     drafted = {draft.id: draft.text for draft in drafts}
-    studies = [study for study in studies if study.id in drafted]
-    by_id = sorted(studies, key=lambda study: study.id)
-    missing: dict[str, str] = {}
-    classified = None
-    try:
-        classified = _classified(drafts, by_id, data)
-    except RadScribeError as error:  # labels that are not there cost the classifier its scores only
-        missing["classifier"] = str(error)
+    # As the result has them.
+    studies = sorted((study for study in studies if study.id in drafted), key=lambda study: study.id)
+    classified, missing = _classified(drafts, studies, data)
     evaluation = evaluate_texts(
         drafted,
         {study.id: study.report(data.section) for study in studies},
         protocol=data.protocol,
-        cleaning=data.cleaning,
-        vocabulary=vocabulary,
-        maximum_length=data.maximum_length,
-        tokenizer=tokenizer,
+        **rules,
         baselines=baselines(_training_store(run, store), studies, data, vocabulary, tokenizer),
         resamples=resamples,
         meteor=meteor,
         classified=classified,
-        maps=localise(trained, by_id, progress=progress),
+        maps=localise(trained, studies, progress=progress),
     )
     return dataclasses.replace(evaluation, missing={**evaluation.missing, **missing}), drafts
 
 
 def _classified(
     drafts: Sequence[DraftReport], studies: Sequence[Study], data: DataConfig
-) -> ClassifiedStudies | None:
+) -> tuple[ClassifiedStudies | None, dict[str, str]]:
     """What the system's classifier says, beside labels made as those that it was trained on.
 
     Args:
@@ -124,24 +110,22 @@ def _classified(
         data: of the run.
 
     Returns:
-        None where the system has no classifier.
-
-    Raises:
-        RadScribeError: the labels are not there.
+        None where the system has no classifier or there are no labels; and why there are none.
     """
     found = {draft.id: draft.probabilities for draft in drafts}
     probabilities = []
     for study in studies:
         of_study = found[study.id]
         if of_study is None:
-            return None
+            return None, {}
         probabilities.append([of_study[name] for name in OBSERVATIONS])
+    try:
+        labels = labels_of(studies, data)
+    except RadScribeError as error:  # which costs the classifier its scores only
+        return None, {"classifier": str(error)}
     policies = data.labels
-    return ClassifiedStudies(
-        np.array(probabilities),
-        labels_of(studies, data),
-        f"labels from {policies.source}, uncertain {policies.uncertain}, missing {policies.missing}",
-    )
+    rules = f"labels from {policies.source}, uncertain {policies.uncertain}, missing {policies.missing}"
+    return ClassifiedStudies(np.array(probabilities), labels, rules), {}
 
 
 def scored_references(
