@@ -153,6 +153,8 @@ def changed(content: dict, path: str, value: object) -> dict:
         ("diversity/references", None, "it has no 'diversity.references'"),
         ("diversity/constant report", None, "it has no 'diversity.constant report'"),
         ("observations/system/as_absent", 3, "'observations.system.as_absent' needs a JSON object"),
+        ("observations/system", None, "it has no 'observations.system'"),
+        ("observations/system/as_present", None, "it has no 'observations.system.as_present'"),
         ("unreadable/system", "2", "'unreadable.system' needs a whole number"),
         ("missing/METEOR", 1, "'missing.METEOR' needs text"),
     ],

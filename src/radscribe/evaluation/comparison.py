@@ -149,7 +149,7 @@ def _samples(
 ) -> dict[str, np.ndarray]:
     """The mean over runs of each score that all of them have, in each resample `[resamples]`."""
     families = [list(evaluation.rows[SYSTEM].families.values()) for evaluation in evaluations]
-    flat = resampled_scores([each for of_run in families for each in of_run], resamples, seed)
+    flat = resampled_scores([family for of_run in families for family in of_run], resamples, seed)
     drawn, start = [], 0
     for of_run in families:
         merged: dict[str, np.ndarray] = {}
@@ -158,9 +158,9 @@ def _samples(
         drawn.append(merged)
         start += len(of_run)
     return {
-        name: np.mean([each[name] for each in drawn], axis=0)
+        name: np.mean([scores[name] for scores in drawn], axis=0)
         for name in names
-        if all(name in each for each in drawn)
+        if all(name in scores for scores in drawn)
     }
 
 

@@ -5,14 +5,14 @@ Whoever shows scores takes an `Evaluation`, whether it was just computed or read
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from radscribe import NOTICE
 from radscribe.errors import RadScribeError
-from radscribe.evaluation.clinical import OWN_RULES, ObservationScore
+from radscribe.evaluation.clinical import OWN_RULES, UNCERTAIN_POLICIES, ObservationScore
 from radscribe.evaluation.diversity import Diversity
 from radscribe.evaluation.families import CLINICAL, FAMILIES, METRICS, SYSTEM, ScoreTable
 from radscribe.evaluation.metrics import StudyStatistics
@@ -218,12 +218,22 @@ class Evaluation:
 
     @classmethod
     def _from_stored(cls, stored: _Stored) -> Evaluation:
-        for name, held, needed in (
-            ("scores", stored.scores, {SYSTEM}),
-            ("diversity", stored.diversity, {*stored.scores, _REFERENCES}),
-        ):
-            if absent := sorted(needed - held.keys()):
-                raise ValueError(f"it has no '{name}.{absent[0]}'")
+        if SYSTEM not in stored.scores:
+            raise ValueError(f"it has no 'scores.{SYSTEM}'")
+        clinical = FAMILIES[CLINICAL].scores
+        labelled = {row for row, scores in stored.scores.items() if scores.keys() & set(clinical)}
+        checks: list[tuple[str, Mapping[str, Any], Iterable[str]]] = [
+            ("diversity", stored.diversity, [*stored.scores, _REFERENCES]),
+            ("observations", stored.observations, sorted(labelled)),
+            *(
+                (f"observations.{row}", found, UNCERTAIN_POLICIES)
+                for row, found in stored.observations.items()
+            ),
+        ]
+        for name, held, needed in checks:
+            for key in needed:
+                if key not in held:
+                    raise ValueError(f"it has no '{name}.{key}'")
         rows = {
             row: SystemScores(scores, stored.diversity[row], stored.observations.get(row, {}))
             for row, scores in stored.scores.items()

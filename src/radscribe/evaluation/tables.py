@@ -32,10 +32,10 @@ def text_table(
         diversity: of the rows of `scores` and of the references.
     """
     lines = [["", *metrics, "distinct", "words"]]
-    for row, each in diversity.items():
+    for row, texts in diversity.items():
         of_row = scores.get(row)
         cells = [_score_cell(of_row.get(name)) if of_row else [""] for name in metrics]
-        lines += _stack([[row], *cells, *_diversity_cells(each)])
+        lines += _stack([[row], *cells, *_diversity_cells(texts)])
     for row, of_metrics in differences.items():
         cells = [_difference_cell(of_metrics.get(name)) for name in metrics]
         lines += _stack([[row], *cells, [""], [""]])
@@ -60,14 +60,14 @@ def diversity_table(diversity: Mapping[str, Diversity]) -> str:
     first = next(iter(diversity.values()))
     percentiles = (f"{percentile} words" for percentile in first.length_percentiles)
     lines = [["", "most frequent", UNKNOWN_TOKEN, *first.distinct_ngrams, *percentiles]]
-    for name, each in diversity.items():
+    for name, texts in diversity.items():
         lines.append(
             [
                 name,
-                f"{each.most_frequent:.1%}",
-                f"{each.unknown_words:.1%}",
-                *(f"{share:.3f}" for share in each.distinct_ngrams.values()),
-                *(f"{length:.0f}" for length in each.length_percentiles.values()),
+                f"{texts.most_frequent:.1%}",
+                f"{texts.unknown_words:.1%}",
+                *(f"{share:.3f}" for share in texts.distinct_ngrams.values()),
+                *(f"{length:.0f}" for length in texts.length_percentiles.values()),
             ]
         )
     return _format_table(lines)
@@ -97,8 +97,8 @@ def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]
     lines = [above, below]
     for name in policies[0]:
         cells = [name]
-        for each in (of_policy[name] for of_policy in policies):
-            cells += [str(each.support), f"{each.precision:.3f}", f"{each.recall:.3f}", f"{each.f1:.3f}"]
+        for score in (of_policy[name] for of_policy in policies):
+            cells += [str(score.support), f"{score.precision:.3f}", f"{score.recall:.3f}", f"{score.f1:.3f}"]
         lines.append(cells)
     return _format_table(lines)
 
@@ -147,9 +147,9 @@ def comparison_table(
 def _score_lines(names: Sequence[str], scores: ScoresByRow, differences: Differences) -> Lines:
     """Rows that have these scores, with intervals, then differences with p."""
     lines: Lines = []
-    for row, each in scores.items():
-        if names[0] in each:
-            lines += _stack([[row], *(_score_cell(each[name]) for name in names)])
+    for row, of_row in scores.items():
+        if names[0] in of_row:
+            lines += _stack([[row], *(_score_cell(of_row[name]) for name in names)])
     for row, of_names in differences.items():
         if names[0] in of_names:
             # The p-value without the interval: these tables are long.

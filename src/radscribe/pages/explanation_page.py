@@ -80,7 +80,7 @@ def write_explanations(
     out = Path(out)
     check_folder(out)
     chosen = choose_words(explanations, words)
-    attention = [word_attention(each, layer, heads) for each in explanations]
+    attention = [word_attention(explanation, layer, heads) for explanation in explanations]
     layers, count = explanations[0].attention.shape[:2]
     layer = layer or layers
     looked = f"layer {layer}, " + (f"head {heads}" if heads.isdecimal() else f"{heads} of {count} heads")
@@ -89,12 +89,13 @@ def write_explanations(
     try:
         out.mkdir(parents=True, exist_ok=True)
         taken = {PAGE}
-        for each, indices, looks in zip(explanations, chosen, attention, strict=True):
-            folder = out / _unused(file_name(each.study.id), taken)
+        for explanation, indices, looks in zip(explanations, chosen, attention, strict=True):
+            folder = out / _unused(file_name(explanation.study.id), taken)
             folder.mkdir(exist_ok=True)
-            write_overlays(each, folder, indices, looks, looked)
-            if each.memory and layout is not None and indices:
-                write_memory_plot(each, each.memory, layout, indices, looks, folder / "memory.png")
+            write_overlays(explanation, folder, indices, looks, looked)
+            memory = explanation.memory
+            if memory and layout is not None and indices:
+                write_memory_plot(explanation, memory, layout, indices, looks, folder / "memory.png")
         page = _page(explanations, chosen, config, layout, layer, heads)
     except OSError as error:
         raise RadScribeError(f"cannot write to '{out}': {error.strerror}", "Choose another --out") from error
@@ -160,7 +161,10 @@ def _page(
         "colours": _base64(heat_colours()),
         "names": _MAP_NAMES,
         "layout": None if layout is None else layout.round(4).tolist(),
-        "studies": [_study_data(each, indices) for each, indices in zip(explanations, chosen, strict=True)],
+        "studies": [
+            _study_data(explanation, indices)
+            for explanation, indices in zip(explanations, chosen, strict=True)
+        ],
     }
     cards = [
         _card(explanation, index, config.data.section, plotted=layout is not None)

@@ -138,7 +138,7 @@ def choose_studies(ranked: Sequence[DraftedStudy], number: int) -> list[DraftedS
 
 def _choose_from(group: Sequence[DraftedStudy], shown: set[str]) -> DraftedStudy:
     middle = (len(group) - 1) / 2
-    news = [bool(_present(each.study) - shown) for each in group]
+    news = [bool(_present(drafted.study) - shown) for drafted in group]
     return group[max(range(len(group)), key=lambda place: (news[place], -abs(place - middle)))]
 
 
@@ -146,7 +146,7 @@ def compare_sentences(
     draft: Sequence[str], reference: Sequence[str]
 ) -> tuple[list[Sentence], list[Sentence]]:
     """Mark in each of two texts what the other shares, ignoring case and punctuation."""
-    drafted, referenced = [_keys(each) for each in draft], [_keys(each) for each in reference]
+    drafted, referenced = [_keys(sentence) for sentence in draft], [_keys(sentence) for sentence in reference]
     return (
         [
             _compare(sentence, draft_keys, referenced)

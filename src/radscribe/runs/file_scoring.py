@@ -104,7 +104,7 @@ def score_files(
         from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 
         tokenizer = LanguageModelTokenizer(LanguageModelFiles.find(scoring.tokenizer, tokenizer_only=True))
-    beside = {}
+    learnt = {}
     if scoring.store is not None:
         from radscribe.runs.config import DataConfig
         from radscribe.runs.scoring import baselines
@@ -115,7 +115,7 @@ def score_files(
         if maximum_length is not None:
             data.maximum_length = maximum_length
         studies = [prepared.study(study) for study in written]
-        beside = baselines(prepared, studies, data, vocabulary, tokenizer)
+        learnt = baselines(prepared, studies, data, vocabulary, tokenizer)
     labels = None
     if scoring.draft_labels is not None and scoring.reference_labels is not None:
         labels = read_label_files(scoring.draft_labels, scoring.reference_labels, written)
@@ -127,7 +127,7 @@ def score_files(
         vocabulary=vocabulary,
         maximum_length=maximum_length,
         tokenizer=tokenizer,
-        baselines=beside,
+        baselines=learnt,
         resamples=resamples,
         meteor=meteor,
         labels=labels,
