@@ -70,19 +70,17 @@ def score_run(
     trained = load(run.path)
     data = dataclasses.replace(trained.config.data, protocol=protocol or trained.config.data.protocol)
     studies = studies_with_report(store.studies(split), data.section, split)
-    vocabulary = Vocabulary.load(run.vocabulary)
-    tokenizer = trained.system.language_model.tokenizer if trained.system.language_model else None
+    language_model = trained.system.language_model
     rules: dict[str, Any] = {
         "cleaning": data.cleaning,
-        "vocabulary": vocabulary,
+        "vocabulary": Vocabulary.load(run.vocabulary),
         "maximum_length": data.maximum_length,
-        "tokenizer": tokenizer,
+        "tokenizer": language_model.tokenizer if language_model else None,
     }
     get_protocol(data.protocol).check(**rules)
     drafting = trained.generate(studies, on_rejection=on_rejection)
     drafts = list(track(drafting, len(studies), f"drafting {split}", "studies", show=progress))
     drafted = {draft.id: draft.text for draft in drafts}
-    # As the result has them.
     studies = sorted((study for study in studies if study.id in drafted), key=lambda study: study.id)
     classified, missing = _classified(drafts, studies, data)
     evaluation = evaluate_texts(
@@ -90,7 +88,9 @@ def score_run(
         {study.id: study.report(data.section) for study in studies},
         protocol=data.protocol,
         **rules,
-        baselines=baselines(_training_store(run, store), studies, data, vocabulary, tokenizer),
+        baselines=baselines(
+            _training_store(run, store), studies, data, rules["vocabulary"], rules["tokenizer"]
+        ),
         resamples=resamples,
         meteor=meteor,
         classified=classified,
