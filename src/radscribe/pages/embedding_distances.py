@@ -26,8 +26,8 @@ from torch.nn.utils.rnn import pad_sequence
 from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import scores_with_intervals
-from radscribe.evaluation.comparison import GroupScore
 from radscribe.evaluation.metrics import StudyStatistics
+from radscribe.evaluation.scores import GroupScore
 from radscribe.files import check_output, replace_file
 from radscribe.parts.view_classifier import ViewClassifier, with_predicted_projections
 from radscribe.progress import track
