@@ -1,6 +1,7 @@
 """Learning rates by epoch, and what else the presets of the recipes say, against tables written by hand."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -161,7 +162,7 @@ PRESETS = {
 @pytest.mark.parametrize("name", PRESETS)
 def test_other_fields_of_a_preset(name):
     config = get_recipe(name).build()
-    fields = vars(config.system) | vars(config.training) | vars(config.data.transform)
+    fields = asdict(config.system) | asdict(config.training) | asdict(config.data.transform)
     assert {field: fields[field] for field in PRESETS[name]} == PRESETS[name]
 
 

@@ -52,7 +52,7 @@ _KNOWN = {"meta-llama/Llama-2-7b-chat-hf": _LLAMA_2_7B, "meta-llama/Llama-2-7b-h
 _WORD = "a"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Accelerator:
     """What a plan is for; the defaults are an NVIDIA A100's data sheet.
 
@@ -68,7 +68,7 @@ class Accelerator:
 
     def __post_init__(self) -> None:
         above_0 = Range(0, above=True)
-        check_options({f"--{name}": (value, above_0) for name, value in vars(self).items()})
+        check_options({f"--{name}": (value, above_0) for name, value in asdict(self).items()})
 
 
 class _Counted(NamedTuple):

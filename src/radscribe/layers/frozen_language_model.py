@@ -37,7 +37,7 @@ from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.weights import without_bars
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class LanguageModelConfig:
     """Which language model, and how it is held.
 

@@ -14,7 +14,7 @@ from radscribe.weights import load_pretrained
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class ReportEncoderConfig:
     """Sizes of the encoder, those of BLIP base by default, and the weights that it starts from.
 

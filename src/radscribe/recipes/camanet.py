@@ -5,6 +5,8 @@ Where the paper is silent (optimiser details, decay, patience), the released cod
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from radscribe.recipes import r2gen, r2gen_cmn
 from radscribe.recipes.registry import recipe
 from radscribe.runs.config import RunConfig
@@ -48,7 +50,8 @@ def phantom() -> RunConfig:
     """CAMANet small enough to learn the phantom in minutes on two CPU cores, from random weights."""
     config = r2gen.phantom()
     config.system_name = "camanet"
-    config.system = CAMANetConfig(**vars(config.system))
+    r2gen_fields = {field.name: getattr(config.system, field.name) for field in fields(config.system)}
+    config.system = CAMANetConfig(**r2gen_fields)
     # Maps of 3 x 3 tokens, as the architecture makes them of small views, could not point at a lesion.
     config.system.backbone.output_stride = 16
     config.data.labels.uncertain = "as_present"

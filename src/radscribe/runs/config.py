@@ -40,7 +40,7 @@ from radscribe.values import converted, in_words, shown
 from radscribe.vision.transforms import TransformConfig
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class LabelConfig:
     """Where observation labels come from, and what each state counts as.
 
@@ -63,7 +63,7 @@ class LabelConfig:
             raise ValueError("data.labels.source is empty; it is report, store or a label file")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class DataConfig:
     """What is learnt from a prepared store.
 
@@ -119,7 +119,7 @@ def selection_score(selection: Selection, scores: Mapping[str, float]) -> float:
     return scores[selection]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class TrainingConfig:
     """How a system is trained.
 
@@ -221,7 +221,7 @@ class TrainingConfig:
             raise ValueError("training.clip_value and training.clip_norm exclude each other")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class RunConfig:
     """A complete training configuration.
 

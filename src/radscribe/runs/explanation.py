@@ -31,7 +31,7 @@ class Word:
     pieces: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AddressedMemory:
     """The memory vectors that pieces and regions address, as weights that sum to 1 over the vectors.
 
@@ -46,7 +46,7 @@ class AddressedMemory:
     of_regions: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """A draft with what the system saw and where it looked. Research use, not for clinical diagnosis.
 

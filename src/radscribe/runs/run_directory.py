@@ -60,7 +60,7 @@ _FACTS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KeptScores:
     """Where a run keeps the scores of one split of one store.
 

@@ -52,7 +52,7 @@ from radscribe.vision.masked_autoencoder import MaskedAutoencoder, MaskedAutoenc
 _MATCHING_WIDTH = 512
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class BidirectionalConfig:
     """Parts and switches. The defaults are the paper's (section 4.1) where it says something.
 

@@ -43,7 +43,7 @@ _FLOOR = 1e-12
 _MOST_EMPTY_MAPS = 0.5
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class CAMANetConfig(R2GenConfig):
     """Sizes and switches of CAMANet; the defaults are the paper's for IU X-Ray (section IV-C).
 
@@ -82,7 +82,7 @@ class CAMANetConfig(R2GenConfig):
     consistency_studies: Literal["all", "with_findings"] = "all"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        R2GenConfig.__post_init__(self)  # with slots, super() alone fails
         check_fields(
             self,
             "system.",

@@ -29,7 +29,7 @@ from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, BackboneConfig, VisualTokens
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class TransformerConfig:
     """Sizes that the systems of the family have in common; the defaults are the papers'.
 

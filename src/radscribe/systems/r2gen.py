@@ -31,7 +31,7 @@ from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, VisualTokens
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class R2GenConfig(TransformerConfig):
     """Sizes and switches of R2Gen; the defaults are the paper's.
 
@@ -46,7 +46,7 @@ class R2GenConfig(TransformerConfig):
     memory_heads: int = 8
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        TransformerConfig.__post_init__(self)  # with slots, super() alone fails
         check_fields(self, "system.", memory_slots=Range(1, 1024), memory_heads=WIDTH)
         check_divisible("system.width", self.width, "system.memory_heads", self.memory_heads)
 

@@ -43,7 +43,7 @@ from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, VisualTokens
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class R2GenCMNConfig(TransformerConfig):
     """Sizes and switches of R2GenCMN; the defaults are the paper's (section 3.3).
 
@@ -66,7 +66,7 @@ class R2GenCMNConfig(TransformerConfig):
     encoder_positions: bool = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        TransformerConfig.__post_init__(self)  # with slots, super() alone fails
         check_fields(self, "system.", memory_size=COUNT, threads=WIDTH)
         check_divisible("system.width", self.width, "system.threads", self.threads)
         if self.memory != "none" and not 1 <= self.top_k <= self.memory_size:

@@ -38,7 +38,7 @@ def _swin() -> BackboneConfig:
     return BackboneConfig(architecture="swin_base_patch4_window7_224", weights="ms_in1k")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class R2GenGPTConfig:
     """Parts and switches of R2GenGPT; the defaults are the paper's.
 

@@ -21,7 +21,7 @@ from radscribe.vision.published_pixels import (
 )
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class BackboneConfig:
     """Which backbone, and which weights it starts from; the two are different things.
 

@@ -35,7 +35,7 @@ _SIZES = {
 }
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class MaskedAutoencoderConfig:
     """Sizes of the autoencoder, those of MAE-Large by default, and the weights that it starts from.
 
