@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from radscribe.recipes import RECIPES
+from radscribe.recipes import RECIPES, get_recipe
 from radscribe.runs.config import load_config, save_config
 from radscribe.systems.registry import SYSTEMS
 
@@ -41,3 +41,25 @@ def test_configurations_are_copied_whole(name, tmp_path):
     assert dataclasses.replace(config, store="elsewhere").system == config.system
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
+
+
+#: The components beside backbone and language model, by the fields that hold them.
+COMPONENTS = {
+    "bidirectional/phantom": ("vision", "report_encoder"),
+    "bidirectional/phantom/v2t": ("vision",),
+    "bidirectional/iu-xray/r2gen-gpt": ("report_encoder",),
+    "bidirectional/iu-xray/r2gen-gpt/v2t": (),
+}
+
+
+@pytest.mark.parametrize("name", [*COMPONENTS, *(f"{name}/phantom" for name in SYSTEMS)])
+def test_a_configuration_lists_what_its_system_starts_from(name):
+    config = get_recipe(name).build().system
+    listed = COMPONENTS.get(name, ())
+    assert config.components == tuple(getattr(config, field) for field in listed)
+    assert (config.language_model is not None) == name.startswith(("r2gen-gpt", "bidirectional"))
+    weighted = [config.backbone, *config.components]
+    for component in weighted:
+        component.weights = "somewhere"
+    config.start_from_nothing()
+    assert {component.weights for component in weighted} == {"none"}

@@ -29,7 +29,7 @@ def tiny_config(store: Path, recipe: str = "r2gen-cmn/phantom", **training) -> R
                 "backbone": {"architecture": "test_byobnet", "weights": "none"},
                 **(
                     {"language_model": {"name": str(tiny_language_model())}}
-                    if hasattr(base.system, "language_model")
+                    if base.system.language_model
                     else transformer
                 ),
                 **({"memory_size": 24, "top_k": 5} if hasattr(base.system, "memory_size") else {}),

@@ -151,7 +151,7 @@ def r2gen_cmn_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _rename(_without_positions(remaining), _R2GEN_CMN_NAMES)
 
 
-def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
+def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of the configuration that can be read off the weights of a released encoder-decoder."""
     width = weights["logit.weight"].size(1)
     sizes = {

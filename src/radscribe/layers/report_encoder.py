@@ -51,6 +51,10 @@ class ReportEncoderConfig:
         )
         check_divisible(f"{prefix}width", self.width, f"{prefix}heads", self.heads)
 
+    def build(self, language_model_words: int = 1) -> ReportEncoder:
+        """The encoder; see `ReportEncoder`."""
+        return ReportEncoder(self, language_model_words)
+
 
 class ReportEncoder(nn.Module):
     """Token ids of reports to features.

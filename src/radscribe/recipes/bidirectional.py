@@ -6,7 +6,7 @@ from radscribe.layers.frozen_language_model import LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoderConfig
 from radscribe.recipes import r2gen_gpt
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import RunConfig
+from radscribe.runs.config import RunConfig, override
 from radscribe.systems.bidirectional import BidirectionalConfig
 from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig
 
@@ -21,7 +21,7 @@ _EPOCHS = {
 
 def _with_bidirectional(config: RunConfig) -> RunConfig:
     config.system_name = "bidirectional"
-    config.system = BidirectionalConfig(language_model=config.system.language_model)
+    config.system = BidirectionalConfig(language_model=r2gen_gpt.llama_2())
     config.training.batch_size, config.training.accumulate = 4, 1
     config.training.select_by = "BLEU-4"
     return config
@@ -82,7 +82,7 @@ def iu_xray_on_r2gen_gpt() -> RunConfig:
         vision_kind="r2gen_gpt",
         alignment="deep",
         backbone=config.system.backbone,
-        language_model=config.system.language_model,
+        language_model=r2gen_gpt.llama_2(),
         reconstruction=False,
     )
     return config
@@ -91,9 +91,7 @@ def iu_xray_on_r2gen_gpt() -> RunConfig:
 @recipe("bidirectional/iu-xray/r2gen-gpt-shallow", DOCS)
 def iu_xray_on_shallow_r2gen_gpt() -> RunConfig:
     """R2GenGPT+T2V in shallow alignment: the vision encoder is frozen, text to vision moves its mapper."""
-    config = iu_xray_on_r2gen_gpt()
-    config.system.alignment = "shallow"
-    return config
+    return override(iu_xray_on_r2gen_gpt(), {"system": {"alignment": "shallow"}})
 
 
 def _register_ablations() -> None:

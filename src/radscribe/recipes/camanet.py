@@ -9,7 +9,7 @@ from dataclasses import fields
 
 from radscribe.recipes import r2gen, r2gen_cmn
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import RunConfig
+from radscribe.runs.config import RunConfig, override
 from radscribe.systems.camanet import CAMANetConfig
 from radscribe.vision.backbones import BackboneConfig
 
@@ -39,7 +39,7 @@ def mimic_cxr() -> RunConfig:
     config.data = r2gen_cmn.mimic_cxr().data
     config.data.transform.augmentation = "rotate_or_scale"
     config.decoding.maximum_length = config.data.maximum_length
-    config.system.consistency_weight, config.system.word_share = 0.5, 0.3
+    config = override(config, {"system": {"consistency_weight": 0.5, "word_share": 0.3}})
     training = config.training
     training.batch_size, training.backbone_learning_rate, training.learning_rate = 64, 5e-5, 1e-4
     return config
@@ -60,10 +60,13 @@ def phantom() -> RunConfig:
 
 def _released(config: RunConfig) -> RunConfig:
     """What the released code does differently from the paper, for any dataset."""
-    system = config.system
-    system.map_normalisation = "joint"
-    system.word_anchor, system.word_selection = "first_patch", "floor"
-    system.consistency_studies = "with_findings"
+    system = {
+        "map_normalisation": "joint",
+        "word_anchor": "first_patch",
+        "word_selection": "floor",
+        "consistency_studies": "with_findings",
+    }
+    config = override(config, {"system": system})
     config.data.transform.evaluation = "squash"
     config.training.select_by = "BLEU-4 + 0.5 BLEU-1"
     return config

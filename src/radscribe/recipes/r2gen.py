@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from radscribe.recipes import r2gen_cmn
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import RunConfig
+from radscribe.runs.config import RunConfig, override
 from radscribe.systems.r2gen import R2GenConfig
+from radscribe.systems.r2gen_cmn import R2GenCMNConfig
 
 DOCS = "systems/r2gen.md"
 
@@ -39,6 +40,7 @@ def phantom() -> RunConfig:
     """R2Gen small enough to learn the phantom in minutes on two CPU cores, from random weights."""
     config = r2gen_cmn.phantom()
     cmn = config.system
+    assert isinstance(cmn, R2GenCMNConfig)
     config.system_name = "r2gen"
     config.system = R2GenConfig(
         backbone=cmn.backbone,
@@ -75,8 +77,7 @@ def mimic_cxr_released() -> RunConfig:
 
 
 def _without_memory(config: RunConfig) -> RunConfig:
-    config.system.memory = False
-    return config
+    return override(config, {"system": {"memory": False}})
 
 
 @recipe("r2gen/iu-xray/base", DOCS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig
+from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig, override
 from radscribe.systems.r2gen_cmn import R2GenCMNConfig
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.transforms import TransformConfig
@@ -64,7 +64,7 @@ def phantom() -> RunConfig:
 
 def released(config: RunConfig) -> RunConfig:
     """What the released code does differently from the paper, for any dataset."""
-    config.system.memory_input = "features_and_responses"
+    config = override(config, {"system": {"memory_input": "features_and_responses"}})
     config.training.backbone_learning_rate = 1e-4
     config.training.learning_rate = 5e-4
     config.data.transform.evaluation = "squash"

@@ -33,6 +33,7 @@ from radscribe.ranges import (
     check_choice,
     check_fields,
 )
+from radscribe.systems.config import SystemConfig
 from radscribe.systems.registry import get_system
 from radscribe.text.cleaning import CleaningName
 from radscribe.text.protocols import ProtocolName
@@ -230,7 +231,7 @@ class RunConfig:
         system_name: Name of the system, as `radscribe systems` lists it.
         store: Prepared store to train on.
         data: What is learnt from the store.
-        system: Configuration of the system: a dataclass in the system's file.
+        system: Configuration of the system; its class is in the system's file.
         training: How the system is trained.
         decoding: How drafts are decoded, in validation and afterwards.
     """
@@ -239,7 +240,7 @@ class RunConfig:
     system_name: str
     store: str = ""
     data: DataConfig = field(default_factory=DataConfig)
-    system: Any
+    system: SystemConfig
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 

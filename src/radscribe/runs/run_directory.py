@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +121,9 @@ class RunDirectory:
         Raises:
             RadScribeError: its system has none, or it is not there.
         """
-        config = self.load_config()
-        if not hasattr(config.system, "language_model"):
+        model = self.load_config().system.language_model
+        if model is None:
             raise RadScribeError(f"the run '{self.path}' has no language model, and so no tokenizer")
-        model = config.system.language_model
         return LanguageModelTokenizer(
             LanguageModelFiles.find(model.name, model.revision, tokenizer_only=True)
         )
@@ -320,7 +319,7 @@ class RunDirectory:
         vocabulary = Vocabulary.load(self.vocabulary)
         self.check_weights()
         # All weights but the language model's are the run's own: nothing is downloaded.
-        start_from_nothing(config.system)
+        config.system.start_from_nothing()
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
         self.check_language_model(system)
         weights = self._load_weights(facts)
@@ -354,13 +353,3 @@ class RunDirectory:
                     f"'{self.weights}' is damaged: {name} holds what is no finite number", _DAMAGED
                 )
         return weights
-
-
-def start_from_nothing(config: Any) -> None:
-    """Set every `weights` of a system's configuration to `none`."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.name == "weights":
-            config.weights = "none"
-        elif is_dataclass(value):
-            start_from_nothing(value)

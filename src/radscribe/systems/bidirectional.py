@@ -32,16 +32,16 @@ from torch import Tensor, nn
 from radscribe.errors import RadScribeError
 from radscribe.layers.contrastive import ImageTextMatching, mean_token
 from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
-from radscribe.layers.report_encoder import ReportEncoder, ReportEncoderConfig
+from radscribe.layers.report_encoder import ReportEncoderConfig
 from radscribe.ranges import COUNT_OR_NONE, WEIGHT, check_fields
 from radscribe.studies.study import PROJECTIONS
+from radscribe.systems.config import ComponentConfig, SystemConfig
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.system import Batch, Losses
 from radscribe.text.prompts import VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import (
     Backbone,
-    BackboneConfig,
     ViewEncoder,
     VisualTokens,
     average_views,
@@ -53,7 +53,7 @@ _MATCHING_WIDTH = 512
 
 
 @dataclass(kw_only=True, slots=True)
-class BidirectionalConfig:
+class BidirectionalConfig(SystemConfig):
     """Parts and switches. The defaults are the paper's (section 4.1) where it says something.
 
     Attributes:
@@ -95,7 +95,6 @@ class BidirectionalConfig:
     """
 
     vision: MaskedAutoencoderConfig = field(default_factory=MaskedAutoencoderConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     vision_kind: Literal["autoencoder", "backbone", "r2gen_gpt"] = "autoencoder"
     alignment: Literal["shallow", "deep"] = "deep"
     language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
@@ -129,6 +128,12 @@ class BidirectionalConfig:
                 "system.vision_kind is autoencoder"
             )
 
+    @property
+    def components(self) -> tuple[ComponentConfig, ...]:
+        """See `SystemConfig.components`."""
+        autoencoder = (self.vision,) if self.vision_kind == "autoencoder" else ()
+        return (*autoencoder, self.report_encoder) if self.text_to_vision else autoencoder
+
 
 class Bidirectional(LanguageModelSystem):
     """The system `bidirectional`: both directions through one frozen language model."""
@@ -150,7 +155,7 @@ class Bidirectional(LanguageModelSystem):
         self.backbone.requires_grad_(not self.frozen_vision)
         self.learns_projections = config.text_to_vision and not self.averaged
         if config.text_to_vision:
-            self.report_encoder = ReportEncoder(config.report_encoder, self.language_model.tokens)
+            self.report_encoder = config.report_encoder.build(self.language_model.tokens)
             self.textual_mapper = nn.Linear(self.report_encoder.width, width)
             if config.preceding == "queries":
                 self.queries = nn.Parameter(self._first_queries())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,17 +24,17 @@ from radscribe.decoding.search import (
 from radscribe.layers.dropout import Dropout
 from radscribe.layers.transformer import Decoder, Encoder, Norm, SinusoidalPositions
 from radscribe.ranges import DROPOUT, LAYERS, WIDTH, check_divisible, check_fields
+from radscribe.systems.config import SystemConfig
 from radscribe.systems.system import Batch, Draft, Evidence, Losses, System
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.vision.backbones import Backbone, BackboneConfig, VisualTokens
+from radscribe.vision.backbones import Backbone, VisualTokens
 
 
 @dataclass(kw_only=True, slots=True)
-class TransformerConfig:
+class TransformerConfig(SystemConfig):
     """Sizes that the systems of the family have in common; the defaults are the papers'.
 
     Attributes:
-        backbone: The visual extractor.
         width: Width d of the hidden states.
         feed_forward: Hidden width of the feed-forward layers.
         heads: Number of attention heads of each layer.
@@ -43,7 +43,6 @@ class TransformerConfig:
         visual_dropout: Dropout probability after visual tokens are projected to `width`.
     """
 
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     width: int = 512
     feed_forward: int = 512
     heads: int = 8

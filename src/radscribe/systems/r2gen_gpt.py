@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
 from radscribe.layers.low_rank import LowRankConfig, add_adapters, train_adapters
+from radscribe.systems.config import SystemConfig
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.system import Batch, Losses
 from radscribe.text.vocabulary import Vocabulary
@@ -39,11 +40,10 @@ def _swin() -> BackboneConfig:
 
 
 @dataclass(kw_only=True, slots=True)
-class R2GenGPTConfig:
+class R2GenGPTConfig(SystemConfig):
     """Parts and switches of R2GenGPT; the defaults are the paper's.
 
     Attributes:
-        backbone: The visual extractor.
         language_model: The frozen language model.
         alignment: What trains beside the linear mapper: `shallow` leaves the visual extractor as it is,
             `delta` trains adapters in it, and `deep` trains all of it.
