@@ -216,7 +216,7 @@ def embedding_distances(
     for batch in track(batches, len(batches), "embedding", "batches", show=progress):
         view_mask = batch.view_mask.to(trained.device)
         visual = system.visual_embeddings(batch.views.to(trained.device), view_mask)
-        for embeddings, there in zip(visual.embeddings.float(), visual.mask, strict=True):
+        for embeddings, there in zip(visual.tokens.float(), visual.mask, strict=True):
             embeddings = embeddings[there]
             nearest.append(_nearest(embeddings, words))
             distances.append([nearest[-1].sum().item(), len(embeddings)])

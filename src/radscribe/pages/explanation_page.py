@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from radscribe.runs.explanation import Explanation
 
 PAGE = "index.html"
+_NO_ATTENTION = "This system has no attention on the image, so that no map shows where it looked."
 _MAP_NAMES = {
     "VDM": "VDM: visual discriminative map",
     "TDM": "TDM: textual discriminative map",
@@ -83,7 +84,7 @@ def write_explanations(
     check_folder(out)
     chosen = choose_words(explanations, words)
     attention = [word_attention(each, layer, heads) for each in explanations]
-    layers, count = explanations[0].attention.shape[:2]
+    layers, count = explanations[0].layers_and_heads
     layer = layer or layers
     looked = f"layer {layer}, " + (f"head {heads}" if heads.isdecimal() else f"{heads} of {count} heads")
     memory = explanations[0].memory
@@ -95,7 +96,7 @@ def write_explanations(
             folder = out / _unused(file_name(each.study.id), taken)
             folder.mkdir(exist_ok=True)
             write_overlays(each, folder, indices, looks, looked)
-            if each.memory and layout is not None and indices:
+            if each.memory and layout is not None and looks is not None and indices:
                 write_memory_plot(each, each.memory, layout, indices, looks, folder / "memory.png")
         page = _page(explanations, chosen, config, layout, layer, heads)
     except OSError as error:
@@ -157,7 +158,7 @@ def _page(
     heads: str,
 ) -> str:
     entry, run = get_system(config.system_name), explanations[0].draft.run
-    layers, count = explanations[0].attention.shape[:2]
+    layers, count = explanations[0].layers_and_heads
     data = {
         "colours": _base64(heat_colours()),
         "names": _MAP_NAMES,
@@ -179,6 +180,7 @@ def _page(
         recipe=escape(config.recipe),
         title=escape(entry.title),
         published=escape(entry.published),
+        for_maps="" if layers else "hidden",
         facts=_facts(explanations, config),
         layers=_options({str(each): f"{each} of {layers}" for each in range(1, layers + 1)}, str(layer)),
         heads=_options(head_options, heads),
@@ -199,19 +201,21 @@ def _options(texts: dict[str, str], selected: str) -> str:
 
 
 def _facts(explanations: Sequence[Explanation], config: RunConfig) -> str:
-    layers, count, _, _, rows, columns = explanations[0].attention.shape
+    (layers, count), (rows, columns) = explanations[0].layers_and_heads, explanations[0].grid
     transform = config.data.transform
     seen = "centre" if transform.evaluation == "center_crop" else "whole view"
     pairs = {
         "Drafts": f"{len(explanations)}, the section “{config.data.section}”",
         "Views": f"as the system saw them: {seen}, {transform.crop} × {transform.crop} pixels",
-        "Regions": f"{rows} × {columns} of each view; between them, maps are smoothed",
-        "Attention": f"{layers} layer{'s' if layers > 1 else ''} of {count} heads",
+        "Regions": f"{rows} × {columns} of each view; between them, maps are smoothed" if rows else "none",
+        "Attention": f"{layers} layer{'s' if layers > 1 else ''} of {count} heads" if layers else "none",
     }
     return "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in pairs.items())
 
 
 def _remarks(explanations: Sequence[Explanation]) -> str:
+    if explanations[0].attention is None:
+        return f"<p>{_NO_ATTENTION}</p>"
     remarks = [
         "A map shows where a network looked, not why it wrote a word, nor that the word is right.",
         "Colour and opacity begin at 0. Each map is stretched to its own maximum over all views of the "
@@ -227,8 +231,11 @@ def _remarks(explanations: Sequence[Explanation]) -> str:
 
 def _study_data(explanation: Explanation, chosen: Sequence[int]) -> dict[str, Any]:
     """What the page's script knows of a study."""
-    attention = explanation.of_words(explanation.attention, axis=2)
-    layers, count, words, views, rows, columns = attention.shape
+    (layers, count), (rows, columns) = explanation.layers_and_heads, explanation.grid
+    attention = explanation.attention
+    if attention is not None:
+        attention = explanation.of_words(attention, axis=2)
+        attention = attention.reshape(*attention.shape[:3], math.prod(attention.shape[3:]))
     named, logprobs = observations_of_words(explanation), explanation.draft.token_logprobs
     memory = explanation.memory
     maps = [name for name, values in explanation.maps.items() if values.max() > 0]
@@ -248,7 +255,7 @@ def _study_data(explanation: Explanation, chosen: Sequence[int]) -> dict[str, An
         ],
         "start": f"map:{maps[0]}" if maps else f"word:{chosen[0] if chosen else 0}",
         "probabilities": explanation.probabilities,
-        "attention": packed(attention.reshape(layers, count, words, views * rows * columns)),
+        "attention": None if attention is None else packed(attention),
         "maps": {name: packed(values.reshape(1, -1)) for name, values in explanation.maps.items()},
         "cams": {name: packed(values.reshape(1, -1)) for name, values in explanation.activation_maps.items()},
         "memory": {

@@ -111,9 +111,8 @@ class RunDirectory:
 
     def record_language_model(self, system: System) -> None:
         """Keep which language model a system writes with, if it has one."""
-        if system.language_model:
-            record = asdict(system.language_model.files.record())
-            write_whole(self.language_model, json.dumps(record, indent=2) + "\n")
+        if record := system.frozen_files():
+            write_whole(self.language_model, json.dumps(asdict(record), indent=2) + "\n")
 
     def load_tokenizer(self) -> LanguageModelTokenizer:
         """The tokenizer of the run's language model.
@@ -134,9 +133,9 @@ class RunDirectory:
         Raises:
             RadScribeError: its content is another, or the run does not say what it was.
         """
-        if system.language_model is None:
+        now = system.frozen_files()
+        if now is None:
             return
-        now = system.language_model.files.record()
         try:
             before = json.loads(self.language_model.read_text(encoding="utf-8"))
             name, expected = before["name"], before["sha256"]

@@ -71,7 +71,7 @@ def score_run(
     data = dataclasses.replace(trained.config.data, protocol=protocol or trained.config.data.protocol)
     studies = studies_with_report(store.studies(split), data.section, split)
     vocabulary = Vocabulary.load(run.vocabulary)
-    tokenizer = trained.system.language_model.tokenizer if trained.system.language_model else None
+    tokenizer = trained.system.tokenizer
     get_protocol(data.protocol).check(
         cleaning=data.cleaning,
         vocabulary=vocabulary,

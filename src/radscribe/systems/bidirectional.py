@@ -190,7 +190,7 @@ class Bidirectional(LanguageModelSystem):
 
     # --- vision to text, all that drafting uses ------------------------------------------------------------
 
-    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
+    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
         """E_v of all views of each study, behind each other; see `LanguageModelSystem.visual_embeddings`."""
         return self.map_features(self.features(views, view_mask))
 
@@ -200,14 +200,14 @@ class Bidirectional(LanguageModelSystem):
             visual: VisualTokens = self.backbone(views, view_mask)
         return average_views(visual, view_mask) if self.averaged else visual
 
-    def map_features(self, visual: VisualTokens) -> Embedded:
+    def map_features(self, visual: VisualTokens) -> VisualTokens:
         """E_v = m_v(Z_v) (Eq. 1); where a view is absent it means nothing."""
-        features, mask = visual
+        features, mask = visual.tokens, visual.mask
         if self.standardise:
             features = torch.zeros_like(features).masked_scatter(
                 mask.unsqueeze(-1), self.standardise(features[mask]).to(features.dtype)
             )
-        return Embedded(self.visual_norm(self.visual_mapper(features)), mask)
+        return visual._replace(tokens=self.visual_norm(self.visual_mapper(features)))
 
     # --- training ------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Bidirectional(LanguageModelSystem):
         if config.clip_weight:
             words = self.language_model.embed_words(batch.tokens[:, 1:])
             terms["image_text_matching"] = self.matching(
-                self.matching_image(mean_token(*features)),
+                self.matching_image(mean_token(features.tokens, features.mask)),
                 self.matching_text(mean_token(words.embeddings.float(), words.mask)),
             )
         # Eq. 3

@@ -290,7 +290,6 @@ class CAMANet(EncoderDecoderSystem):
             "consistency": config.consistency_weight,
             "image_text_matching": config.clip_weight,
         }
-        attention: list[Tensor] | None = [] if config.attention_consistency else None
         vdm, assisted = None, None
         if network.classifier:
             logits = network.classifier(visual)
@@ -303,7 +302,8 @@ class CAMANet(EncoderDecoderSystem):
             projected = network.visual_projection(visual.tokens)
             encoded = network.encoder(projected, visual.mask)
             mean_input = mean_token(projected, visual.mask)
-        decoded = network.decode(encoded, visual.mask, tokens, mask, attention, config.layers - 1)
+        last = config.layers - 1 if config.attention_consistency else None
+        decoded, attention = network.decode(encoded, visual.mask, tokens, mask, attention_from=last)
         terms["cross_entropy"] = cross_entropy(network.word_logprobs(decoded), targets, mask)
         if attention and assisted and vdm is not None:
             similarity, selected = network.select_words(assisted, tokens, mask)

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from radscribe.layers.dropout import Dropout
-from radscribe.layers.transformer import DecoderCache
+from radscribe.layers.transformer import DecoderCache, DecoderOutput
 from radscribe.ranges import COUNT, WIDTH, check_divisible, check_fields
 from radscribe.systems.encoder_decoder import (
     EncoderDecoderSystem,
@@ -192,9 +192,8 @@ class CrossModalMemoryNetwork(TransformerNetwork):
         visual_mask: Tensor,
         tokens: Tensor,
         token_mask: Tensor,
-        attention: list[Tensor] | None = None,
-        attention_from: int = 0,
-    ) -> Tensor:
+        attention_from: int | None = None,
+    ) -> DecoderOutput:
         """See `TransformerNetwork.decode` (Eq. 15)."""
         slots = self.textual_memory.slots() if self.textual_memory else None
         return self.decoder(
@@ -202,7 +201,6 @@ class CrossModalMemoryNetwork(TransformerNetwork):
             encoded,
             visual_mask,
             token_mask,
-            attention=attention,
             attention_from=attention_from,
         )
 

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
+from radscribe.layers.frozen_language_model import LanguageModelConfig
 from radscribe.layers.low_rank import LowRankConfig, add_adapters, train_adapters
 from radscribe.systems.config import SystemConfig
 from radscribe.systems.language_model_system import LanguageModelSystem
@@ -92,13 +92,13 @@ class R2GenGPT(LanguageModelSystem):
         """See `System.backbone_parameters`."""
         return list(self.backbone.parameters())
 
-    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
+    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
         """See `LanguageModelSystem.visual_embeddings`."""
         with torch.no_grad() if self.config.alignment == "shallow" else nullcontext():
             visual: VisualTokens = self.backbone(views, view_mask)
         if self.averaged:
             visual = average_views(visual, view_mask)
-        return Embedded(self.visual_norm(self.visual_projection(visual.tokens)), visual.mask)
+        return visual._replace(tokens=self.visual_norm(self.visual_projection(visual.tokens)))
 
     def forward(self, batch: Batch) -> Losses:
         """Cross-entropy of the reports, averaged over words."""
