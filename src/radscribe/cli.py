@@ -610,7 +610,7 @@ def check(path: Path) -> None:
     Args:
         path: a run directory or a prepared store.
     """
-    from radscribe.studies.store import MANIFEST
+    from radscribe.studies.store_files import MANIFEST
 
     if (path / MANIFEST).exists():
         from radscribe.studies.check_store import check_store
