@@ -158,9 +158,10 @@ def write_overlays(
         titles[file_name(name.lower())] = (name, values)
     for name, values in _activation_titles(explanation).items():
         titles[f"cam-{file_name(name.partition(',')[0])}"] = (f"CAM {name}", values)
-    for index in chosen if attention is not None else ():
-        word = explanation.words[index].text
-        titles[f"word-{index + 1:02}-{file_name(word)}"] = (f"“{word}”, {looked}", attention[index])
+    if attention is not None:
+        for index in chosen:
+            word = explanation.words[index].text
+            titles[f"word-{index + 1:02}-{file_name(word)}"] = (f"“{word}”, {looked}", attention[index])
     for name, (title, values) in titles.items():
         top = max(float(values.max()), 0.0)
         scale = (

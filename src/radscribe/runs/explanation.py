@@ -83,12 +83,14 @@ class Explanation:
     @property
     def layers_and_heads(self) -> tuple[int, int]:
         """How many of them have attention; 0 where the system has none on the image."""
-        return (0, 0) if self.attention is None else self.attention.shape[:2]
+        layers, heads = (0, 0) if self.attention is None else self.attention.shape[:2]
+        return layers, heads
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the maps on a view; 0 where there are no maps."""
-        return (0, 0) if self.attention is None else self.attention.shape[-2:]
+        rows, columns = (0, 0) if self.attention is None else self.attention.shape[-2:]
+        return rows, columns
 
     @property
     def words(self) -> tuple[Word, ...]:
