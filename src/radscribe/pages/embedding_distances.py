@@ -185,7 +185,6 @@ def _text_of(sums: np.ndarray) -> str:
     return f"{mean.value:.3f} ({mean.low:.3f}-{mean.high:.3f}{of_runs})"
 
 
-@torch.inference_mode()
 def distances_of_groups(
     groups: Mapping[str, Sequence[str]],
     *,
@@ -212,6 +211,7 @@ def distances_of_groups(
         yield name, EmbeddingDistances.of_runs(measured)
 
 
+@torch.inference_mode()
 def embedding_distances(
     trained: TrainedSystem, studies: Sequence[Study], *, progress: bool = True
 ) -> EmbeddingDistances:
