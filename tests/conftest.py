@@ -7,14 +7,29 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny import tiny_config, tiny_store
 
 from radscribe.evaluation.baselines import best_constant_report
 from radscribe.evaluation.evaluate import Evaluation, evaluate_texts
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.train import train
 
 #: A fault of the program shows where it happened, and fails a test of errors that users cause.
 os.environ["RADSCRIBE_TRACEBACK"] = "1"
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Path:
+    """A prepared store of 40 phantom studies, for all files. A test that changes it works on a copy."""
+    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom")
+
+
+@pytest.fixture(scope="session")
+def finished_run(store, tmp_path_factory) -> Path:
+    """A run of one epoch on `store`, for all files. A test that changes it works on a copy."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return train(tiny_config(store, epochs=1), out, progress=False).path
 
 
 @pytest.fixture(scope="session")

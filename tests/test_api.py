@@ -8,26 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config, tiny_store
+from tiny import tiny_config
 
 import radscribe
 from radscribe.errors import RadScribeError
 from radscribe.studies.given import given_studies
 from radscribe.studies.images import original_view, read_image
-from radscribe.training.train import train
 
 NOTEBOOK = Path(__file__).parents[1] / "docs/notebook.md"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=30)
-
-
-@pytest.fixture(scope="module")
-def trained(store, tmp_path_factory):
-    run = train(tiny_config(store, epochs=1), tmp_path_factory.mktemp("runs") / "run", progress=False)
-    return radscribe.load(run.path, device="cpu")
+def trained(finished_run):
+    return radscribe.load(finished_run, device="cpu")
 
 
 @pytest.fixture
@@ -100,7 +93,7 @@ class TestGiven:
 
     def test_a_folder_and_a_store(self, trained, files, store):
         assert [draft.id for draft in trained.generate("images")] == ["a", "b"]
-        assert len(list(trained.generate(store, batch_size=8, maximum_length=3))) == 30
+        assert len(list(trained.generate(store, batch_size=8, maximum_length=3))) == 40
         (streamed,) = {draft.id for draft in trained.stream(files[0])}
         assert streamed == "images/a"
 

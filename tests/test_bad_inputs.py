@@ -2,16 +2,15 @@
 
 import io
 import shlex
+import shutil
 import signal
 import sys
 
 import pytest
 from bad_inputs import command_line, drafting, pixels, preparing, scoring, training
 from bad_inputs.rows import Row, Workshop
-from tiny import tiny_config, tiny_store
 
 from radscribe.cli import main
-from radscribe.training.train import train
 
 ROWS: list[Row] = [
     *command_line.ROWS,
@@ -26,14 +25,8 @@ SECONDS = 120
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory):
-    return tiny_store(tmp_path_factory.mktemp("bad_inputs") / "store", studies=30)
-
-
-@pytest.fixture(scope="session")
-def run(store, tmp_path_factory):
-    out = tmp_path_factory.mktemp("bad_inputs") / "run"
-    return train(tiny_config(store, epochs=1), out, progress=False).path
+def run(finished_run, tmp_path_factory):
+    return shutil.copytree(finished_run, tmp_path_factory.mktemp("bad_inputs") / "run")
 
 
 @pytest.fixture

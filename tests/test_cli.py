@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import tiny_config, tiny_store
+from tiny import tiny_store
 from tiny_language_models import tiny_language_model
 
 import radscribe
@@ -20,17 +20,11 @@ from radscribe.runs.run_directory import RunDirectory
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
-from radscribe.training.train import train
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=30)
-
-
-@pytest.fixture(scope="module")
-def run(store, tmp_path_factory):
-    return train(tiny_config(store, epochs=1), tmp_path_factory.mktemp("runs") / "run", progress=False)
+def run(finished_run, tmp_path_factory):
+    return RunDirectory(shutil.copytree(finished_run, tmp_path_factory.mktemp("runs") / "run"))
 
 
 def fails(capsys, *arguments) -> str:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
-from tiny import tiny_config, tiny_store
+from tiny import tiny_config
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
@@ -154,8 +154,7 @@ def test_unknown_scores_are_refused_before_anything_is_scored(capsys):
     assert "unknown score 'BLEU-5'. Did you mean 'BLEU-4'?" in capsys.readouterr().err
 
 
-def test_the_command(tmp_path, capsys):
-    store = tiny_store(tmp_path / "store")
+def test_the_command(store, tmp_path, capsys):
     runs = [tmp_path / "first", tmp_path / "second"]
     for seed, run in enumerate(runs):
         train(tiny_config(store, epochs=1, seed=seed), run, progress=False)

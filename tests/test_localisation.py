@@ -97,9 +97,9 @@ def test_statistics_are_means_over_masks():
     assert edema["pointing"] == pytest.approx(2 / 3)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return PreparedStore(tiny.tiny_store(tmp_path_factory.mktemp("store") / "phantom"))
+@pytest.fixture(scope="module", name="store")
+def opened_store(store):
+    return PreparedStore(store)
 
 
 def untrained(name, store) -> TrainedSystem:

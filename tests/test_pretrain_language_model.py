@@ -59,9 +59,9 @@ def tiny_preset():
     del PRESETS["tiny"]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return PreparedStore(tiny_store(tmp_path_factory.mktemp("stores") / "phantom"))
+@pytest.fixture(scope="module", name="store")
+def opened_store(store):
+    return PreparedStore(store)
 
 
 @pytest.fixture(scope="module")

@@ -39,11 +39,6 @@ def without_java():
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom")
-
-
-@pytest.fixture(scope="module")
 def whole(store, tmp_path_factory):
     """A run that was never interrupted."""
     return train(tiny_config(store), tmp_path_factory.mktemp("runs") / "whole", progress=False)

@@ -34,11 +34,6 @@ from radscribe.training.train import train
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom")
-
-
-@pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
     return train(tiny_config(store), tmp_path_factory.mktemp("runs") / "run", progress=False)
 
