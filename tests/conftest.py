@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from radscribe.evaluation.baselines import best_constant_report
-from radscribe.evaluation.evaluate import Evaluation, evaluate_texts
+from radscribe.evaluation.evaluate import evaluate_texts
+from radscribe.evaluation.result import Evaluation
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 

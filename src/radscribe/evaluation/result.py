@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import OWN_RULES, UNCERTAIN_POLICIES, ObservationScore
 from radscribe.evaluation.diversity import Diversity

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from radscribe import NOTICE, __version__
+from radscribe.about import NOTICE, VERSION
 from radscribe.evaluation.scores import direction
 from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.studies.study import Study
@@ -77,7 +77,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"notice": NOTICE.capitalize(), "version": __version__}
+    environment.globals |= {"notice": NOTICE.capitalize(), "version": VERSION}
     environment.filters |= {
         "fixed": lambda value, digits=3: f"{value:.{digits}f}",
         "percent": lambda value: f"{value:.1%}",

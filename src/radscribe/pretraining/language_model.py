@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from radscribe import __version__
+from radscribe.about import VERSION
 from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.files import write_whole
@@ -487,7 +487,7 @@ def _facts(store: PreparedStore, texts: Texts, settings: Pretraining) -> dict[st
 
     learnt = {*texts.reports, *texts.paragraphs}
     return {
-        "radscribe": __version__,
+        "radscribe": VERSION,
         "settings": asdict(settings),
         "store": str(store.path),
         "store_source": store.manifest["source"],

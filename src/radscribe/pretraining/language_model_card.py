@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 
 MODEL_CARD = "MODEL_CARD.md"
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from radscribe import __version__
+from radscribe.about import VERSION
 from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.interruption import (
@@ -149,7 +149,7 @@ class ViewTraining:
     def facts(self, store: PreparedStore, **settings: Any) -> dict[str, Any]:
         """Where the result comes from, ready for JSON: versions, store and settings, further ones too."""
         return {
-            "radscribe": __version__,
+            "radscribe": VERSION,
             "torch": torch.__version__,
             "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "store": str(store.path),

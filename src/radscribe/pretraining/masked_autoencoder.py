@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.files import write_whole
 from radscribe.pretraining.loop import ViewTraining

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.evaluation.families import CLINICAL, FAMILIES, ScoreTable
 from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.scores import Score
