@@ -105,16 +105,19 @@ def train_masked_autoencoder(
     from radscribe.pretraining.masked_autoencoder import train_masked_autoencoder as train_autoencoder
     from radscribe.recipes import get_recipe
     from radscribe.studies.store import PreparedStore
+    from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig
 
     config = get_recipe(recipe).build()
-    if not hasattr(config.system, "vision"):
+    components = config.system.components
+    sizes = next((part for part in components if isinstance(part, MaskedAutoencoderConfig)), None)
+    if sizes is None:
         raise RadScribeError(
             f"the recipe '{recipe}' has no masked autoencoder", "Pass one such as bidirectional/phantom"
         )
     facts = train_autoencoder(
         PreparedStore(store),
         out,
-        vision=replace(config.system.vision, weights=weights),
+        vision=replace(sizes, weights=weights),
         data=config.data,
         training=ViewTraining(
             epochs=epochs,

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
@@ -37,6 +36,7 @@ from radscribe.runs.views import evaluation_batches
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.bidirectional import Bidirectional
 from radscribe.systems.language_model_system import LanguageModelSystem
+from radscribe.systems.system import pad_tokens
 
 _BATCH = 16
 _WORDS_AT_ONCE = 4096
@@ -185,7 +185,6 @@ def _text_of(sums: np.ndarray) -> str:
     return f"{mean.value:.3f} ({mean.low:.3f}-{mean.high:.3f}{of_runs})"
 
 
-@torch.inference_mode()
 def distances_of_groups(
     groups: Mapping[str, Sequence[str]],
     *,
@@ -212,6 +211,7 @@ def distances_of_groups(
         yield name, EmbeddingDistances.of_runs(measured)
 
 
+@torch.inference_mode()
 def embedding_distances(
     trained: TrainedSystem, studies: Sequence[Study], *, progress: bool = True
 ) -> EmbeddingDistances:
@@ -243,7 +243,7 @@ def embedding_distances(
     for batch in track(batches, len(batches), "embedding", "batches", show=progress):
         view_mask = batch.view_mask.to(trained.device)
         visual = system.visual_embeddings(batch.views.to(trained.device), view_mask)
-        for embeddings, there in zip(visual.embeddings.float(), visual.mask, strict=True):
+        for embeddings, there in zip(visual.tokens.float(), visual.mask, strict=True):
             embeddings = embeddings[there]
             nearest.append(_nearest(embeddings, words))
             distances.append([nearest[-1].sum().item(), len(embeddings)])
@@ -315,7 +315,7 @@ def _exchange(trained: TrainedSystem, studies: Sequence[Study], progress: bool) 
         )
         images_of_study = [1] * len(view_mask) if system.averaged else batch.view_mask.sum(dim=1).tolist()
         for of_report, reports in zip(sums, (own, other), strict=True):
-            tokens = pad_sequence([torch.tensor(report) for report in reports[rows]], batch_first=True)
+            tokens = pad_tokens(reports[rows])
             given = replace(batch, view_mask=view_mask, tokens=tokens.to(trained.device))
             losses = system.consistency(images, given).cpu().split(images_of_study)
             of_report += [[float(of_study.sum()), len(of_study)] for of_study in losses]

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from radscribe.runs.explanation import Explanation
 
 PAGE = "index.html"
+_INTRODUCTION = (
+    "Point at a word of a draft, or move to it with the arrow keys: its map lies over each view. A click, a "
+    "tap or Enter keeps it there."
+)
 _MAP_NAMES = {
     "VDM": "VDM: visual discriminative map",
     "TDM": "TDM: textual discriminative map",
@@ -81,7 +85,7 @@ def write_explanations(
     check_folder(out)
     chosen = choose_words(explanations, words)
     attention = [word_attention(explanation, layer, heads) for explanation in explanations]
-    layers, count = explanations[0].attention.shape[:2]
+    layers, count = explanations[0].layers_and_heads
     layer = layer or layers
     looked = f"layer {layer}, " + (f"head {heads}" if heads.isdecimal() else f"{heads} of {count} heads")
     memory = explanations[0].memory
@@ -94,7 +98,7 @@ def write_explanations(
             folder.mkdir(exist_ok=True)
             write_overlays(explanation, folder, indices, looks, looked)
             memory = explanation.memory
-            if memory and layout is not None and indices:
+            if memory and layout is not None and looks is not None and indices:
                 write_memory_plot(explanation, memory, layout, indices, looks, folder / "memory.png")
         page = _page(explanations, chosen, config, layout, layer, heads)
     except OSError as error:
@@ -156,7 +160,7 @@ def _page(
     heads: str,
 ) -> Markup:
     entry, run = get_system(config.system_name), explanations[0].draft.run
-    layers, count = explanations[0].attention.shape[:2]
+    layers, count = explanations[0].layers_and_heads
     data = {
         "colours": _base64(heat_colours()),
         "names": _MAP_NAMES,
@@ -182,8 +186,8 @@ def _page(
         recipe=config.recipe,
         title=entry.title,
         published=entry.published,
-        introduction="Point at a word of a draft, or move to it with the arrow keys: its map lies over each "
-        "view. A click, a tap or Enter keeps it there.",
+        introduction=_INTRODUCTION if layers else "",
+        has_attention=explanations[0].attention is not None,
         facts=_facts(explanations, config),
         layers={str(number): f"{number} of {layers}" for number in range(1, layers + 1)},
         layer=str(layer),
@@ -198,21 +202,24 @@ def _page(
 
 
 def _facts(explanations: Sequence[Explanation], config: RunConfig) -> dict[str, str]:
-    layers, count, _, _, rows, columns = explanations[0].attention.shape
+    (layers, count), (rows, columns) = explanations[0].layers_and_heads, explanations[0].grid
     transform = config.data.transform
     seen = "centre" if transform.evaluation == "center_crop" else "whole view"
     return {
         "Drafts": f"{len(explanations)}, the section “{config.data.section}”",
         "Views": f"as the system saw them: {seen}, {transform.crop} × {transform.crop} pixels",
-        "Regions": f"{rows} × {columns} of each view; between them, maps are smoothed",
-        "Attention": f"{layers} layer{'s' if layers > 1 else ''} of {count} heads",
+        "Regions": f"{rows} × {columns} of each view; between them, maps are smoothed" if rows else "none",
+        "Attention": f"{layers} layer{'s' if layers > 1 else ''} of {count} heads" if layers else "none",
     }
 
 
 def _study_data(explanation: Explanation, chosen: Sequence[int]) -> dict[str, Any]:
     """What the page's script knows of a study."""
-    attention = explanation.of_words(explanation.attention, axis=2)
-    layers, count, words, views, rows, columns = attention.shape
+    (layers, count), (rows, columns) = explanation.layers_and_heads, explanation.grid
+    attention = explanation.attention
+    if attention is not None:
+        attention = explanation.of_words(attention, axis=2)
+        attention = attention.reshape(*attention.shape[:3], math.prod(attention.shape[3:]))
     named, logprobs = observations_of_words(explanation), explanation.draft.token_logprobs
     memory = explanation.memory
     maps = [name for name, values in explanation.maps.items() if values.max() > 0]
@@ -232,7 +239,7 @@ def _study_data(explanation: Explanation, chosen: Sequence[int]) -> dict[str, An
         ],
         "start": f"map:{maps[0]}" if maps else f"word:{chosen[0] if chosen else 0}",
         "probabilities": explanation.probabilities,
-        "attention": packed(attention.reshape(layers, count, words, views * rows * columns)),
+        "attention": None if attention is None else packed(attention),
         "maps": {name: packed(values.reshape(1, -1)) for name, values in explanation.maps.items()},
         "cams": {name: packed(values.reshape(1, -1)) for name, values in explanation.activation_maps.items()},
         "memory": {

@@ -33,7 +33,7 @@ from radscribe.studies.study import View
 from radscribe.vision.transforms import TransformConfig, stored_view, training_view
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ViewTraining:
     """How to train, and where.
 

@@ -15,7 +15,7 @@ from radscribe.text.protocols import PROTOCOLS, ProtocolName
 from radscribe.text.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileScoring:
     """What two files are scored under. None leaves a field out, or stands for its usual value.
 

@@ -14,7 +14,7 @@ from radscribe.runs.config import DataConfig
 from radscribe.runs.trained_system import TrainedSystem
 from radscribe.runs.views import evaluation_masks, evaluation_views
 from radscribe.studies.study import Study
-from radscribe.systems.system import Evidence
+from radscribe.systems.system import Evidence, pad_tokens
 from radscribe.vision.transforms import stack_views
 
 _BATCH = 16
@@ -23,7 +23,7 @@ _BATCH = 16
 def localise(
     trained: TrainedSystem, studies: Sequence[Study], *, progress: bool = True
 ) -> list[list[MapScore]]:
-    """Score the maps of each study; an empty list for a study without masks.
+    """Score the maps of each study; an empty list for a study without masks, or without maps on its views.
 
     The system is given the reference report word by word, so that all systems are asked about the same words.
     Attention is the last layer's, its heads averaged, at the steps that write the words in question.
@@ -59,30 +59,28 @@ def _evidence(trained: TrainedSystem, studies: Sequence[Study]) -> tuple[Evidenc
     data = trained.config.data
     views, mask = stack_views([evaluation_views(study, data) for study in studies])
     tokens = [trained.system.encode_report(study.report(data.section))[1:] for study in studies]
-    padded = torch.zeros(len(tokens), max(map(len, tokens)), dtype=torch.long)
-    for row, ids in enumerate(tokens):
-        padded[row, : len(ids)] = torch.tensor(ids)
     device = trained.device
-    return trained.system.explain(views.to(device), mask.to(device), padded.to(device)), tokens
+    return trained.system.explain(views.to(device), mask.to(device), pad_tokens(tokens).to(device)), tokens
 
 
 def _score_study(
     evidence: Evidence, place: int, pieces: list[str], masks: dict[str, list[np.ndarray]]
 ) -> list[MapScore]:
-    views = len(next(iter(masks.values())))
-    count = int(evidence.token_mask[place].sum()) // views
-    side = round(count**0.5)
+    if evidence.grid is None:
+        return []
+    views, (rows, columns) = len(next(iter(masks.values()))), evidence.grid
 
     def grid(values: torch.Tensor) -> np.ndarray:
         """The tokens that are there `[tokens]` as `[views, rows, columns]`."""
-        return values[: views * count].float().cpu().numpy().reshape(views, side, side)
+        there = values[: views * rows * columns].float().cpu().numpy()
+        return there.reshape(views, rows, columns)
 
     covered = {
-        observation: np.stack([coverage(mask, side, side) for mask in found])
+        observation: np.stack([coverage(mask, rows, columns) for mask in found])
         for observation, found in masks.items()
     }
     whole = np.stack(
-        [coverage(np.any(found, axis=0), side, side) for found in zip(*masks.values(), strict=True)]
+        [coverage(np.any(found, axis=0), rows, columns) for found in zip(*masks.values(), strict=True)]
     )
     attention = evidence.attention[place, -1].mean(dim=0)
     scores = [score_map(grid(values[place]), whole, kind) for kind, values in evidence.maps.items()]

@@ -70,12 +70,11 @@ def score_run(
     trained = load(run.path)
     data = dataclasses.replace(trained.config.data, protocol=protocol or trained.config.data.protocol)
     studies = studies_with_report(store.studies(split), data.section, split)
-    language_model = trained.system.language_model
     rules: dict[str, Any] = {
         "cleaning": data.cleaning,
         "vocabulary": Vocabulary.load(run.vocabulary),
         "maximum_length": data.maximum_length,
-        "tokenizer": language_model.tokenizer if language_model else None,
+        "tokenizer": trained.system.tokenizer,
     }
     get_protocol(data.protocol).check(**rules)
     drafting = trained.generate(studies, on_rejection=on_rejection)
