@@ -10,7 +10,8 @@ import pytest
 from tiny import tiny_config, tiny_store
 
 from radscribe.evaluation.baselines import best_constant_report
-from radscribe.evaluation.evaluate import Evaluation, evaluate_texts
+from radscribe.evaluation.evaluate import evaluate_texts
+from radscribe.evaluation.result import Evaluation
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.train import train
