@@ -22,7 +22,7 @@ ROWS = [
     {"pretraining"},
     {"training"},
     {"recipes"},
-    {"interop", "pages", "bench", "api", "parsing"},
+    {"interop", "pages", "bench", "api"},
     {"cli"},
 ]
 #: Arrows within a row.

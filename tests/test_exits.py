@@ -72,11 +72,14 @@ def test_interrupted():
     assert process.returncode == 130
 
 
-FAULT = "from radscribe import cli; cli.COMMANDS['systems'] = lambda: 1 / 0"
+REPLACE = (
+    "from radscribe.cli import main, table; "
+    "table.COMMANDS['systems',] = table.Command('systems', lambda: {}, ''); main(['systems'])"
+)
 
 
 def test_a_fault_of_the_program():
-    line = f'"{sys.executable}" -c "{FAULT}; cli.main([\'systems\'])"'
+    line = f'"{sys.executable}" -c "{REPLACE.format("1 / 0")}"'
     done = shell(line)
     assert "internal error (ZeroDivisionError: division by zero)" in only_line(done.stderr)
     assert "RADSCRIBE_TRACEBACK=1" in done.stderr
@@ -85,8 +88,6 @@ def test_a_fault_of_the_program():
 
 
 def test_what_a_terminal_cannot_show():
-    code = (
-        "from radscribe import cli; cli.COMMANDS['systems'] = lambda: print('\u03bb'); cli.main(['systems'])"
-    )
+    code = REPLACE.format("print('\u03bb')")
     done = shell(f'"{sys.executable}" -c "{code}"', PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.stdout == "\\u03bb\n"

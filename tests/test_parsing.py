@@ -2,15 +2,19 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import pytest
 
-from radscribe import cli
+from radscribe.cli import main, measuring, pretraining, scoring
+from radscribe.cli.measuring import TASK_OPTIONS
+from radscribe.cli.overview import find_command
+from radscribe.cli.parsing import Parser, documented, first_line
+from radscribe.cli.table import COMMANDS
 from radscribe.errors import SYNONYMS, RadScribeError, closest, unknown_name
-from radscribe.parsing import Parser, documented, first_line
 from radscribe.pretraining.language_model import PRESETS
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.runs.config import SECTIONS, DataConfig, field_names, nested, override
@@ -19,7 +23,6 @@ from radscribe.text.cleaning import CLEANERS
 from radscribe.text.protocols import PROTOCOLS
 from radscribe.values import converted, in_words
 
-COMMANDS = cli._commands()
 commands = pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 systems = pytest.mark.parametrize("system", SYSTEMS)
 #: Words of Python and of parsers that a user need not know.
@@ -28,16 +31,22 @@ JARGON = re.compile(r"<class|Union|typing|Parser key|NoneType|\bstr\b|\bint\b|\[
 
 def recipe_parser(recipe: str) -> Parser:
     """The parser of `radscribe train RECIPE`."""
-    parser = cli._command_parser(cli.train, "train")
+    parser = COMMANDS["train",].parser()
     for section in SECTIONS:
         parser.add_fields(section, getattr(get_recipe(recipe).build(), section))
     return parser
 
 
+def parse(words: Sequence[str]) -> dict[str, Any]:
+    """What the command that the words name is called with."""
+    command = find_command(list(words))
+    return command.parse(list(words[len(command.words) :]))
+
+
 def message(*words: str) -> str:
     """What a failing command line says."""
     with pytest.raises(RadScribeError) as caught:
-        cli._run(list(words))
+        parse(words)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -51,7 +60,7 @@ def is_sentence(text: str) -> bool:
 
 @commands
 def test_help_is_in_sentences(words):
-    command = COMMANDS[words]
+    command = COMMANDS[words].function
     assert is_sentence(first_line(command))
     assert len(first_line(command).splitlines()) == 1
     texts = documented(command)
@@ -73,7 +82,7 @@ def test_help_of_fields_is_in_sentences(system):
 @systems
 def test_help_of_a_recipe_has_sections(system, capsys):
     with pytest.raises(SystemExit):
-        cli.main(["train", f"{system}/phantom", "--help"])
+        main(["train", f"{system}/phantom", "--help"])
     text = capsys.readouterr().out
     places = [text.index(f"\n{section}:\n") for section in SECTIONS]
     assert places == sorted(places)
@@ -84,27 +93,20 @@ def test_help_of_a_recipe_has_sections(system, capsys):
 
 @commands
 def test_examples_parse(words):
-    example = shlex.split(cli.EXAMPLES[" ".join(words)])
+    example = shlex.split(COMMANDS[words].parser().example)
     assert example[: len(words) + 1] == ["radscribe", *words]
-    cli._named_command(example[1:])
-    if words == ("train",):
-        recipe_parser(example[2]).parse(example[2:])
-    else:
-        assert cli._parse(example[1:])[0] is COMMANDS[words]
+    assert find_command(example[1:]) is COMMANDS[words]
+    parse(example[1:])
 
 
 def test_the_start_is_three_commands_that_parse(capsys):
     with pytest.raises(SystemExit):
-        cli.main(["--help"])
+        main(["--help"])
     text = capsys.readouterr().out
     first = re.findall(r"^  radscribe (.*)$", text.partition("Commands")[0], re.MULTILINE)
     assert len(first) == 3
     for line in first:
-        words = shlex.split(line)
-        if words[0] == "train":
-            recipe_parser(words[1]).parse(words[1:])
-        else:
-            cli._parse(words)
+        parse(shlex.split(line))
     for words in COMMANDS:
         assert f"  {' '.join(words)} " in text
 
@@ -112,11 +114,11 @@ def test_the_start_is_three_commands_that_parse(capsys):
 def test_the_first_argument_has_two_spellings(capsys):
     for command, name in (("evaluate", "RUN"), ("recipes", "NAME")):
         with pytest.raises(SystemExit):
-            cli.main([command, "--help"])
+            main([command, "--help"])
         assert f"[{name}]" in capsys.readouterr().out.splitlines()[0]
     for words in (["runs/a"], ["--run", "runs/a"], ["--run=runs/a"]):
-        assert cli._parse(["evaluate", "--split", "val", *words])[1]["run"] == Path("runs/a")
-        assert cli._parse(["evaluate", *words, "--split", "val"])[1]["run"] == Path("runs/a")
+        assert parse(["evaluate", "--split", "val", *words])["run"] == Path("runs/a")
+        assert parse(["evaluate", *words, "--split", "val"])["run"] == Path("runs/a")
     assert "twice" in message("evaluate", "runs/a", "--run", "runs/b")
 
 
@@ -137,15 +139,15 @@ def test_choices_are_those_of_the_code():
 
     assert choices(DataConfig, "cleaning") == set(CLEANERS)
     assert choices(DataConfig, "protocol") == set(PROTOCOLS)
-    (cleanings, _) = get_args(get_type_hints(cli.evaluate)["cleaning"])
+    (cleanings, _) = get_args(get_type_hints(scoring.evaluate)["cleaning"])
     assert set(get_args(cleanings)) == set(CLEANERS)
-    assert choices(cli.pretrain_lm, "cleaning") == set(CLEANERS)
-    assert choices(cli.pretrain_lm, "size") == set(PRESETS)
-    (protocols, _) = get_args(get_type_hints(cli.evaluate)["protocol"])
+    assert choices(pretraining.pretrain_lm, "cleaning") == set(CLEANERS)
+    assert choices(pretraining.pretrain_lm, "size") == set(PRESETS)
+    (protocols, _) = get_args(get_type_hints(scoring.evaluate)["protocol"])
     assert set(get_args(protocols)) == set(PROTOCOLS)
-    (protocols, _) = get_args(get_type_hints(cli.compare)["protocol"])
+    (protocols, _) = get_args(get_type_hints(scoring.compare)["protocol"])
     assert set(get_args(protocols)) <= set(PROTOCOLS)
-    assert set(get_args(get_type_hints(cli.bench)["task"])) == set(cli.TASK_OPTIONS)
+    assert choices(measuring.bench, "task") == set(TASK_OPTIONS)
 
 
 # --- what was meant ----------------------------------------------------------------------------------------
@@ -154,8 +156,8 @@ def test_choices_are_those_of_the_code():
 @pytest.mark.parametrize("synonym", SYNONYMS)
 def test_synonyms_lead_to_options_that_are_there(synonym):
     names = {name for recipe in RECIPES.values() for name in field_names(recipe.build())}
-    for words, command in COMMANDS.items():
-        names |= set(cli._command_parser(command, *words).options)
+    for command in COMMANDS.values():
+        names |= set(command.parser().options)
     last = {name.rpartition(".")[2] for name in names}
     assert set(SYNONYMS[synonym]) <= last
 
@@ -195,7 +197,7 @@ def test_a_field_that_is_close_is_suggested_and_parses(typed, meant):
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words != ("train",)], ids=" ".join)
 def test_an_option_with_a_slip_is_suggested_and_parses(words):
-    parser = cli._command_parser(COMMANDS[words], *words)
+    parser = COMMANDS[words].parser()
     for option in parser.options.values():
         if option.positional or len(option.name) < 5:
             continue
@@ -259,12 +261,12 @@ def test_messages_are_in_words(words, says):
 
 
 def test_both_spellings_and_list_and_tuple_options():
-    _, values = cli._parse(["prepare", "phantom", "--out", "x", "--split-fractions", "0.5", "0.25", "0.25"])
+    values = parse(["prepare", "phantom", "--out", "x", "--split-fractions", "0.5", "0.25", "0.25"])
     assert values["split_fractions"] == (0.5, 0.25, 0.25)
-    _, values = cli._parse(["bench", "decode", "--no-paper-size", "--threads=1"])
+    values = parse(["bench", "decode", "--no-paper-size", "--threads=1"])
     assert values["paper_size"] is False
     assert values["threads"] == 1
-    _, values = cli._parse(["explain", "r", "--out", "x", "--study", "A", "B", "--no-together"])
+    values = parse(["explain", "r", "--out", "x", "--study", "A", "B", "--no-together"])
     assert values["study"] == ["A", "B"]
     given = recipe_parser("r2gen/phantom").parse(
         ["r2gen/phantom", "--training", '{"epochs": 3, "seed": 1}', "--training.epochs", "4"]

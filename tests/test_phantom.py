@@ -16,13 +16,8 @@ import pytest
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.studies.phantom.reader import assemble_study, describe, read_phantom, render, sample_study
-from radscribe.studies.phantom.sampling import (
-    DRAWN_OBSERVATIONS,
-    KINDS,
-    PhantomStudy,
-    arrange,
-    draw_finding,
-)
+from radscribe.studies.phantom.sampling import arrange, draw_finding
+from radscribe.studies.phantom.study import DRAWN_OBSERVATIONS, KINDS, PhantomStudy
 from radscribe.studies.study import SECTIONS, Study
 
 # How each observation is called in the findings section, whatever is said about it.

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from radscribe.errors import RadScribeError
-from radscribe.studies import prepare as prepare_module
+from radscribe.studies.decoder import Decoder
 from radscribe.studies.images import read_view
 from radscribe.studies.prepare import prepare
 from radscribe.studies.readers.registry import READERS, Reader, open_source
@@ -137,7 +137,7 @@ def test_summary(source, tmp_path):
 def test_process_pool_gives_the_same_store(source, tmp_path, monkeypatch):
     prepared(source, tmp_path / "store")
     in_process = contents(tmp_path / "store")
-    decoder = prepare_module._Decoder(32, source, processes=1)
+    decoder = Decoder(32, source, processes=1)
     results = list(decoder.decode(list(open_source(source)), frozenset({"s0"})))
     assert results[0][1] is None
     lines = [json.loads(line) for line in in_process["studies.jsonl"].splitlines()]
@@ -303,7 +303,7 @@ def test_decoding_processes_do_not_outlive_a_killed_parent(tmp_path):
     code = (
         "import time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
-        "from radscribe.studies.prepare import _start_process\n"
+        "from radscribe.studies.decoder import _start_process\n"
         "pool = ProcessPoolExecutor(1, initializer=_start_process)\n"
         "pool.submit(time.sleep, 0).result()\n"
         "print('ready', flush=True)\n"

@@ -19,7 +19,8 @@ from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_view
 from radscribe.studies.prepare import prepare
 from radscribe.studies.splits import assign_splits, extend_splits
-from radscribe.studies.store import UPDATE, PreparedStore
+from radscribe.studies.store import PreparedStore
+from radscribe.studies.store_files import UPDATE
 from radscribe.studies.study import RenderedView, Study, View
 
 

@@ -20,7 +20,8 @@ from radscribe.pretraining.view_classifier import train_view_classifier
 from radscribe.runs.config import override, save_config
 from radscribe.runs.views import evaluation_batches
 from radscribe.studies.images import read_view
-from radscribe.studies.store import MANIFEST, PIXELS, STUDIES, PreparedStore, content_hash
+from radscribe.studies.store import PreparedStore
+from radscribe.studies.store_files import MANIFEST, PIXELS, STUDIES, content_hash
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from radscribe.evaluation.evaluate import Evaluation
-from radscribe.recipes import get_recipe
-from radscribe.runs.config import ProtocolName, override
+from radscribe.recipes.configuration import configuration
+from radscribe.runs.config import ProtocolName
 from radscribe.runs.drafts import DraftReport
 from radscribe.runs.explanation import Explanation
 from radscribe.runs.run_directory import RunDirectory
@@ -42,8 +41,7 @@ def train(
     Raises:
         RadScribeError: there is no such recipe or field, a value is wrong, or the training cannot be done.
     """
-    config = replace(override(get_recipe(recipe).build(), fields), store=str(store))
-    return training.train(config, out, progress=progress)
+    return training.train(configuration(recipe, out, store=store, fields=fields), out, progress=progress)
 
 
 def generate(run: Path | str, studies: Given, **options: Any) -> Iterator[DraftReport]:

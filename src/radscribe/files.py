@@ -13,6 +13,7 @@ import io
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -100,6 +101,33 @@ def read_text(path: Path, limit: int = MAX_BYTES) -> str:
             "Save it as text in UTF-8",
         )
     return text
+
+
+def read_lines(file: str, hint: str) -> Iterator[str]:
+    """The lines of a text file, or of standard input as they come, without their ends.
+
+    Args:
+        file: the path of the file; `-` stands for standard input.
+        hint: what to do where there is no line.
+
+    Raises:
+        RadScribeError: see `read_text`; or standard input is closed, there is no line, or a line is no text.
+    """
+    if file == "-" and sys.stdin is None:
+        raise RadScribeError("standard input is closed", "Give a file, or pipe texts into this command")
+    name = "standard input" if file == "-" else f"'{file}'"
+    lines = (
+        (line.decode("utf-8", errors="replace") for line in sys.stdin.buffer)
+        if file == "-"
+        else io.StringIO(read_text(Path(file)))
+    )
+    number = 0
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise RadScribeError(f"{name} is no text file: line {number} holds a NUL byte")
+        yield line.rstrip("\r\n")
+    if not number:
+        raise RadScribeError(f"{name} has no text", hint)
 
 
 def parse_json(text: str) -> Any:

@@ -10,7 +10,7 @@ the nearest word embedding. Beside it stands what that distance alone does not t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -31,7 +31,8 @@ from radscribe.evaluation.metrics import StudyStatistics
 from radscribe.files import check_output, replace_file
 from radscribe.parts.view_classifier import ViewClassifier, with_predicted_projections
 from radscribe.progress import track
-from radscribe.runs.trained_system import TrainedSystem
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.trained_system import TrainedSystem, load
 from radscribe.runs.views import evaluation_batches
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.bidirectional import Bidirectional
@@ -185,6 +186,32 @@ def _text_of(sums: np.ndarray) -> str:
 
 
 @torch.inference_mode()
+def distances_of_groups(
+    groups: Mapping[str, Sequence[str]],
+    *,
+    store: Path | None = None,
+    split: str = "test",
+    progress: bool = True,
+) -> Iterator[tuple[str, EmbeddingDistances]]:
+    """Measure groups of runs: the name of each group and its distances, as soon as they are measured.
+
+    Args:
+        groups: run directories by the name of their group.
+        store: the store with the studies; the one that each run was trained on unless given.
+        split: `train`, `val`, `test` or `all`.
+        progress: show how far it is.
+
+    Raises:
+        RadScribeError: see `embedding_distances`; or a run or its store cannot be opened.
+    """
+    for name, runs in groups.items():
+        measured = []
+        for run in runs:
+            studies = RunDirectory(run).open_store(store).studies(split)
+            measured.append(embedding_distances(load(run), studies, progress=progress))
+        yield name, EmbeddingDistances.of_runs(measured)
+
+
 def embedding_distances(
     trained: TrainedSystem, studies: Sequence[Study], *, progress: bool = True
 ) -> EmbeddingDistances:

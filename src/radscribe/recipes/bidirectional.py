@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from radscribe.layers.frozen_language_model import LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoderConfig
-from radscribe.recipes import r2gen_gpt
+from radscribe.recipes import datasets, r2gen_gpt
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import RunConfig
+from radscribe.runs.config import DataConfig, RunConfig
 from radscribe.systems.bidirectional import BidirectionalConfig
 from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig
 
@@ -19,9 +19,9 @@ _EPOCHS = {
 }
 
 
-def _with_bidirectional(config: RunConfig) -> RunConfig:
-    config.system_name = "bidirectional"
-    config.system = BidirectionalConfig(language_model=config.system.language_model)
+def _published(data: DataConfig, draft_length: tuple[int, int]) -> RunConfig:
+    system = BidirectionalConfig(language_model=LanguageModelConfig(dtype="bfloat16"))
+    config = datasets.frozen_language_model("bidirectional", system, data, draft_length=draft_length)
     config.training.batch_size, config.training.accumulate = 4, 1
     config.training.select_by = "BLEU-4"
     return config
@@ -30,7 +30,7 @@ def _with_bidirectional(config: RunConfig) -> RunConfig:
 @recipe("bidirectional/iu-xray", DOCS)
 def iu_xray() -> RunConfig:
     """V2T+T2V+Rec on IU X-Ray: MAE-Large, BLIP's text encoder, frozen Llama-2-7B, two views."""
-    config = _with_bidirectional(r2gen_gpt.iu_xray())
+    config = _published(datasets.iu_xray_r2gengpt(), datasets.IU_XRAY_DRAFTS)
     config.training.epochs = 2
     return config
 
@@ -38,20 +38,21 @@ def iu_xray() -> RunConfig:
 @recipe("bidirectional/mimic-cxr", DOCS)
 def mimic_cxr() -> RunConfig:
     """V2T+T2V+Rec on MIMIC-CXR: MAE-Large, BLIP's text encoder, frozen Llama-2-7B, one view."""
-    config = _with_bidirectional(r2gen_gpt.mimic_cxr())
-    config.training.epochs = 5
+    config = _published(datasets.mimic_cxr_r2gengpt(), datasets.MIMIC_CXR_DRAFTS)
+    config.training.epochs, config.training.clip_norm = 5, 1.0
     return config
 
 
 @recipe("bidirectional/phantom", DOCS)
 def phantom() -> RunConfig:
     """V2T+T2V+Rec on the phantom, with a small language model of your own and random weights elsewhere."""
-    config = r2gen_gpt.phantom()
-    config.system_name = "bidirectional"
-    config.system = BidirectionalConfig(
+    data, training = datasets.phantom_language_model(), datasets.phantom_language_model_training()
+    # A pretrained autoencoder keeps what it knows only at a lower rate, reached slowly.
+    training.backbone_learning_rate, training.warm_up_epochs = 3e-4, 1
+    system = BidirectionalConfig(
         vision=MaskedAutoencoderConfig(
             weights="none",
-            image_size=config.data.transform.crop,
+            image_size=data.transform.crop,
             patch_size=16,
             width=96,
             layers=4,
@@ -68,9 +69,7 @@ def phantom() -> RunConfig:
         ),
         standardise=True,
     )
-    # A pretrained autoencoder keeps what it knows only at a lower rate, reached slowly.
-    config.training.backbone_learning_rate, config.training.warm_up_epochs = 3e-4, 1
-    return config
+    return datasets.three_beams("bidirectional", system, data, training)
 
 
 @recipe("bidirectional/iu-xray/r2gen-gpt", DOCS)

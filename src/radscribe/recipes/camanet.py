@@ -5,37 +5,44 @@ Where the paper is silent (optimiser details, decay, patience), the released cod
 
 from __future__ import annotations
 
-from radscribe.recipes import r2gen, r2gen_cmn
+from radscribe.recipes import datasets
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import RunConfig
+from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig
 from radscribe.systems.camanet import CAMANetConfig
 from radscribe.vision.backbones import BackboneConfig
 
 DOCS = "systems/camanet.md"
 
 
+def _augmented(data: DataConfig) -> DataConfig:
+    data.transform.augmentation = "rotate_or_scale"
+    return data
+
+
 @recipe("camanet/iu-xray", DOCS)
 def iu_xray() -> RunConfig:
     """CAMANet on IU X-Ray as the paper describes it: DenseNet-121, two views, delta 0.15, k 0.25."""
-    config = r2gen_cmn.iu_xray()
-    config.system_name = "camanet"
-    config.system = CAMANetConfig(backbone=BackboneConfig(architecture="densenet121"))
-    config.data.transform.augmentation = "rotate_or_scale"
-    training = config.training
-    training.epochs, training.batch_size, training.patience = 30, 32, 10
-    training.backbone_learning_rate, training.learning_rate = 1e-3, 2e-3
-    training.betas, training.epsilon, training.clip_value = (0.9, 0.999), 1e-8, 0.1
-    # The released scripts decay for the first time after 50 epochs: not within the 30 that they train.
-    training.decay_every = 50
-    return config
+    training = TrainingConfig(
+        epochs=30,
+        batch_size=32,
+        patience=10,
+        backbone_learning_rate=1e-3,
+        learning_rate=2e-3,
+        betas=(0.9, 0.999),
+        epsilon=1e-8,
+        clip_value=0.1,
+        # The released scripts decay for the first time after 50 epochs: not within the 30 that they train.
+        decay_every=50,
+    )
+    system = CAMANetConfig(backbone=BackboneConfig(architecture="densenet121"))
+    return datasets.three_beams("camanet", system, _augmented(datasets.iu_xray()), training)
 
 
 @recipe("camanet/mimic-cxr", DOCS)
 def mimic_cxr() -> RunConfig:
     """CAMANet on MIMIC-CXR as the paper describes it: one view, reports to 100 tokens, delta 0.5, k 0.3."""
     config = iu_xray()
-    config.data = r2gen_cmn.mimic_cxr().data
-    config.data.transform.augmentation = "rotate_or_scale"
+    config.data = _augmented(datasets.mimic_cxr())
     config.decoding.maximum_length = config.data.maximum_length
     config.system.consistency_weight, config.system.word_share = 0.5, 0.3
     training = config.training
@@ -46,13 +53,13 @@ def mimic_cxr() -> RunConfig:
 @recipe("camanet/phantom", DOCS)
 def phantom() -> RunConfig:
     """CAMANet small enough to learn the phantom in minutes on two CPU cores, from random weights."""
-    config = r2gen.phantom()
-    config.system_name = "camanet"
-    config.system = CAMANetConfig(**vars(config.system))
+    sizes = datasets.phantom_transformer()
+    system = CAMANetConfig(**sizes, memory_heads=sizes["heads"])
     # Maps of 3 x 3 tokens, as the architecture makes them of small views, could not point at a lesion.
-    config.system.backbone.output_stride = 16
-    config.data.labels.uncertain = "as_present"
-    return config
+    system.backbone.output_stride = 16
+    data = datasets.phantom()
+    data.labels.uncertain = "as_present"
+    return datasets.three_beams("camanet", system, data, datasets.phantom_training())
 
 
 def _released(config: RunConfig) -> RunConfig:

@@ -1,56 +1,42 @@
-"""Recipes of R2Gen, on the same data and under the same protocol as those of R2GenCMN.
+"""Recipes of R2Gen.
 
 The paper's rates and decay are the default; where it is silent, the released code's values stand in both.
 """
 
 from __future__ import annotations
 
-from radscribe.recipes import r2gen_cmn
+from radscribe.recipes import datasets
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import RunConfig
+from radscribe.runs.config import RunConfig, TrainingConfig
 from radscribe.systems.r2gen import R2GenConfig
 
 DOCS = "systems/r2gen.md"
 
 
-def _with_r2gen(config: RunConfig) -> RunConfig:
-    config.system_name = "r2gen"
-    config.system = R2GenConfig()
-    config.training.betas = (0.9, 0.999)
-    config.training.epsilon = 1e-8
-    config.training.clip_value = 0.1
-    return config
+def _training(epochs: int) -> TrainingConfig:
+    return TrainingConfig(
+        epochs=epochs, batch_size=16, patience=50, betas=(0.9, 0.999), epsilon=1e-8, clip_value=0.1
+    )
 
 
 @recipe("r2gen/iu-xray", DOCS)
 def iu_xray() -> RunConfig:
     """R2Gen on IU X-Ray as the paper describes it: two views, rates x 0.8 each epoch."""
-    return _with_r2gen(r2gen_cmn.iu_xray())
+    return datasets.three_beams("r2gen", R2GenConfig(), datasets.iu_xray(), _training(100))
 
 
 @recipe("r2gen/mimic-cxr", DOCS)
 def mimic_cxr() -> RunConfig:
     """R2Gen on MIMIC-CXR as the paper describes it: one view, reports to 100 tokens."""
-    return _with_r2gen(r2gen_cmn.mimic_cxr())
+    return datasets.three_beams("r2gen", R2GenConfig(), datasets.mimic_cxr(), _training(30))
 
 
 @recipe("r2gen/phantom", DOCS)
 def phantom() -> RunConfig:
     """R2Gen small enough to learn the phantom in minutes on two CPU cores, from random weights."""
-    config = r2gen_cmn.phantom()
-    cmn = config.system
-    config.system_name = "r2gen"
-    config.system = R2GenConfig(
-        backbone=cmn.backbone,
-        width=cmn.width,
-        feed_forward=cmn.feed_forward,
-        heads=cmn.heads,
-        layers=cmn.layers,
-        dropout=cmn.dropout,
-        visual_dropout=cmn.visual_dropout,
-        memory_heads=cmn.heads,
-    )
-    return config
+    sizes = datasets.phantom_transformer()
+    system = R2GenConfig(**sizes, memory_heads=sizes["heads"])
+    return datasets.three_beams("r2gen", system, datasets.phantom(), datasets.phantom_training())
 
 
 def _released(config: RunConfig) -> RunConfig:

@@ -5,12 +5,10 @@ Where the paper is silent (optimiser details, epochs, batch size), the released 
 
 from __future__ import annotations
 
-from radscribe.decoding.search import DecodingConfig
+from radscribe.recipes import datasets
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig
+from radscribe.runs.config import RunConfig, TrainingConfig
 from radscribe.systems.r2gen_cmn import R2GenCMNConfig
-from radscribe.vision.backbones import BackboneConfig
-from radscribe.vision.transforms import TransformConfig
 
 DOCS = "systems/r2gen-cmn.md"
 
@@ -18,48 +16,28 @@ DOCS = "systems/r2gen-cmn.md"
 @recipe("r2gen-cmn/iu-xray", DOCS)
 def iu_xray() -> RunConfig:
     """R2GenCMN on IU X-Ray as the paper describes it: two views, responses only, rates x 0.8 each epoch."""
-    return RunConfig(
-        recipe="",
-        system_name="r2gen-cmn",
-        data=DataConfig(cleaning="iu_xray", minimum_count=3, maximum_length=60, views=2),
-        system=R2GenCMNConfig(),
-        training=TrainingConfig(epochs=100, batch_size=16, patience=50),
-        decoding=DecodingConfig(beams=3, maximum_length=60),
-    )
+    training = TrainingConfig(epochs=100, batch_size=16, patience=50)
+    return datasets.three_beams("r2gen-cmn", R2GenCMNConfig(), datasets.iu_xray(), training)
 
 
 @recipe("r2gen-cmn/mimic-cxr", DOCS)
 def mimic_cxr() -> RunConfig:
     """R2GenCMN on MIMIC-CXR as the paper describes it: one view, reports to 100 tokens."""
-    config = iu_xray()
-    config.data = DataConfig(cleaning="mimic_cxr", minimum_count=10, maximum_length=100, views=1)
-    config.training.epochs = 30
-    config.decoding.maximum_length = 100
-    return config
+    training = TrainingConfig(epochs=30, batch_size=16, patience=50)
+    return datasets.three_beams("r2gen-cmn", R2GenCMNConfig(), datasets.mimic_cxr(), training)
 
 
 @recipe("r2gen-cmn/phantom", DOCS)
 def phantom() -> RunConfig:
     """R2GenCMN small enough to learn the phantom in minutes on two CPU cores, from random weights."""
-    config = iu_xray()
-    config.data.transform = TransformConfig(short_side=108, crop=96)
-    config.system = R2GenCMNConfig(
-        backbone=BackboneConfig(architecture="test_resnet", weights="none"),
-        width=128,
-        feed_forward=256,
-        heads=4,
-        layers=1,
-        dropout=0.0,
-        visual_dropout=0.0,
+    system = R2GenCMNConfig(
+        **datasets.phantom_transformer(),
         memory_size=256,
         threads=4,
         top_k=16,
         memory_input="features_and_responses",
     )
-    config.training = TrainingConfig(
-        epochs=12, batch_size=8, backbone_learning_rate=1e-3, learning_rate=1e-3, decay=0.85, amsgrad=False
-    )
-    return config
+    return datasets.three_beams("r2gen-cmn", system, datasets.phantom(), datasets.phantom_training())
 
 
 def released(config: RunConfig) -> RunConfig:

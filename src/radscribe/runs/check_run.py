@@ -5,13 +5,36 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.evaluate import read_texts
 from radscribe.files import read_json_object
-from radscribe.runs.run_directory import RunDirectory
-from radscribe.studies.check_store import Checked
+from radscribe.studies.check_store import Checked, check_store
+from radscribe.studies.store_files import MANIFEST
 from radscribe.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from radscribe.runs.run_directory import RunDirectory
+
+
+def check_directory(path: Path) -> list[Checked]:
+    """Check every part of a prepared store or of a run directory.
+
+    Args:
+        path: of the store or of the run.
+
+    Raises:
+        RadScribeError: it is neither.
+    """
+    if (path / MANIFEST).exists():
+        return check_store(path)
+    if (path / "config.yaml").exists() or (path / "run.json").exists():
+        return check_run(path)
+    raise RadScribeError(
+        f"'{path}' is neither a run directory nor a prepared store",
+        "Give what radscribe train, interop import or prepare wrote",
+    )
 
 
 def check_run(path: Path) -> list[Checked]:
@@ -20,6 +43,8 @@ def check_run(path: Path) -> list[Checked]:
     Args:
         path: of the run.
     """
+    from radscribe.runs.run_directory import RunDirectory
+
     run = RunDirectory(path)
 
     def facts() -> str:

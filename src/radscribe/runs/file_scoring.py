@@ -83,13 +83,15 @@ def score_files(
     Args:
         predictions: the drafts, JSON Lines with id and text.
         references: the reports, likewise with the same ids.
-        scoring: the rules; they have been checked.
+        scoring: the rules.
         resamples: of the bootstrap.
         meteor: also run METEOR, where Java is there.
 
     Raises:
-        RadScribeError: a file cannot be read, ids do not match, or the protocol lacks what it needs.
+        RadScribeError: a file cannot be read, ids do not match, the protocol lacks what it needs, or a rule
+            has no effect; see `FileScoring.check`.
     """
+    scoring.check()
     protocol, cleaning = scoring.protocol, scoring.cleaning or "iu_xray"
     drafts, written = read_texts(predictions), read_texts(references)
     vocabulary = Vocabulary.load(scoring.vocabulary) if scoring.vocabulary else None

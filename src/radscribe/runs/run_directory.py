@@ -34,7 +34,8 @@ from radscribe.errors import RadScribeError, warn
 from radscribe.files import read_json_lines, read_json_object, sha256_of, write_whole
 from radscribe.runs.config import RunConfig, load_config, save_config
 from radscribe.runs.drafts import SYNTHETIC, RunOrigin
-from radscribe.studies.store import MANIFEST, PreparedStore, read_manifest
+from radscribe.studies.store import PreparedStore
+from radscribe.studies.store_files import MANIFEST, read_manifest
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import System
 from radscribe.text.language_model_files import LanguageModelFiles

@@ -6,17 +6,17 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from radscribe.errors import RadScribeError
+from radscribe.errors import RadScribeError, warn
 from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
 from radscribe.evaluation.bootstrap import check_resamples
 from radscribe.evaluation.clinical import classification_statistics
 from radscribe.evaluation.evaluate import Evaluation, Further, evaluate_texts
 from radscribe.evaluation.localisation import MAP_KINDS, by_observation, localisation_statistics
-from radscribe.files import write_whole
+from radscribe.files import check_output, write_whole
 from radscribe.observations import OBSERVATIONS
 from radscribe.progress import track
 from radscribe.runs.config import DataConfig
@@ -104,6 +104,77 @@ def score_run(
         further=further,
     )
     return dataclasses.replace(evaluation, missing={**evaluation.missing, **missing}), drafts
+
+
+class KeptEvaluation(NamedTuple):
+    """What `score_and_keep` found.
+
+    Attributes:
+        evaluation: the scores.
+        rejections: the studies that could not be drafted.
+        kept: one sentence on where the scores are kept.
+    """
+
+    evaluation: Evaluation
+    rejections: list[Rejection]
+    kept: str
+
+
+def score_and_keep(
+    path: Path | str,
+    store: Path | None,
+    split: str,
+    *,
+    drafts_file: Path | None = None,
+    protocol: ProtocolName | None = None,
+    meteor: bool = True,
+    resamples: int = 1000,
+    progress: bool = True,
+) -> KeptEvaluation:
+    """Score a run as `score_run` does, and keep the scores in its directory. What is amiss is found first.
+
+    Args:
+        path: the run directory.
+        store: the store to score on; the one that the run was trained on unless given.
+        split: `train`, `val`, `test` or `all`.
+        drafts_file: a file to write the drafts to as well.
+        protocol: see `score_run`, as for the arguments that follow.
+        meteor: likewise.
+        resamples: likewise.
+        progress: likewise.
+
+    Raises:
+        RadScribeError: the run cannot be scored, or the drafts cannot be written. Scores that cannot be kept
+            are no error: hours of drafting are not lost to a full disk.
+    """
+    run = RunDirectory(path)
+    prepared = run.open_store(store)
+    run.check_weights()
+    if drafts_file:
+        check_output(drafts_file, b'"logprob": ', "drafts")
+        if not drafts_file.parent.is_dir():
+            raise RadScribeError(
+                f"cannot write drafts to '{drafts_file}'", "Give a file in a folder that exists"
+            )
+    rejections: list[Rejection] = []
+    evaluation, drafts = score_run(
+        run,
+        prepared,
+        split,
+        protocol=protocol,
+        meteor=meteor,
+        resamples=resamples,
+        progress=progress,
+        on_rejection=rejections.append,
+    )
+    if drafts_file:
+        write_drafts(drafts, drafts_file)
+    try:
+        kept = keep_scores(run, prepared, split, evaluation, drafts)
+    except RadScribeError as error:
+        warn(str(error), "They are printed, and not kept")
+        kept = "Not kept"
+    return KeptEvaluation(evaluation, rejections, kept)
 
 
 def _further_scores(

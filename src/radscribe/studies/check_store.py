@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.store import MASKS, PIXELS, REJECTED, SPLITS_FILE, STUDIES, PreparedStore
+from radscribe.studies.store import PreparedStore
+from radscribe.studies.store_files import MASKS, PIXELS, REJECTED, SPLITS_FILE, STUDIES
 
 _NAMED = 5
 

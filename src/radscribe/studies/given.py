@@ -25,7 +25,8 @@ from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_picture
 from radscribe.studies.readers.registry import find_reader, open_source
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
-from radscribe.studies.store import MANIFEST, PreparedStore
+from radscribe.studies.store import PreparedStore
+from radscribe.studies.store_files import MANIFEST
 from radscribe.studies.study import RenderedView, Study, View
 
 _TABLES_OF_STUDIES = (".csv", ".tsv", ".jsonl", ".json")

@@ -6,15 +6,10 @@ import csv
 import errno
 import io
 import json
-import multiprocessing
 import os
-import signal
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Sequence, Set
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,44 +20,39 @@ from typing import Any
 from radscribe.errors import RadScribeError
 from radscribe.files import ENCODING, write_whole
 from radscribe.progress import Progress
-from radscribe.studies.images import STORE_SHORT_SIDE, ImageError, original_view, resize_view
+from radscribe.studies.decoder import Decoder
+from radscribe.studies.images import STORE_SHORT_SIDE
+from radscribe.studies.readers.in_python import GIVEN, studies_in_python
 from radscribe.studies.readers.registry import READERS, find_reader, open_source, without_duplicates
-from radscribe.studies.rejection import BAD_RECORD, NO_VIEW, Rejection
+from radscribe.studies.rejection import NO_VIEW, Rejection
 from radscribe.studies.splits import assign_splits, check_fractions
 from radscribe.studies.staleness import (
     SOURCES,
     Changes,
-    FileState,
     Fingerprint,
     SourceState,
-    file_states,
     rejection_line,
 )
-from radscribe.studies.store import (
+from radscribe.studies.store import PreparedStore
+from radscribe.studies.store_files import (
     FORMAT_VERSION,
     MANIFEST,
     REJECTED,
     SPLITS_FILE,
     STUDIES,
-    DecodedView,
-    PreparedStore,
-    StoreSummary,
-    StoreWriter,
     content_hash,
     finish_update,
     read_manifest,
     read_rejections,
 )
-from radscribe.studies.study import Split, Study, View
+from radscribe.studies.store_summary import StoreSummary
+from radscribe.studies.store_writer import StoreWriter
+from radscribe.studies.study import Split, Study
 from radscribe.studies.update import open_update, updated_splits
 
-#: Studies that wait to be written, per process: enough that none idles behind one slow image.
-_IN_FLIGHT = 4
 #: Pixels of a view's short side: fewer show nothing, and more than a detector has help nothing.
 SHORT_SIDES = (16, 4096)
 MAX_WORKERS = 512
-#: What stands for the source and the reader of studies that were made in Python.
-GIVEN = "given in Python"
 #: Errors of the system that say that a store cannot be written at its place.
 _UNUSABLE = (
     errno.EACCES,
@@ -167,7 +157,7 @@ def prepare(
                 "Leave them out",
             )
         reader, root = GIVEN, Path.cwd()
-        records = without_duplicates(given_studies(source), GIVEN)
+        records = without_duplicates(studies_in_python(source), GIVEN)
     settings = {
         "source": reader if reader in ("phantom", GIVEN) else str(root),
         "reader": reader,
@@ -179,7 +169,7 @@ def prepare(
     }
     manifest = _earlier(out, settings)
     found = list(_limited(records, limit))
-    decoder = _Decoder(short_side, root, processes if processes > 1 else 0, functions_here=reader == GIVEN)
+    decoder = Decoder(short_side, root, processes if processes > 1 else 0, functions_here=reader == GIVEN)
     decoded, changes = 0, None
     with _write_errors_explained(out):
         if manifest is None:
@@ -217,31 +207,6 @@ def check_range(name: str, value: int, low: int, high: int | None = None) -> int
         span = f"from {low:,} to {high:,}" if high is not None else f"of at least {low:,}"
         raise RadScribeError(f"{name} is {value:,}", f"Give a whole number {span}")
     return value
-
-
-def given_studies(studies: Iterable[Study]) -> Iterator[Study | Rejection]:
-    """Studies that were made in Python, with a Rejection for each that has another form.
-
-    Raises:
-        RadScribeError: something is no Study.
-    """
-    for number, study in enumerate(studies, start=1):
-        if not isinstance(study, Study):
-            raise RadScribeError(
-                f"study number {number} is a {type(study).__name__}, not a Study",
-                "Make each with radscribe.studies.study.Study",
-            )
-        strange = [
-            view for view in study.views if not (isinstance(view.source, Path) or callable(view.source))
-        ]
-        if strange:
-            kind = type(strange[0].source).__name__
-            reason = f"{BAD_RECORD}: the source of a view is a {kind}, not a Path and not a function"
-            yield Rejection(study.id, GIVEN, reason)
-        elif not study.views:
-            yield Rejection(study.id, GIVEN, NO_VIEW)
-        else:
-            yield study
 
 
 def _absolute(value: object) -> str:
@@ -321,7 +286,7 @@ def _limited(records: Iterable[Study | Rejection], limit: int | None) -> Iterato
 def _write_studies(
     writer: StoreWriter,
     records: Sequence[Study | Rejection],
-    decoder: _Decoder,
+    decoder: Decoder,
     progress: bool,
     removed: Sequence[str] = (),
 ) -> tuple[list[str], int]:
@@ -409,106 +374,6 @@ def _finish(
         "content_hash": content_hash(out),
     }
     write_whole(out / MANIFEST, json.dumps(finished, indent=2))
-
-
-#: Readable views, file and reason of each broken one, and the states of the files before they were read.
-_Decoded = tuple[list[DecodedView], list[list[str]], list[FileState]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoder:
-    """Decodes studies in the order in which they come.
-
-    Attributes:
-        root: file names are kept relative to it.
-        processes: 0 to decode in this one.
-        functions_here: call views that are functions in this process, since other processes may not be able
-            to: functions given in Python need not be picklable.
-    """
-
-    short_side: int
-    root: Path
-    processes: int
-    functions_here: bool = False
-
-    def decode(
-        self, records: Iterable[Study | Rejection], skip: Set[str]
-    ) -> Generator[tuple[Study | Rejection, _Decoded | None]]:
-        """Every record, with None for rejections and for studies whose id is to be skipped."""
-        # What each record asks for: its views, or None.
-        tasks = (
-            (record, record.views if isinstance(record, Study) and record.id not in skip else None)
-            for record in records
-        )
-        if not self.processes:
-            for record, views in tasks:
-                yield record, None if views is None else self.decode_views(views)
-            return
-        pool = ProcessPoolExecutor(self.processes, initializer=_start_process)
-
-        def submitted(views: Sequence[View]) -> Future[_Decoded]:
-            if self.functions_here and any(callable(view.source) for view in views):
-                done: Future[_Decoded] = Future()
-                done.set_result(self.decode_views(views))
-                return done
-            return pool.submit(self.decode_views, views)
-
-        waiting: deque[tuple[Study | Rejection, Future[_Decoded] | None]] = deque()
-        try:
-            for record, views in tasks:
-                waiting.append((record, None if views is None else submitted(views)))
-                if len(waiting) > _IN_FLIGHT * self.processes:
-                    record, future = waiting.popleft()
-                    yield record, future.result() if future else None
-            for record, future in waiting:
-                yield record, future.result() if future else None
-        except BrokenProcessPool as error:
-            raise RadScribeError(
-                "a decoding process died, perhaps for want of memory",
-                "Run the same command again with fewer workers: it resumes",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def decode_views(self, views: Sequence[View]) -> _Decoded:
-        """Read and pack the views of one study."""
-        decoded, broken = [], []
-        files = file_states(views)
-        for view in views:
-            try:
-                original = original_view(view)
-                resized = resize_view(original, self.short_side, view.name)
-            except ImageError as error:
-                broken.append([view.name, error.reason])
-                continue
-            except Exception as error:  # a function given in Python may raise anything
-                if not self.functions_here:
-                    raise
-                broken.append([view.name, f"not readable: {type(error).__name__}: {error}"])
-                continue
-            height, width = original.pixels.shape
-            decoded.append(DecodedView.of(resized, view.projection, self._file(view), (height, width)))
-        return decoded, broken, files
-
-    def _file(self, view: View) -> str:
-        if isinstance(view.source, Path):
-            absolute = view.source.absolute()
-            if absolute.is_relative_to(self.root):
-                return absolute.relative_to(self.root).as_posix()
-        return view.name
-
-
-def _start_process() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it: a killed parent cannot end its processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 @contextmanager

@@ -19,14 +19,8 @@ from typing import Any
 from radscribe.files import ENCODING
 from radscribe.studies.splits import extend_splits
 from radscribe.studies.staleness import SOURCES, SourceState
-from radscribe.studies.store import (
-    SPLITS_FILE,
-    STUDIES,
-    UPDATE,
-    Committed,
-    StoreWriter,
-    read_splits,
-)
+from radscribe.studies.store_files import SPLITS_FILE, STUDIES, UPDATE, read_splits
+from radscribe.studies.store_writer import Committed, StoreWriter
 from radscribe.studies.study import Split
 
 

@@ -7,21 +7,19 @@ import dataclasses
 import functools
 import json
 import logging
-import math
 import platform
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
-from tqdm import tqdm
 
 from radscribe import __version__
 from radscribe.device import chosen_device
@@ -35,7 +33,6 @@ from radscribe.interruption import (
     worker_errors_explained,
 )
 from radscribe.parts.view_classifier import ViewClassifier
-from radscribe.progress import Progress
 from radscribe.runs.config import RunConfig, field_names
 from radscribe.runs.model_card import write_model_card
 from radscribe.runs.run_directory import RunDirectory
@@ -45,6 +42,7 @@ from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
+from radscribe.training.callbacks import RunKeeper, ShownProgress
 from radscribe.training.data import TrainingBatches, TrainingSet
 from radscribe.training.memory import check_fits, keep_large_blocks
 from radscribe.training.module import TrainingModule
@@ -55,7 +53,6 @@ from radscribe.training.resuming import (
     check_changes,
     check_new,
     check_same_inputs,
-    keep_log_until,
     may_start_over,
     newest_checkpoint,
     record_changes,
@@ -64,7 +61,6 @@ from radscribe.training.resuming import (
 )
 from radscribe.vision.backbones import ViewEncoder
 from radscribe.vision.transforms import check_store, settled_transform
-from radscribe.weights import save_checkpoint
 
 #: Ends of the names of fields that training takes from its store and from the backbone's weights unless set.
 _SETTLED = (
@@ -220,11 +216,11 @@ class _Training:
             num_sanity_val_steps=0,
             log_every_n_steps=log_every,
             callbacks=[
-                _RunKeeper(self, module, log_every, stop),
+                RunKeeper(run, module, log_every, stop, self._keep),
                 EarlyStopping(
                     f"val/{training.select_by}", mode="max", patience=training.patience, check_finite=False
                 ),
-                _ShownProgress(module, show=self.progress),
+                ShownProgress(module, show=self.progress),
             ],
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -250,6 +246,9 @@ class _Training:
             finally:
                 stop.stepping = False
         run.update_facts(finished=True, steps=trainer.global_step, epochs_trained=trainer.current_epoch)
+
+    def _keep(self, checkpoint: Checkpoint) -> None:
+        self.saved = checkpoint
 
     def what_is_saved(self) -> tuple[str, str]:
         """What to say where the user stops the training: what is saved, and how to go on."""
@@ -341,118 +340,3 @@ def _score_test_split(run: RunDirectory, store: PreparedStore, progress: bool) -
     run.metrics.write_text(json.dumps(evaluation.to_json(), indent=2) + "\n")
     run.scores.write_text(f"{evaluation}\n")
     run.summary.write_text(f"{short_summary(evaluation)}\n")
-
-
-class _ShownProgress(Callback):
-    """Shows how far the training is: batches of all epochs, the loss, and the last validation score."""
-
-    def __init__(self, module: TrainingModule, *, show: bool):
-        self.module = module
-        self.show = show
-        self.progress: Progress | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        batches, epochs = self.module.batches, self.module.config.training.epochs
-        total = epochs * len(batches)
-        self.progress = Progress(total, "training", "batches", done=batches.position, show=self.show)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        assert self.progress is not None
-        if self.progress.due or trainer.is_last_batch:
-            training = self.module.config.training
-            note = (
-                f"epoch {trainer.current_epoch + 1} of {training.epochs}, loss {outputs['loss'].item():.3f}"
-            )
-            score = trainer.callback_metrics.get(f"val/{training.select_by}")
-            self.progress.note = note if score is None else f"{note}, {training.select_by} {score:.3f}"
-        self.progress.update()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self.progress is not None:
-            self.progress.close()
-            self.progress = None
-
-
-class _RunKeeper(Callback):
-    """Writes what a run keeps: the log, the best weights, and the last state, each whole at any moment."""
-
-    def __init__(self, training: _Training, module: TrainingModule, log_every: int, stop: StopRequest):
-        self.call = training
-        self.run = training.run
-        self.stop = stop
-        self.module = module
-        self.training = module.config.training
-        self.log_every = log_every
-        self.best = -math.inf
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        self.best = state_dict["best"]
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop log lines of steps that a killed run made after its last checkpoint, and begin to step."""
-        keep_log_until(self.run, trainer.global_step)
-        self.stop.stepping = True
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        stepped = (batch_idx + 1) % self.training.accumulate == 0
-        if trainer.global_step % self.log_every == 0 and stepped:
-            terms = {
-                name.removeprefix("loss/"): float(value)
-                for name, value in trainer.callback_metrics.items()
-                if name.startswith("loss/")
-            }
-            rate = trainer.optimizers[0].param_groups[-1]["lr"]
-            self._log(trainer, loss=outputs["loss"].item(), terms=terms, learning_rate=rate)
-        due = trainer.global_step % self.training.checkpoint_every == 0 or self.stop.asked
-        if due and stepped and not trainer.is_last_batch:
-            self._save(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        scores = {
-            name.removeprefix("val/"): float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/")
-        }
-        self._log(trainer, validation=scores)
-        score = scores[self.training.select_by]
-        if score > self.best:
-            self.best = score
-            best = {self.training.select_by: score, "epoch": trainer.current_epoch}
-            self.run.save_weights(self.module.system, best=best)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if shares := self.module.take_shares():
-            self._log(trainer, shares=shares)
-            if warning := self.module.system.warning(shares):
-                tqdm.write(f"radscribe: epoch {trainer.current_epoch + 1}: {warning}", file=sys.stderr)
-        self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        def save(path: Path) -> None:
-            trainer.save_checkpoint(path, weights_only=False)
-
-        save_checkpoint(self.run.checkpoint, self.run.previous_checkpoint, save)
-        self.call.saved = Checkpoint(self.run.checkpoint, trainer.global_step, trainer.current_epoch + 1)
-        if self.stop.asked:
-            self.stop.stop()
-
-    def _log(self, trainer: Trainer, **values: Any) -> None:
-        line = {"step": trainer.global_step, "epoch": trainer.current_epoch, **values}
-        with self.run.log.open("a") as log:
-            log.write(json.dumps(line) + "\n")

@@ -21,7 +21,8 @@ from torch import Tensor
 from radscribe.errors import RadScribeError
 from radscribe.ranges import PIXELS, check_fields
 from radscribe.studies.images import STORE_SHORT_SIDE, read_view, to_short_side
-from radscribe.studies.store import PreparedStore, StoredView
+from radscribe.studies.store import PreparedStore
+from radscribe.studies.stored_view import StoredView
 from radscribe.studies.study import RenderedView, View
 from radscribe.vision.published_pixels import DEFAULT_PIXELS, Interpolation, PublishedPixels
 

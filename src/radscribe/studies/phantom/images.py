@@ -11,17 +11,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.phantom.anatomy import (
-    IMAGE_SIZE,
-    FrontalAnatomy,
-    LateralAnatomy,
-    Scene,
-    Stroke,
-    gaussian,
-    low_noise,
-    ramp,
-)
-from radscribe.studies.phantom.sampling import Acquisition, Finding, PhantomStudy, Side
+from radscribe.studies.phantom.anatomy import IMAGE_SIZE, Scene, Stroke, gaussian, low_noise, ramp
+from radscribe.studies.phantom.frontal_anatomy import FrontalAnatomy
+from radscribe.studies.phantom.lateral_anatomy import LateralAnatomy
+from radscribe.studies.phantom.study import Acquisition, Finding, PhantomStudy, Side
 from radscribe.studies.study import Projection, RenderedView
 
 #: A finding's mask is where it changes the image by at least this many grey levels before noise.

@@ -18,7 +18,8 @@ import numpy as np
 from radscribe.errors import RadScribeError
 from radscribe.studies.phantom.images import render
 from radscribe.studies.phantom.reports import describe
-from radscribe.studies.phantom.sampling import PhantomStudy, patient_number, sample_study
+from radscribe.studies.phantom.sampling import patient_number, sample_study
+from radscribe.studies.phantom.study import PhantomStudy
 from radscribe.studies.study import Projection, Split, Study, View
 
 _PAIRS_PER_BLOCK = 10

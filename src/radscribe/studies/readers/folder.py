@@ -27,7 +27,7 @@ from radscribe.studies.rejection import (
     Rejection,
     stated,
 )
-from radscribe.studies.store import is_store
+from radscribe.studies.store_files import is_store
 from radscribe.studies.study import Projection, Study, View
 
 #: A sub-folder with more images is a pile of studies (`NORMAL/`, `images/`), not one examination.

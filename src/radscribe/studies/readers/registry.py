@@ -15,7 +15,7 @@ from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_
 from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
 from radscribe.studies.readers.table import TABLE_SUFFIXES, find_tables, read_table
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
-from radscribe.studies.store import is_store
+from radscribe.studies.store_files import is_store
 from radscribe.studies.study import Study
 
 Records = Iterator[Study | Rejection]

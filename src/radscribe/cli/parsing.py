@@ -51,7 +51,8 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         command: a function whose parameters are the options, and whose docstring is the help. Parameters
-            before `*` are given without a name; those with a default may also be given with it.
+            before `*` are given without a name; those with a default may also be given with it. `**` stands
+            for fields of a configuration; see `add_fields`.
         words: what is typed for it, such as `radscribe bench plan`.
         example: one whole command line.
     """
@@ -74,6 +75,8 @@ class Parser(argparse.ArgumentParser):
         self.help_command = f"{words} --help"
         hints, texts = get_type_hints(command), documented(command)
         for name, parameter in inspect.signature(command).parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:  # `add_fields` adds these options
+                continue
             positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
             option = Option(name, hints[name], parameter.default, positional)
             self._add(self, option, texts[name])

@@ -1,0 +1,154 @@
+"""Commands that draft reports with a trained run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from radscribe import NOTICE
+from radscribe.cli.output import print_caution, print_rejections
+from radscribe.errors import RadScribeError
+
+if TYPE_CHECKING:
+    from radscribe.studies.given import Given
+    from radscribe.studies.rejection import Rejection
+
+
+def generate(
+    run: Path,
+    source: list[str],
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    split: str | None = None,
+    batch: int = 16,
+    n_best: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    decoding: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> None:
+    """Draft reports with a trained run: one line of JSON per study, which also says where it comes from.
+
+    Studies that cannot be read are named on standard error and left out; the others are drafted. A file is
+    written whole or not at all; what an interrupted command has drafted is kept in OUT.partial.
+
+    Args:
+        run: The run directory of a trained system.
+        source: Prepared stores, folders of images, tables of studies, or single image files.
+        out: File to write the drafts to, .jsonl or .csv; without it they are printed as JSON Lines.
+        overwrite: Replace the file if it is there.
+        resume: Go on with an interrupted command; it ends with the same file.
+        split: Split to draft where the source is a prepared store: train, val, test or all; without it all
+            studies are drafted.
+        batch: Number of studies that are decoded at the same time.
+        n_best: Number of drafts for each study, best first; at most as many as the decoding has beams.
+            Without it the number of the run is taken, which is usually 1.
+        device: Device to compute on; auto takes a GPU where there is one.
+        decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
+            "minimum_length": 20}'.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
+    """
+    from radscribe.runs.draft_file import DraftFile, print_drafts, write_draft_file
+    from radscribe.studies.given import given_studies
+
+    if out is None and (overwrite or resume):
+        raise RadScribeError("--overwrite and --resume go with --out FILE")
+    if batch < 1:
+        raise RadScribeError(f"--batch {batch} is no number of studies", "Give 1 or more")
+    changes = dict(decoding or {})
+    if n_best is not None and changes.setdefault("n_best", n_best) != n_best:
+        raise RadScribeError(f"--n_best {n_best} and --decoding say different things", "Give one of them")
+    target = DraftFile(out, overwrite=overwrite, resume=resume) if out else None
+    from radscribe.runs.trained_system import load
+
+    rejections: list[Rejection] = []
+    trained = load(run, device)
+    studies = list(given_studies(source, rejections.append, split=split))
+    if target:
+        written = write_draft_file(
+            target, trained, studies, batch, rejections.append, progress=progress, **changes
+        )
+    else:
+        written = print_drafts(trained, studies, batch, rejections.append, **changes)
+    print_rejections(rejections)
+    if not written:
+        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
+        more = f", and {len(reasons) - 1} more are rejected" if len(reasons) > 1 else ""
+        raise RadScribeError(f"no study of {', '.join(source)} could be drafted: {reasons[0]}{more}")
+    if out:
+        print(f"{written} drafts in {out}, {len(rejections)} rejected; {NOTICE}", file=sys.stderr)
+    print_caution(run, trained)
+
+
+def explain(
+    run: Path,
+    *,
+    out: Path,
+    study: list[str] | None = None,
+    images: list[str] | None = None,
+    together: bool = False,
+    store: Path | None = None,
+    words: list[str] | None = None,
+    layer: int | None = None,
+    heads: str = "mean",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    decoding: dict[str, Any] | None = None,
+    progress: bool = True,
+) -> None:
+    """Draft studies and show where the run looked as it wrote each word: PNG files and one HTML page.
+
+    Shows what the system has of these: cross-attention of each word, visual and textual discriminative maps
+    (VDM and TDM), class activation maps with probabilities, important words, memory vectors. Studies that
+    cannot be read are named on standard error and left out.
+
+    Args:
+        run: The run directory of a trained system.
+        out: Folder to write; open its index.html.
+        study: Ids of studies in the store, separated by spaces.
+        images: Image files to explain instead of studies of the store; each file is a study of its own.
+        together: Take all files of --images as the views of one study.
+        store: Prepared store with the studies; without it the store that the run was trained on is used.
+        words: Words of the drafts for which PNG files are written. Without it these are the words that the
+            system itself selects as important, or else the words that name an observation. The page always
+            shows all words.
+        layer: Decoder layer whose attention the PNG files show, counted from 1; without it the last layer is
+            shown.
+        heads: Attention head that the PNG files show: mean or max over all heads, or the number of one head,
+            counted from 1.
+        device: Device to compute on; auto takes a GPU where there is one.
+        decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
+            "minimum_length": 20}'.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
+    """
+    if (study is None) == (images is None):
+        raise RadScribeError("explain needs either --study ID [ID ...] or --images FILE [FILE ...]")
+    if images is not None and store is not None:
+        raise RadScribeError("--store goes with --study, not with --images")
+    if together and images is None:
+        raise RadScribeError("--together goes with --images")
+    from radscribe.pages.explanation_page import check_folder, write_explanations
+    from radscribe.progress import track
+    from radscribe.runs.run_directory import RunDirectory
+    from radscribe.runs.trained_system import load
+
+    check_folder(out)
+    trained = load(run, device)
+    studies: list[Given] = [tuple(images or [])] if together else [*(images or [])]
+    if study is not None:
+        prepared = RunDirectory(run).open_store(store)
+        studies = [prepared.study(study_id) for study_id in study]
+    rejections: list[Rejection] = []
+    explained = trained.explain(studies, on_rejection=rejections.append, **(decoding or {}))
+    explanations = list(track(explained, len(studies), "explaining", "studies", show=progress))
+    print_rejections(rejections)
+    if not explanations:
+        named = ", ".join(study or images or [])
+        reasons = "; ".join(dict.fromkeys(rejection.reason for rejection in rejections))
+        raise RadScribeError(f"no study of {named} could be explained: {reasons or 'there is none'}")
+    written = write_explanations(
+        explanations, out, config=trained.config, words=words, layer=layer, heads=heads
+    )
+    print(f"look at it: {written.resolve().as_uri()}")
+    print_caution(run, trained)

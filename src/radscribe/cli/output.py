@@ -1,0 +1,30 @@
+"""What several commands print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from radscribe.runs.trained_system import TrainedSystem
+    from radscribe.studies.rejection import Rejection
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    print(dumps(value, indent=2))
+
+
+def print_rejections(rejections: Sequence[Rejection]) -> None:
+    """Name on standard error each study that was left out, with the reason."""
+    for rejection in rejections:
+        print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
+
+
+def print_caution(run: Path, trained: TrainedSystem) -> None:
+    """Say on standard error what to bear in mind with every draft of the run, where there is such a thing."""
+    if caution := trained.caution:
+        print(f"CAUTION: {run} was {caution}", file=sys.stderr)

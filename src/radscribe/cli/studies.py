@@ -1,0 +1,126 @@
+"""Commands that make, check and label studies."""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+
+from radscribe.errors import RadScribeError, warn
+
+
+def prepare(
+    source: str,
+    *,
+    out: Path,
+    reader: str = "auto",
+    images: Path | None = None,
+    columns: dict[str, str] | None = None,
+    split_fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    studies: int | None = None,
+    limit: int | None = None,
+    short_side: int = 256,
+    workers: int | None = None,
+    study_pattern: str | None = None,
+    patient_pattern: str | None = None,
+    update: bool = False,
+    progress: bool = True,
+) -> None:
+    """Read studies from any source once, and write a prepared store.
+
+    Resumes where it was interrupted. What cannot be used is listed in STORE/rejected.csv with its reason.
+    A source that has changed since the store was prepared is an error, unless --update is given.
+
+    Args:
+        source: Folder or file of studies; the word phantom stands for synthetic studies.
+        out: Prepared store to write.
+        reader: Reader of the source; auto chooses it by what the source holds.
+        images: Folder of the images, where they do not lie beside the reports.
+        columns: Names of your columns for those of RadScribe, as a JSON object such as '{"report": "notes",
+            "patient": "subject"}'.
+        split_fractions: Shares of patients in train, val and test, where the source has no split.
+        seed: Random seed of the split and of the phantom.
+        studies: Number of phantom studies to make; 1000 unless given.
+        limit: Largest number of studies to read.
+        short_side: Length in pixels of the shorter side of each stored view.
+        workers: Number of processes that decode images; all CPUs unless given.
+        study_pattern: Regular expression whose one group finds the study in the path of an image, as in
+            --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
+        patient_pattern: Regular expression whose one group finds the patient in the path of an image; for
+            folders, and for tables without a column patient.
+        update: Make a store that was prepared before follow its source: add what is new, decode anew what has
+            changed, and drop what is gone. Studies that are the same stay in their split.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
+    """
+    if studies is not None and "phantom" not in (source, reader):
+        raise RadScribeError(
+            "--studies does nothing here: that is the number of phantom studies; --limit limits any other "
+            "source",
+            "Leave --studies out",
+        )
+    from radscribe.studies.prepare import prepare as prepare_store
+
+    options = {
+        "studies": studies,
+        "images": images,
+        "columns": columns,
+        "study_pattern": study_pattern,
+        "patient_pattern": patient_pattern,
+    }
+    summary = prepare_store(
+        source,
+        out,
+        reader=reader,
+        short_side=short_side,
+        split_fractions=split_fractions,
+        seed=seed,
+        workers=workers,
+        limit=limit,
+        update=update,
+        progress=progress,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    print(summary)
+
+
+def check(path: Path) -> None:
+    """Check that a run or a prepared store is whole: reads every file of it, and compares hashes.
+
+    Says what was checked, each part in a line. Exits with 1 if something is damaged.
+
+    Args:
+        path: a run directory or a prepared store.
+    """
+    from radscribe.runs.check_run import check_directory
+
+    found = check_directory(path)
+    for part in found:
+        print(part)
+    if damaged := [part.part for part in found if part.damaged]:
+        raise RadScribeError(f"'{path}' is damaged: {'; '.join(damaged)}", exit_code=1)
+    print(f"{path}: OK")
+
+
+def label(file: str, *, json: bool = False) -> None:
+    """State the 14 CheXpert observations of report texts: present, absent, uncertain or not mentioned.
+
+    Reports must be in English. A text with too few known English words is unreadable, and is not labelled.
+
+    Args:
+        file: A file with one report per line; - reads standard input.
+        json: Print one JSON object per report: its states, and the words that decided each of them.
+    """
+    from radscribe.files import read_lines
+    from radscribe.text.observation_labeller import label_report
+
+    texts = unreadable = 0
+    for line in read_lines(file, "Write one report per line"):
+        labels = label_report(line)
+        print(dumps(labels.to_json()) if json else labels)
+        texts += 1
+        unreadable += labels.unreadable
+    if unreadable:
+        warn(
+            f"{unreadable} of {texts} texts are unreadable: they have too few known English words",
+            "They are not labelled, for the labeller knows English only",
+        )

@@ -1,0 +1,88 @@
+"""The table of commands. A new command is one entry here, and one function in the file of its group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from radscribe.cli import drafting, interop, listing, measuring, pretraining, scoring, studies, training
+from radscribe.cli.parsing import Parser
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command.
+
+    Attributes:
+        name: one word or two, as they are typed behind `radscribe`.
+        function: what it does. Its parameters are the options, and its docstring is the help.
+        example: what stands behind the name in the command line that the help shows.
+        read: takes the parser and the arguments behind the name, and returns the values that are given. It is
+            another than `Parser.parse` where some options depend on others.
+    """
+
+    name: str
+    function: Callable[..., None]
+    example: str
+    read: Callable[[Parser, list[str]], dict[str, Any]] = Parser.parse
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the name."""
+        return tuple(self.name.split())
+
+    def parser(self) -> Parser:
+        """A parser of the options."""
+        words = f"radscribe {self.name}"
+        return Parser(self.function, words, f"{words} {self.example}".rstrip())
+
+    def parse(self, arguments: list[str]) -> dict[str, Any]:
+        """What to call the function with.
+
+        Args:
+            arguments: what stands behind the name.
+
+        Raises:
+            RadScribeError: see `Parser.parse`.
+        """
+        parser = self.parser()
+        defaults = parser.defaults()  # before `read` adds fields, which keep the values that they have
+        return defaults | self.read(parser, arguments)
+
+
+_COMMANDS = (
+    Command("prepare", studies.prepare, "my_studies/reports.csv --out stores/mine"),
+    Command(
+        "train", training.train, "r2gen-cmn/phantom --store stores/mine --out runs/mine", training.read_train
+    ),
+    Command(
+        "train view-classifier", pretraining.train_view_classifier, "--store stores/mine --out runs/views"
+    ),
+    Command(
+        "train masked-autoencoder",
+        pretraining.train_masked_autoencoder,
+        "--store stores/mine --out runs/encoder",
+    ),
+    Command("pretrain-lm", pretraining.pretrain_lm, "stores/mine --out language-models/mine"),
+    Command("generate", drafting.generate, "runs/mine my_studies/images --out drafts.jsonl"),
+    Command("evaluate", scoring.evaluate, "runs/mine --split test"),
+    Command("compare", scoring.compare, "base=runs/base-1,runs/base-2 mine=runs/mine-1,runs/mine-2"),
+    Command("label", studies.label, "reports.txt --json"),
+    Command("page", scoring.page, "runs/mine --out page.html"),
+    Command("embeddings", scoring.embeddings, "runs/mine --out distances.png"),
+    Command("explain", drafting.explain, "runs/mine --images chest-pa.png --out where"),
+    Command("check", studies.check, "runs/mine"),
+    Command("recipes", listing.recipes, "r2gen-cmn/phantom --print_config"),
+    Command("systems", listing.systems, ""),
+    Command("bench", measuring.bench, "decode --system r2gen --no_paper_size", measuring.read_bench),
+    Command("bench plan", measuring.plan, "bidirectional/iu-xray"),
+    Command("interop check", interop.check, "golden.safetensors"),
+    Command(
+        "interop import",
+        interop.import_checkpoint,
+        "r2gen model.pth --annotation annotation.json --out runs/x",
+    ),
+)
+#: All commands by their words, in the order of the overview.
+COMMANDS: dict[tuple[str, ...], Command] = {command.words: command for command in _COMMANDS}

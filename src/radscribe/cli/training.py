@@ -1,0 +1,90 @@
+"""The command that trains a recipe. Its options depend on the recipe, which has an option for each field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from radscribe.cli.parsing import Parser
+from radscribe.errors import RadScribeError
+
+
+def _default_out(recipe: str) -> Path:
+    return Path("runs") / recipe.replace("/", "-")
+
+
+def train(
+    recipe: str,
+    *,
+    out: Path | None = None,
+    store: Path | None = None,
+    resume: bool = False,
+    print_config: bool = False,
+    full: bool = False,
+    progress: bool = True,
+    **fields: Any,
+) -> None:
+    """Train a recipe, choose its weights on the validation split, and score the test split once.
+
+    Every field of the recipe is an option, as in --training.epochs 10 or --system.top_k 64. 'radscribe train
+    RECIPE --help' lists the fields and 'radscribe recipes' lists the recipes. Two trainings have options of
+    their own: 'radscribe train view-classifier' trains a classifier of frontal and lateral views, and
+    'radscribe train masked-autoencoder' trains a vision encoder to start from.
+
+    Args:
+        recipe: Name of the recipe; 'radscribe recipes' lists the names.
+        out: Run directory to write; without it runs/RECIPE is written.
+        store: Prepared store to train on.
+        resume: Go on with the interrupted run in --out, with the same result as if it had not been
+            interrupted.
+        print_config: Print the full configuration and stop.
+        full: Print all tables of scores at the end instead of the summary.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
+        **fields: Fields of the recipe to change, by dotted name.
+    """
+    from radscribe.recipes.configuration import configuration
+    from radscribe.runs.config import nested, to_yaml
+
+    out = out or _default_out(recipe)
+    config = configuration(recipe, out, resume=resume, store=store, fields=nested(fields))
+    if print_config:
+        print(to_yaml(config), end="")
+        return
+    from radscribe.training.train import train as train_system
+
+    run = train_system(config, out, resume=resume, progress=progress)
+    shown = run.scores if full else run.summary
+    if shown.is_file():
+        print(shown.read_text(), end="")
+        rest = f"{run.scores} has every score; " if not full else ""
+        print(f"{rest}look at the drafts: radscribe page {run.path} --out page.html")
+    print(f"run directory: {run.path}")
+
+
+def read_train(parser: Parser, arguments: list[str]) -> dict[str, Any]:
+    """What is given to `radscribe train`: its options, and fields of the recipe that the first word names.
+
+    Args:
+        parser: of the options; those of the fields are added to it.
+        arguments: what stands behind `train`.
+
+    Raises:
+        RadScribeError: there is no such recipe, or it does not stand first; or see `Parser.parse`.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        parser.parse(arguments)
+        raise RadScribeError("the recipe stands right behind train", f"Example: {parser.example}")
+    from radscribe.recipes import get_recipe
+    from radscribe.recipes.configuration import configuration
+    from radscribe.runs.config import SECTIONS
+
+    recipe = get_recipe(arguments[0]).name
+    parser.help_command = f"radscribe train {recipe} --help"
+    # A resumed run goes by the configuration that it was begun with, so its fields have other defaults.
+    words = [word for word in arguments if word not in ("-h", "--help")]
+    early = parser.parse(words, strict=False)
+    out = early.get("out", _default_out(recipe))
+    config = configuration(recipe, out, resume=early.get("resume", False))
+    for section in SECTIONS:
+        parser.add_fields(section, getattr(config, section))
+    return parser.parse(arguments)

@@ -1,0 +1,47 @@
+"""The configuration that is trained: that of a recipe, or of the run that is resumed, with changed fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from radscribe.errors import RadScribeError
+from radscribe.recipes.registry import get_recipe
+from radscribe.runs.config import RunConfig, override
+from radscribe.runs.run_directory import RunDirectory
+
+
+def configuration(
+    recipe: str,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    store: Path | str | None = None,
+    fields: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """The complete configuration of a run.
+
+    Args:
+        recipe: the name of a recipe.
+        out: the run directory.
+        resume: start from the configuration that the run in `out` was begun with, where there is a run.
+        store: the prepared store; the one that the configuration names unless given.
+        fields: fields to change, by section, as in `{"training": {"epochs": 3}}`.
+
+    Raises:
+        RadScribeError: there is no such recipe or field, a value is wrong, or the run was begun with another
+            recipe.
+    """
+    config = get_recipe(recipe).build()
+    run = RunDirectory(out)
+    if resume and run.config.is_file():
+        config = run.load_config()
+        if config.recipe != recipe:
+            raise RadScribeError(
+                f"the run in '{out}' was begun with the recipe {config.recipe}, not {recipe}",
+                f"Go on with it: radscribe train {config.recipe} --out {out} --resume",
+            )
+    config = override(config, fields or {})
+    return replace(config, store=str(store)) if store else config

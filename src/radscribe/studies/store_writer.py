@@ -1,0 +1,241 @@
+"""Writing a prepared store: studies are appended one after the other, and each is committed by its line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from radscribe.errors import RadScribeError
+from radscribe.studies.staleness import SOURCES, Fingerprint, fingerprint_of
+from radscribe.studies.store_files import MASKS, PIXELS, STUDIES
+from radscribe.studies.study import RenderedView, Split, Study
+
+
+class Committed(NamedTuple):
+    """What the end of a preparation needs to know of a study that is in the store.
+
+    Attributes:
+        split: the source's own, or None.
+        views: how many are stored.
+        broken: file and reason of each view that could not be read.
+    """
+
+    patient_id: str
+    split: Split | None
+    views: int
+    broken: list[list[str]]
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """From a line of studies.jsonl."""
+        return cls(record["patient_id"], record["split"], len(record["views"]), record["broken"])
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedView:
+    """A view on its way into the store.
+
+    Attributes:
+        file, original_size, window: see `StoredView`.
+        shape: height and width of `pixels`.
+        pixels: height * width bytes.
+        masks: packed bits by observation.
+        sha256: of the pixels and the masks, in hexadecimal.
+    """
+
+    projection: str
+    file: str
+    original_size: tuple[int, int]
+    shape: tuple[int, int]
+    window: tuple[float, float] | None
+    pixels: bytes
+    masks: dict[str, bytes]
+    sha256: str
+
+    @classmethod
+    def of(cls, view: RenderedView, projection: str, file: str, original_size: tuple[int, int]) -> Self:
+        """Pack a view that has its final size."""
+        pixels = view.pixels.tobytes()
+        masks = {name: np.packbits(mask).tobytes() for name, mask in view.masks.items()}
+        digest = hashlib.sha256(pixels + b"".join(masks.values())).hexdigest()
+        height, width = view.pixels.shape
+        shape = height, width
+        return cls(projection, file, original_size, shape, view.window, pixels, masks, digest)
+
+
+class StoreWriter:
+    """Appends studies to a store that is not complete yet, after cutting off what was not committed.
+
+    Use it as a context manager; it holds a lock, so that two processes cannot write one store.
+
+    Attributes:
+        path: the folder of pixels and masks.
+        index: the folder of all other files: the same, or that of an update.
+        committed: the studies in the store by id, in order.
+        fingerprints: what each of them was prepared from.
+
+    Raises:
+        RadScribeError: another process is preparing this store.
+    """
+
+    def __init__(self, path: Path, index: Path | None = None, keep: Mapping[str, int] | None = None):
+        """Open a store to write.
+
+        Args:
+            path: its folder.
+            index: the folder of its update, if it is one.
+            keep: bytes of pixels and of masks that are never cut off, because others read them.
+        """
+        self.path = path
+        self.index = index or path
+        self._keep = keep or {PIXELS: 0, MASKS: 0}
+        self.committed: dict[str, Committed] = {}
+        self.fingerprints: dict[str, Fingerprint] = {}
+        # Unbuffered: what is written survives the death of the process, in the order of writing.
+        self._files = {
+            name: open(folder / name, "ab", buffering=0)  # noqa: SIM115
+            for folder, names in ((path, (PIXELS, MASKS)), (self.index, (SOURCES, STUDIES)))
+            for name in names
+        }
+        try:
+            self._lock()
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files and give up the lock."""
+        for file in self._files.values():
+            file.close()
+
+    def _lock(self) -> None:
+        with suppress(ImportError):  # not on Windows
+            import fcntl
+
+            try:
+                # An update has a studies.jsonl of its own, and pixels that are everybody's.
+                for name in (PIXELS, STUDIES):
+                    fcntl.flock(self._files[name], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RadScribeError(
+                    f"another process is preparing {self.path}", "Wait for it, or use another --out"
+                ) from None
+
+    def _recover(self) -> None:
+        """Keep the whole lines whose pixels, masks and sources are there; cut off everything after them."""
+        there = {name: (self.path / name).stat().st_size for name in (PIXELS, MASKS)}
+        ends = {PIXELS: 0, MASKS: 0, STUDIES: 0, SOURCES: 0}
+        with open(self.index / STUDIES, "rb") as lines, open(self.index / SOURCES, "rb") as sources:
+            for line, source in zip(lines, sources, strict=False):
+                if not (line.endswith(b"\n") and source.endswith(b"\n")):
+                    break
+                try:
+                    record, origin = json.loads(line), json.loads(source)
+                    if origin["id"] != record["id"] or any(
+                        record["ends"][name] > there[name] for name in there
+                    ):
+                        break
+                    committed, fingerprint = Committed.of(record), fingerprint_of(origin)
+                    written = {name: record["ends"][name] for name in there}
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    break
+                self.committed[record["id"]] = committed
+                self.fingerprints[record["id"]] = fingerprint
+                ends = {
+                    **written,
+                    STUDIES: ends[STUDIES] + len(line),
+                    SOURCES: ends[SOURCES] + len(source),
+                }
+        self._cut(ends)
+
+    def _cut(self, ends: dict[str, int]) -> None:
+        self._ends = {name: max(ends[name], self._keep[name]) for name in (PIXELS, MASKS)}
+        for name, size in (ends | self._ends).items():
+            self._files[name].truncate(size)
+
+    def begin_again(self) -> None:
+        """Forget all studies that were committed."""
+        self.committed.clear()
+        self.fingerprints.clear()
+        self._cut(dict.fromkeys(self._files, 0))
+
+    def adopt(self, line: bytes, origin: Fingerprint) -> None:
+        """Commit a study whose pixels are among the bytes that are kept, by its line of `studies.jsonl`."""
+        record = json.loads(line)
+        self._write(SOURCES, origin.line(record["id"]).encode())
+        self._write(STUDIES, line)
+        self.committed[record["id"]] = Committed.of(record)
+        self.fingerprints[record["id"]] = origin
+
+    def append(
+        self, study: Study, views: Sequence[DecodedView], broken: list[list[str]], origin: Fingerprint
+    ) -> None:
+        """Commit a study with the views that could be read.
+
+        Args:
+            study: its id, text and observations are taken; its split is the source's own, or None.
+            views: the readable views in order.
+            broken: file and reason of each view that could not be read.
+            origin: what the study was prepared from.
+        """
+        lines = []
+        for view in views:
+            pixels_at = self._ends[PIXELS]
+            self._write(PIXELS, view.pixels)
+            masks_at = {}
+            for observation, bits in view.masks.items():
+                masks_at[observation] = self._ends[MASKS]
+                self._write(MASKS, bits)
+            line = asdict(view) | {"pixels_at": pixels_at, "masks_at": masks_at}
+            del line["pixels"], line["masks"]
+            lines.append(line)
+        record = {
+            "id": study.id,
+            "patient_id": study.patient_id,
+            "split": study.split,
+            "sections": dict(study.sections),
+            "observations": dict(study.observations),
+            "views": lines,
+            "broken": broken,
+            "ends": self._ends,
+        }
+        self._write(SOURCES, origin.line(study.id).encode())
+        self._write(STUDIES, json.dumps(record).encode() + b"\n")
+        self.committed[study.id] = Committed.of(record)
+        self.fingerprints[study.id] = origin
+
+    def list_sources(self, lines: Iterable[str]) -> None:
+        """Add the lines of what is not in the store to `sources.jsonl`, after all studies."""
+        self._write(SOURCES, "".join(lines).encode())
+
+    def _write(self, name: str, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._files[name].write(rest) :]
+        if name in self._ends:
+            self._ends[name] += len(data)
+
+    def sync(self) -> None:
+        """Wait until everything written is on the disk."""
+        for file in self._files.values():
+            os.fsync(file.fileno())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file of pixels and masks so far."""
+        return dict(self._ends)
