@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from radscribe.errors import unknown_name
 from radscribe.pretraining.settings import (
     LanguageModelSettings,
     MaskedAutoencoderSettings,
@@ -49,7 +48,7 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
     for entry in [
         PretrainingEntry(
             name="language-model",
-            summary="Pretrain a small language model on the reports of a store, for systems with a frozen one.",
+            summary="Train a small language model on the reports of a store, for systems with a frozen one.",
             description="It learns the train split and keeps the weights with the lowest loss on the "
             "validation split; the test split is not used. It writes a model and a tokenizer in the format "
             "of transformers: pass the folder to a recipe with --system.language_model.name.",
@@ -79,14 +78,3 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
         ),
     ]
 }
-
-
-def get_pretraining(name: str) -> PretrainingEntry:
-    """The kind of pretraining of that name.
-
-    Raises:
-        RadScribeError: there is none; the error lists what exists.
-    """
-    if name not in PRETRAININGS:
-        raise unknown_name("pretraining", name, PRETRAININGS)
-    return PRETRAININGS[name]
