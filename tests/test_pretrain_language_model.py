@@ -388,7 +388,7 @@ def test_it_stops_when_validation_gets_no_better(store, tmp_path, monkeypatch):
         ({"cleaning": "iu"}, "unknown text cleaning 'iu'"),
         ({"vocabulary_size": 100}, "--vocabulary_size 100 is too small.*260"),
         ({"epochs": 0}, "at least 1"),
-        ({"learning_rate": 1e30}, "the loss is nan at step 1.*such as --learning_rate 1e.29"),
+        ({"learning_rate": 1e30}, "the loss is nan at step 2.*such as --learning_rate 1e.29"),
     ],
 )
 def test_settings_out_of_range(store, tmp_path, settings, message):
