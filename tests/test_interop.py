@@ -1,6 +1,7 @@
 """Golden tensors and released checkpoints."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,9 +19,13 @@ from radscribe.studies.study import Study, View
 WIDTH, HIDDEN, LAYERS, SLOTS, MEMORY_SLOTS = 64, 48, 2, 40, 4
 
 
+#: What the released code computes; `golden/make.py` made them.
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.safetensors"))
+
+
 @pytest.fixture
-def cmn_golden(shared):
-    return shared / "golden" / "cmn_tiny.safetensors"
+def cmn_golden():
+    return GOLDEN[1]
 
 
 def changed_copy(golden, tmp_path, change):
@@ -36,12 +41,25 @@ def changed_copy(golden, tmp_path, change):
     return tmp_path / "changed.safetensors"
 
 
-def test_cmn_golden(cmn_golden, capsys):
-    result = check_golden(cmn_golden)
+def test_cmn_golden(shared, capsys):
+    golden = shared / "golden" / "cmn_tiny.safetensors"
+    result = check_golden(golden)
     assert result.differences["logprobs"] < 1e-5
     assert result.sequences_equal == {"beam3": True, "greedy": True}
-    main(["interop", "check", str(cmn_golden)])
+    main(["interop", "check", str(golden)])
     assert "passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)
+def test_golden_files_of_this_repository(golden):
+    result = check_golden(golden)
+    assert result.system.replace("-", "_") == golden.stem
+    assert result.differences["logprobs"] < 1e-4
+    assert result.sequences_equal == {"beam3": True, "greedy": True}
+
+
+def test_there_is_a_golden_file_of_each_architecture():
+    assert [path.stem for path in GOLDEN] == ["r2gen", "r2gen_cmn"]
 
 
 def test_r2gen_golden(shared):
