@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import house
 import pytest
 from PIL import Image
 
@@ -216,19 +217,8 @@ def test_the_readme_lists_every_system_as_there():
 
 
 def test_the_architecture_page_lists_every_file():
-    page = (ROOT / "docs/architecture.md").read_text()
-    house = page[page.index("src/radscribe/\n") :].split("```")[0]
-    listed, package = set(), ""
-    for indent, name in re.findall(r"^( +)([\w.]+/?) ", house, re.MULTILINE):
-        if len(indent) == 2:
-            package = name if name.endswith("/") else ""
-        if name.endswith(".py"):
-            listed.add(package + name)
-    source = ROOT / "src/radscribe"
-    there = {
-        path.relative_to(source).as_posix() for path in source.rglob("*.py") if path.name != "__init__.py"
-    }
-    assert listed == there
+    text = house.PAGE.read_text(encoding="utf-8")
+    assert text == house.with_lists(text), "write the lists anew: python tests/house.py"
 
 
 def test_every_page_is_in_the_navigation():

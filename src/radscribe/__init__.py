@@ -9,8 +9,9 @@ What stands in `__all__` is the interface for Python. Each name is imported when
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from radscribe.about import NOTICE, VERSION
 
 if TYPE_CHECKING:
     from radscribe.api import evaluate, explain, generate, train
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from radscribe.studies.store import PreparedStore
     from radscribe.studies.study import Study, View
 
-__version__ = version("radscribe")
-#: Stands on every surface.
-NOTICE = "research use, not for clinical diagnosis"
+__version__ = VERSION
 __all__ = [
     "NOTICE",
     "PreparedStore",

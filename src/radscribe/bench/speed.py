@@ -11,11 +11,12 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import torch
+from torch.optim import Optimizer
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.device import chosen_device
@@ -26,7 +27,7 @@ from radscribe.ranges import BATCH, COUNT, LENGTH, THREADS, Range, check_options
 from radscribe.recipes import get_recipe
 from radscribe.systems.r2gen import R2GenConfig
 from radscribe.systems.registry import get_system
-from radscribe.systems.system import Batch
+from radscribe.systems.system import Batch, System
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.memory import keep_large_blocks
@@ -85,45 +86,14 @@ def bench(
     words = [f"word{number:04}" for number in range(IU_XRAY_WORDS - 1)]
     vocabulary = Vocabulary((UNKNOWN_TOKEN, *words), cleaning="none", minimum_count=1)
     model = get_system(system).build(config.system, vocabulary, length).to(device)
-    optimizer = create_optimizer(model, config.training)
-    side = config.data.transform.crop
-    images = torch.randint(0, 256, (batch, views, side, side), dtype=torch.uint8, device=device)
-    mask = torch.ones(batch, views, dtype=torch.bool, device=device)
-    tokens = torch.randint(1, IU_XRAY_WORDS, (batch, length), device=device)
-    tokens[:, 0] = 0
-    labels = torch.randint(0, 2, (batch, len(OBSERVATIONS)), device=device).float()
-    study_batch = Batch([str(number) for number in range(batch)], images, mask, tokens, labels)
-
+    study_batch = _random_batch(batch, views, length, config.data.transform.crop, device)
     if task == "decode":
-        model.eval()
-        decoding = DecodingConfig(beams=beam, maximum_length=length, minimum_length=length)
-
-        def whole() -> None:
-            model.generate(images, mask, decoding)
-
-        def backbone_only() -> None:
-            with torch.inference_mode():
-                model.backbone(images, mask)
+        passes = _drafting_passes(
+            model, study_batch, DecodingConfig(beams=beam, maximum_length=length, minimum_length=length)
+        )
     else:
-        model.train()
-
-        def whole() -> None:
-            optimizer.zero_grad()
-            model(study_batch).total.backward()
-            optimizer.step()
-
-        def backbone_only() -> None:
-            model.zero_grad()
-            model.backbone(images, mask).tokens.sum().backward()
-
-    # In turn, so that a busy moment of the machine hits both alike. The peak is the whole's: it holds
-    # everything that the backbone's own pass holds.
-    seconds: dict[Callable[[], None], list[float]] = {whole: [], backbone_only: []}
-    for _ in range(repeats + 1):
-        for run, taken in seconds.items():
-            taken.append(_seconds(run, device))
-    whole_seconds, backbone_seconds = (statistics.median(taken[1:]) for taken in seconds.values())
-    peak_gb = _peak_memory_gb(device)
+        passes = _training_passes(model, study_batch, create_optimizer(model, config.training))
+    whole_seconds, backbone_seconds = _medians_in_turn(passes, repeats, device)
     return {
         "task": task,
         "recipe": name,
@@ -136,11 +106,59 @@ def bench(
         "backbone_seconds": rounded(backbone_seconds),
         "ratio_to_backbone": rounded(whole_seconds / backbone_seconds),
         "iu_xray_minutes": rounded(whole_seconds * math.ceil(IU_XRAY_STUDIES[task] / batch) / 60),
-        "peak_memory_gb": rounded(peak_gb),
+        # The whole's: it holds everything that the backbone's own pass holds.
+        "peak_memory_gb": rounded(_peak_memory_gb(device)),
         "threads": threads,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
     }
+
+
+def _random_batch(studies: int, views: int, length: int, side: int, device: torch.device) -> Batch:
+    """A batch of random views, reports of the full length and labels."""
+    images = torch.randint(0, 256, (studies, views, side, side), dtype=torch.uint8, device=device)
+    mask = torch.ones(studies, views, dtype=torch.bool, device=device)
+    tokens = torch.randint(1, IU_XRAY_WORDS, (studies, length), device=device)
+    tokens[:, 0] = 0
+    labels = torch.randint(0, 2, (studies, len(OBSERVATIONS)), device=device).float()
+    return Batch([str(number) for number in range(studies)], images, mask, tokens, labels)
+
+
+#: What is measured: the whole system, and its backbone by itself.
+_Passes = tuple[Callable[[], object], Callable[[], object]]
+
+
+def _drafting_passes(model: System, batch: Batch, decoding: DecodingConfig) -> _Passes:
+    model.eval()
+
+    def backbone_only() -> None:
+        with torch.inference_mode():
+            model.backbone(batch.views, batch.view_mask)
+
+    return partial(model.generate, batch.views, batch.view_mask, decoding), backbone_only
+
+
+def _training_passes(model: System, batch: Batch, optimizer: Optimizer) -> _Passes:
+    model.train()
+
+    def whole() -> None:
+        optimizer.zero_grad()
+        model(batch).total.backward()
+        optimizer.step()
+
+    def backbone_only() -> None:
+        model.zero_grad()
+        model.backbone(batch.views, batch.view_mask).tokens.sum().backward()
+
+    return whole, backbone_only
+
+
+def _medians_in_turn(
+    runs: Sequence[Callable[[], object]], repeats: int, device: torch.device
+) -> tuple[float, ...]:
+    """Median seconds of each run after one warm-up; in turn, so that a busy moment hits all alike."""
+    taken = [[_seconds(run, device) for run in runs] for _ in range(repeats + 1)]
+    return tuple(statistics.median(seconds) for seconds in zip(*taken[1:], strict=True))
 
 
 def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict[str, Any]:
@@ -169,28 +187,14 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
     memory = RelationalMemory(sizes.memory_slots, sizes.width, sizes.memory_heads, dropout=0.0).to(device)
     words = torch.randn(batch, length, sizes.width, device=device, requires_grad=True)
 
-    def released_loop() -> torch.Tensor:
-        state, states = memory.initial(batch), []
-        for position in range(length):
-            word = words[:, position : position + 1]
-            beside = torch.cat([state, word], dim=1)
-            candidate = state + memory.attention(state, beside, None)
-            candidate = candidate + memory.mlp(candidate)
-            gates = memory.word_gates(word) + memory.memory_gates(state.tanh())
-            input_gate, forget_gate = gates.sigmoid().chunk(2, dim=-1)
-            state = input_gate * candidate.tanh() + forget_gate * state
-            states.append(state.flatten(1))
-        return torch.stack(states, dim=1)
-
     def run(states: Callable[[], torch.Tensor]) -> None:
         memory.zero_grad()
         states().sum().backward()
 
-    seconds: dict[Callable[[], torch.Tensor], list[float]] = {lambda: memory(words): [], released_loop: []}
-    for _ in range(repeats + 1):
-        for states, taken in seconds.items():
-            taken.append(_seconds(partial(run, states), device))
-    ours, released = (statistics.median(taken[1:]) for taken in seconds.values())
+    released_loop = partial(_released_memory_loop, memory, words)
+    ours, released = _medians_in_turn(
+        [partial(run, partial(memory, words)), partial(run, released_loop)], repeats, device
+    )
     with torch.no_grad():
         difference = (memory(words) - released_loop()).abs().max().item()
     return {
@@ -205,6 +209,21 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
     }
+
+
+def _released_memory_loop(memory: RelationalMemory, words: torch.Tensor) -> torch.Tensor:
+    """States `[reports, words, slots * width]` of a memory, each word projected by itself."""
+    state, states = memory.initial(words.size(0)), []
+    for position in range(words.size(1)):
+        word = words[:, position : position + 1]
+        state_and_word = torch.cat([state, word], dim=1)
+        candidate = state + memory.attention(state, state_and_word, None)
+        candidate = candidate + memory.mlp(candidate)
+        gates = memory.word_gates(word) + memory.memory_gates(state.tanh())
+        input_gate, forget_gate = gates.sigmoid().chunk(2, dim=-1)
+        state = input_gate * candidate.tanh() + forget_gate * state
+        states.append(state.flatten(1))
+    return torch.stack(states, dim=1)
 
 
 def bench_scoring(*, pairs: int, resamples: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.cli.output import print_caution, print_rejections
 from radscribe.errors import RadScribeError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shutil import get_terminal_size
 from textwrap import fill
 
-from radscribe import __version__
+from radscribe.about import VERSION
 from radscribe.cli.parsing import EPILOG, first_line
 from radscribe.cli.pretraining import RENAMED
 from radscribe.cli.table import COMMANDS, Command
@@ -45,7 +45,7 @@ def find_command(arguments: list[str]) -> Command:
         print(_overview(program, commands))
         raise SystemExit(0)
     if word == "--version" and not group:
-        print(f"radscribe {__version__}")
+        print(f"radscribe {VERSION}")
         raise SystemExit(0)
     known = {command.words[len(group)] for command in commands}
     if word.startswith("-"):

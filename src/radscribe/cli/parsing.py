@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse as parse_docstring
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError, closest
 from radscribe.values import converted, in_words, placeholder, required, written
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.pretraining.registry import PRETRAININGS, PretrainingEntry
 
 _ARGUMENTS = """Args:

@@ -236,6 +236,55 @@ def _restrain(logprobs: Tensor, tokens: Tensor, length: int, config: DecodingCon
     return logprobs
 
 
+class _EndedHypotheses:
+    """The best ended hypotheses of each study, best first.
+
+    Args:
+        studies: number of studies.
+        config: how many are kept, how long they may be, and what their length costs.
+        device: where they are kept.
+
+    Attributes:
+        scores: `[studies, n_best]`; minus infinity where there is none.
+        tokens: `[studies, n_best, maximum_length]`.
+        logprobs: log-probability of each token, of the same shape.
+    """
+
+    def __init__(self, studies: int, config: DecodingConfig, device: torch.device):
+        shape = (studies, config.n_best, config.maximum_length)
+        self.config = config
+        self.scores = torch.full(shape[:2], -torch.inf, device=device)
+        self.tokens = torch.zeros(shape, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(shape, device=device)
+
+    def add(self, total: Tensor, length: int, tokens: Tensor, logprobs: Tensor) -> None:
+        """Keep the best of these and of `[studies, candidates, ...]`; open ones come with minus infinity."""
+        # Of hypotheses with one score, the one that ended first stays in front.
+        scores = torch.cat([self.scores, total / length**self.config.length_penalty], dim=1)
+        scores, which = scores.sort(dim=1, descending=True, stable=True)
+        kept = self.config.n_best
+        along = which[:, :kept, None].expand(-1, -1, self.tokens.size(-1))
+        self.scores = scores[:, :kept]
+        self.tokens = torch.cat([self.tokens, tokens], dim=1).gather(1, along)
+        self.logprobs = torch.cat([self.logprobs, logprobs], dim=1).gather(1, along)
+
+    def decoded(self, not_a_number: Tensor) -> Decoded:
+        """The best of each study, with the others as alternatives.
+
+        Args:
+            not_a_number: bool `[studies]`, True for studies whose log-probabilities were no numbers.
+        """
+
+        def of_rank(rank: int) -> Decoded:
+            missing = self.scores[:, rank] == -torch.inf
+            sums = self.logprobs[:, rank].sum(dim=1).masked_fill(missing, -torch.inf)
+            return Decoded(
+                self.tokens[:, rank], self.logprobs[:, rank], sums.masked_fill(not_a_number, torch.nan)
+            )
+
+        return replace(of_rank(0), alternatives=tuple(map(of_rank, range(1, self.config.n_best))))
+
+
 def _beam_search(
     step: Step, state: DecoderState, studies: int, config: DecodingConfig, device: torch.device
 ) -> Iterator[Leading]:
@@ -248,34 +297,17 @@ def _beam_search(
     total = torch.full((studies, beams), -torch.inf, device=device)
     total[:, 0] = 0.0
     last = torch.zeros(studies, beams, dtype=torch.long, device=device)
-
-    # The best ended hypotheses of each study, best first.
-    best_scores = torch.full((studies, config.n_best), -torch.inf, device=device)
-    best_tokens = tokens[:, : config.n_best].clone()
-    best_logprobs = token_logprobs[:, : config.n_best].clone()
+    ended = _EndedHypotheses(studies, config, device)
     not_a_number = torch.zeros(studies, dtype=torch.bool, device=device)
-
-    def take_if_better(
-        candidate_total: Tensor, length: int, candidate_tokens: Tensor, logprobs: Tensor
-    ) -> None:
-        """Keep the best of the ended hypotheses `[studies, candidates, ...]`; open ones come as -inf."""
-        nonlocal best_scores, best_tokens, best_logprobs
-        # Of hypotheses with one score, the one that ended first stays in front.
-        scores = torch.cat([best_scores, candidate_total / length**config.length_penalty], dim=1)
-        scores, which = scores.sort(dim=1, descending=True, stable=True)
-        best_scores, which = scores[:, : config.n_best], which[:, : config.n_best, None]
-        along = which.expand(-1, -1, longest)
-        best_tokens = torch.cat([best_tokens, candidate_tokens], dim=1).gather(1, along)
-        best_logprobs = torch.cat([best_logprobs, logprobs], dim=1).gather(1, along)
 
     def leading() -> Decoded:
         """The best of ended and open hypotheses."""
         open_score, which = (total / (length + 1) ** config.length_penalty).max(dim=1)
         rows = torch.arange(studies, device=device)
-        ahead = (open_score > best_scores[:, 0])[:, None]
-        logprobs = torch.where(ahead, token_logprobs[rows, which], best_logprobs[:, 0])
+        ahead = (open_score > ended.scores[:, 0])[:, None]
+        logprobs = torch.where(ahead, token_logprobs[rows, which], ended.logprobs[:, 0])
         sums = logprobs.sum(dim=1).masked_fill(not_a_number, torch.nan)
-        return Decoded(torch.where(ahead, tokens[rows, which], best_tokens[:, 0]), logprobs, sums)
+        return Decoded(torch.where(ahead, tokens[rows, which], ended.tokens[:, 0]), logprobs, sums)
 
     check_every = 1 if device.type == "cpu" else 8  # elsewhere looking at a result waits for the device
     for length in range(longest):
@@ -293,13 +325,11 @@ def _beam_search(
         new_tokens[..., length] = chosen
         new_logprobs[..., length] = raw.flatten(1).gather(1, index)
 
-        ended = chosen == END
+        ends = chosen == END
         # Only from within the beam may a hypothesis end.
         within = torch.arange(scores.size(1), device=device) < beams
-        take_if_better(
-            scores.masked_fill(~(ended & within), -torch.inf), length + 1, new_tokens, new_logprobs
-        )
-        scores = scores.masked_fill(ended, -torch.inf)
+        ended.add(scores.masked_fill(~(ends & within), -torch.inf), length + 1, new_tokens, new_logprobs)
+        scores = scores.masked_fill(ends, -torch.inf)
         if refill:
             keep = scores.argsort(dim=1, descending=True, stable=True)[:, :beams]
             scores, parents, chosen = (x.gather(1, keep) for x in (scores, parents, chosen))
@@ -307,22 +337,16 @@ def _beam_search(
             new_tokens, new_logprobs = new_tokens.gather(1, along), new_logprobs.gather(1, along)
         total, last, tokens, token_logprobs = scores, chosen, new_tokens, new_logprobs
         if length + 1 == longest:
-            take_if_better(total, longest, tokens, token_logprobs)
+            ended.add(total, longest, tokens, token_logprobs)
         elif length % check_every == 0 and not bool(
             # Of a study without numbers nothing is waited for.
-            ((best_scores[:, -1] < _reachable(total, length + 1, config)) & ~not_a_number).any()
+            ((ended.scores[:, -1] < _reachable(total, length + 1, config)) & ~not_a_number).any()
         ):
             break
         else:
             yield leading
             state.reorder(parents)
-
-    def found(rank: int) -> Decoded:
-        sums = best_logprobs[:, rank].sum(dim=1).masked_fill(best_scores[:, rank] == -torch.inf, -torch.inf)
-        sums = sums.masked_fill(not_a_number, torch.nan)
-        return Decoded(best_tokens[:, rank], best_logprobs[:, rank], sums)
-
-    yield lambda: replace(found(0), alternatives=tuple(map(found, range(1, config.n_best))))
+    yield lambda: ended.decoded(not_a_number)
 
 
 def _reachable(total: Tensor, length: int, config: DecodingConfig) -> Tensor:

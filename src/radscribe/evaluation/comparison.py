@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.evaluation.bootstrap import (
     SIGNIFICANT,

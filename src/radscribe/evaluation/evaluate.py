@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import Difference, Score, paired_test, scores_with_intervals
 from radscribe.evaluation.clinical import (

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from radscribe import __version__
+from radscribe.about import VERSION
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.interop.released import RELEASED_SYSTEMS, read_pickle, sizes_of
 from radscribe.interruption import check_new_directory, disk_errors_explained
@@ -109,7 +109,7 @@ def _train_reports(annotation: Path) -> list[str]:
 
 def _facts(recipe: str, system: str, checkpoint: Path, annotation: Path) -> dict[str, Any]:
     return {
-        "radscribe": __version__,
+        "radscribe": VERSION,
         "recipe": recipe,
         "system": system,
         "store": "",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from radscribe import NOTICE, __version__
+from radscribe.about import NOTICE, VERSION
 from radscribe.errors import RadScribeError
 from radscribe.files import check_output, replace_file, writing
 from radscribe.pages.memory_plot import NO_SCIKIT_LEARN, memory_layout, write_memory_plot
@@ -187,7 +187,7 @@ def _page(
         remarks=_remarks(explanations),
         # "<" would be markup to the parser of the page, whatever it is to JSON.
         data=json.dumps(data).replace("<", "\\u003c"),
-        version=__version__,
+        version=VERSION,
     )
 
 

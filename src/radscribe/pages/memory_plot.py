@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

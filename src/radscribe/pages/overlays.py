@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.text.observation_labeller import label_report
 

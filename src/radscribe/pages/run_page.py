@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from radscribe import NOTICE, __version__
+from radscribe.about import NOTICE, VERSION
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.evaluation.bootstrap import SIGNIFICANT, Difference, Score, direction
 from radscribe.evaluation.clinical import CLINICAL_BLOCKS, ObservationScore, UncertainPolicy
@@ -295,7 +295,7 @@ def _page(
         section=escape(config.data.section),
         run_of_words=SHARED_RUN,
         cards="".join(cards),
-        version=__version__,
+        version=VERSION,
     )
 
 

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from radscribe import __version__
+from radscribe.about import VERSION
 from radscribe.errors import RadScribeError
 from radscribe.files import read_json_object, write_whole
 from radscribe.pretraining.settings import PretrainingSettings
@@ -35,7 +35,7 @@ def begun_facts(
     """
     return {
         "kind": kind,
-        "radscribe": __version__,
+        "radscribe": VERSION,
         "torch": version("torch"),
         "transformers": version("transformers"),
         "python": platform.python_version(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 
 MODEL_CARD = "MODEL_CARD.md"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 
 #: Says it on every surface that shows drafts of such a run.
 SYNTHETIC = "trained on synthetic images: its drafts say nothing about real ones"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from radscribe import NOTICE
+from radscribe.about import NOTICE
 from radscribe.evaluation.clinical import CLINICAL_BLOCKS
 from radscribe.evaluation.evaluate import METRICS, Provenance
 from radscribe.runs.run_directory import RunDirectory

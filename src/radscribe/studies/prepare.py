@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from radscribe.about import VERSION
 from radscribe.errors import RadScribeError
 from radscribe.files import ENCODING, write_whole
 from radscribe.progress import Progress
@@ -143,21 +143,7 @@ def prepare(
     processes = (os.cpu_count() or 1) if workers is None else check_range("workers", workers, 1, MAX_WORKERS)
     if limit is not None:
         check_range("limit", limit, 1)
-    if isinstance(source, str | Path):
-        reader = find_reader(source, reader)
-        if "seed" in READERS[reader].options:
-            reader_options.setdefault("seed", seed)
-        records = open_source(source, reader, **reader_options)
-        root = Path(source).resolve()
-        _check_places(root, out)
-    else:
-        if reader != "auto" or reader_options:
-            raise RadScribeError(
-                f"studies given in Python take no reader and no option {', '.join(reader_options)}".rstrip(),
-                "Leave them out",
-            )
-        reader, root = GIVEN, Path.cwd()
-        records = without_duplicates(studies_in_python(source), GIVEN)
+    reader, root, records = _opened(source, out, reader, seed, reader_options)
     settings = {
         "source": reader if reader in ("phantom", GIVEN) else str(root),
         "reader": reader,
@@ -193,6 +179,29 @@ def prepare(
                 _finish(writer, manifest, lines, splits)
                 finish_update(out)
     return PrepareSummary(PreparedStore(out).summary(), decoded, time.monotonic() - started, changes)
+
+
+def _opened(
+    source: Path | str | Iterable[Study], out: Path, reader: str, seed: int, reader_options: dict[str, Any]
+) -> tuple[str, Path, Iterable[Study | Rejection]]:
+    """The name of the reader, the folder that file names are relative to, and the records of a source.
+
+    The seed becomes an option of a reader that draws its studies.
+    """
+    if isinstance(source, str | Path):
+        reader = find_reader(source, reader)
+        if "seed" in READERS[reader].options:
+            reader_options.setdefault("seed", seed)
+        records = open_source(source, reader, **reader_options)
+        root = Path(source).resolve()
+        _check_places(root, out)
+        return reader, root, records
+    if reader != "auto" or reader_options:
+        raise RadScribeError(
+            f"studies given in Python take no reader and no option {', '.join(reader_options)}".rstrip(),
+            "Leave them out",
+        )
+    return GIVEN, Path.cwd(), without_duplicates(studies_in_python(source), GIVEN)
 
 
 def check_range(name: str, value: int, low: int, high: int | None = None) -> int:
@@ -254,7 +263,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     manifest = {
         "format": FORMAT_VERSION,
         "complete": False,
-        "radscribe": version("radscribe"),
+        "radscribe": VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **settings,
     }

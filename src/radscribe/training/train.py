@@ -21,7 +21,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from radscribe import __version__
+from radscribe.about import VERSION
 from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.summary import short_summary
@@ -312,7 +312,7 @@ def _settled_as(kept: RunConfig, config: RunConfig) -> RunConfig:
 
 def _facts(run: RunDirectory, config: RunConfig, store: PreparedStore) -> dict[str, Any]:
     return {
-        "radscribe": __version__,
+        "radscribe": VERSION,
         "recipe": config.recipe,
         "system": config.system_name,
         **store_facts(run, store.path),

@@ -10,8 +10,9 @@ expressions on the images' paths may say otherwise. Every file is used, or is re
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from radscribe.errors import RadScribeError
 from radscribe.files import file_problem, read_text
@@ -115,6 +116,34 @@ def read_folder(
     """
     find_study = PathPattern(study_pattern, "study") if study_pattern is not None else None
     find_patient = PathPattern(patient_pattern, "patient") if patient_pattern is not None else None
+    images_of, texts = yield from _grouped(source, find_study)
+    owned = yield from _owned(source, images_of, find_study, find_patient)
+    with_texts = any(study.identifier in texts for study in owned)
+    for study in owned:
+        yield _study(source, study, texts, with_texts)
+    named = {_identifier(key) for key in images_of}
+    for identifier in sorted(texts.keys() - named):
+        yield Rejection(
+            texts[identifier].relative_to(source).as_posix(),
+            str(texts[identifier]),
+            f"{NO_IMAGE}: no study is named '{identifier}', so this is no report",
+        )
+
+
+class _Owned(NamedTuple):
+    """A study whose patient is known."""
+
+    identifier: str
+    patient_id: str
+    images: list[Path]
+
+
+#: What `_grouped` returns: images by study, and texts by the study that they are named after.
+_Groups = tuple[dict[str, list[Path]], dict[str, Path]]
+
+
+def _grouped(source: Path, find_study: PathPattern | None) -> Generator[Rejection, None, _Groups]:
+    """Put the images of a study together. A key that begins with a slash is that of an image by itself."""
     groups: dict[str, list[Path]] = {}
     texts: dict[str, Path] = {}
     for path, kind in files_below(source):
@@ -136,19 +165,29 @@ def read_folder(
             yield Rejection(name, str(path), find_study.reason)
     if find_study:
         find_study.require_match()
+    return groups, texts
 
-    studies: list[tuple[str, str, list[Path]]] = []
-    named = set()
-    for key, images in groups.items():
-        identifier = PurePosixPath(key[1:]).with_suffix("").as_posix() if key.startswith("/") else key
-        named.add(identifier)
+
+def _identifier(key: str) -> str:
+    return PurePosixPath(key[1:]).with_suffix("").as_posix() if key.startswith("/") else key
+
+
+def _owned(
+    source: Path,
+    images_of: Mapping[str, list[Path]],
+    find_study: PathPattern | None,
+    find_patient: PathPattern | None,
+) -> Generator[Rejection, None, list[_Owned]]:
+    """Find the patient of each study, and reject studies of several patients or too many images."""
+    studies: list[_Owned] = []
+    for key, images in images_of.items():
+        identifier = _identifier(key)
         if len(images) > MAX_VIEWS:
             advice = "--study_pattern '(.*)[.]' makes each image a study"
             yield Rejection(identifier, str(source / key), f"too many views: {len(images)} images, {advice}")
             continue
-        names = [path.relative_to(source).as_posix() for path in images]
         if find_patient:
-            patients = {find_patient.find(name) for name in names}
+            patients = {find_patient.find(path.relative_to(source).as_posix()) for path in images}
         else:
             # A study that a pattern finds need not be named like a path.
             patients = {identifier if find_study else _patient(identifier)}
@@ -160,34 +199,28 @@ def read_folder(
                 identifier, str(images[0]), f"{BAD_RECORD}: its images are of several patients: {several}"
             )
         else:
-            studies.append((identifier, patients.pop(), images))
+            studies.append(_Owned(identifier, patients.pop(), images))
     if find_patient:
         find_patient.require_match()
+    return studies
 
-    with_texts = any(identifier in texts for identifier, _, _ in studies)
-    for identifier, patient_id, images in studies:
-        sections = {}
-        if with_texts:
-            if identifier not in texts:
-                yield Rejection(identifier, str(source / f"{identifier}.txt"), NO_REPORT)
-                continue
-            try:
-                findings = stated(read_text(texts[identifier], MAX_REPORT_BYTES))
-            except RadScribeError as error:
-                yield Rejection(identifier, str(texts[identifier]), f"{BAD_RECORD}: {error}")
-                continue
-            if not findings:
-                yield Rejection(identifier, str(texts[identifier]), EMPTY_REPORT)
-                continue
-            sections["findings"] = findings
-        views = frontal_first(View(path, _projection_in_name(path)) for path in images)
-        yield Study(identifier, patient_id, views, sections=sections)
-    for identifier in sorted(texts.keys() - named):
-        yield Rejection(
-            texts[identifier].relative_to(source).as_posix(),
-            str(texts[identifier]),
-            f"{NO_IMAGE}: no study is named '{identifier}', so this is no report",
-        )
+
+def _study(source: Path, owned: _Owned, texts: Mapping[str, Path], with_texts: bool) -> Study | Rejection:
+    """A study with its text, or why it has none where others have one."""
+    identifier, patient_id, images = owned
+    sections = {}
+    if with_texts:
+        if identifier not in texts:
+            return Rejection(identifier, str(source / f"{identifier}.txt"), NO_REPORT)
+        try:
+            findings = stated(read_text(texts[identifier], MAX_REPORT_BYTES))
+        except RadScribeError as error:
+            return Rejection(identifier, str(texts[identifier]), f"{BAD_RECORD}: {error}")
+        if not findings:
+            return Rejection(identifier, str(texts[identifier]), EMPTY_REPORT)
+        sections["findings"] = findings
+    views = frontal_first(View(path, _projection_in_name(path)) for path in images)
+    return Study(identifier, patient_id, views, sections=sections)
 
 
 def _patient(identifier: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -122,8 +122,20 @@ def read_table(
     root = Path(images) if images else path.parent
     if not root.is_dir():
         raise RadScribeError(f"no folder {root}", "Name the folder of the images with --images")
+    expressions = {"study": study_pattern, "patient": patient_pattern}
+    groups = yield from _grouped(path, rows, own_names, _patterns(path, own_names, expressions))
+    identifiers = _identifiers(groups)
+    has_text = not own_names.keys().isdisjoint(_REPORTS)
+    for group, identifier in zip(groups, identifiers, strict=True):
+        yield from _records(group, identifier, path, root, has_text)
+
+
+def _patterns(
+    path: Path, own_names: Mapping[str, str], expressions: Mapping[str, str | None]
+) -> dict[str, PathPattern]:
+    """The patterns that stand for columns which the table does not have."""
     patterns = {}
-    for own, expression in (("study", study_pattern), ("patient", patient_pattern)):
+    for own, expression in expressions.items():
         if expression is not None:
             if own in own_names:
                 raise RadScribeError(
@@ -131,7 +143,16 @@ def read_table(
                     f"Leave out --{own}_pattern, or rename the column",
                 )
             patterns[own] = PathPattern(expression, own)
+    return patterns
 
+
+def _grouped(
+    path: Path,
+    rows: Iterable[_Row | Rejection],
+    own_names: Mapping[str, str],
+    patterns: Mapping[str, PathPattern],
+) -> Generator[Rejection, None, list[list[_Row]]]:
+    """Put the rows of a study together, with RadScribe's names of the columns."""
     groups: dict[str, list[_Row]] = {}
     for row in rows:
         if isinstance(row, Rejection):
@@ -154,10 +175,7 @@ def read_table(
             groups[f"\n{row.place}"] = [row]
     for pattern in patterns.values():
         pattern.require_match()
-    identifiers = _identifiers(list(groups.values()))
-    has_text = not own_names.keys().isdisjoint(_REPORTS)
-    for group, identifier in zip(groups.values(), identifiers, strict=True):
-        yield from _records(group, identifier, path, root, has_text)
+    return list(groups.values())
 
 
 def _table_file(source: Path) -> Path:
