@@ -129,9 +129,9 @@ class MaskedAutoencoderTask(Task):
             for view in self.validation
         ]
         normalised = self.normalise(torch.stack(views).to(self.model.device))
-        losses = [self.model(part).loss.item() * len(part) for part in normalised.split(_TOGETHER)]
+        errors = [self.model(part).loss.item() * len(part) for part in normalised.split(_TOGETHER)]
         variance = (normalised - normalised.mean(dim=0)).square().mean().item()
-        return facts | {"unexplained": sum(losses) / len(views) / variance}
+        return facts | {"unexplained": sum(errors) / len(views) / variance}
 
     def save(self, out: Path, facts: Mapping[str, Any]) -> None:
         """Write the model in `transformers` format, and how it takes its pixels."""
