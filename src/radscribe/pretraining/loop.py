@@ -155,10 +155,11 @@ def pretrain(
     settings.check()
     device = chosen_device(settings.device)
     command = resume_command(kind.kind, store, out, settings)
+    room = f"Make room there or put it right, and go on: {command} (without --resume if '{out}' is empty)"
     loop = _Loop(out, settings, progress)
     with (
         only_training(out),
-        disk_errors_explained(out, f"Make room there or put it right, and go on: {command}"),
+        disk_errors_explained(out, room),
         memory_errors_explained("--batch"),
         StopRequest(lambda: loop.what_is_saved(command)) as stop,
     ):
@@ -173,11 +174,8 @@ def pretrain(
         try:
             if not resume:
                 write_facts(out, facts)
-            if settings.threads:
-                torch.set_num_threads(settings.threads)
-            torch.manual_seed(settings.seed)
-            task.build(out, device)
-            loop.train(task, stop)
+            loop.build(task, device)
+            loop.train(stop)
         except Exception:
             if not resume and loop.saved is None:  # whoever tries again finds the directory empty
                 _empty(out)
@@ -228,6 +226,7 @@ class _Loop:
     task: Task
 
     def __init__(self, out: Path, settings: PretrainingSettings, progress: bool):
+        self.out = out
         self.checkpoint, self.previous = out / CHECKPOINT, out / PREVIOUS
         self.settings = settings
         self.progress = progress
@@ -237,11 +236,19 @@ class _Loop:
         self.best: dict[str, Any] = {"loss": math.inf}
         self.saved: tuple[int, int] | None = None
 
-    def train(self, task: Task, stop: StopRequest) -> None:
-        """Take all steps that are left, and leave the model with the weights that are kept."""
+    def build(self, task: Task, device: torch.device) -> None:
+        """Make the model of a task, in the state of the last checkpoint if there is one."""
         self.task = task
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        torch.manual_seed(self.settings.seed)
+        task.build(self.out, device)
         if found := read_newest(self.checkpoint, self.previous, _STATE):
             self._load(*found)
+
+    def train(self, stop: StopRequest) -> None:
+        """Take all steps that are left, and leave the model with the weights that are kept."""
+        task = self.task
         stop.stepping = True
         total = self.settings.epochs * len(task.batches(self.epoch))
         try:
