@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
-from tiny import tiny_config, tiny_store
 from tiny_language_models import tiny_language_model
 
 from radscribe.decoding.search import DecodingConfig
@@ -20,7 +20,6 @@ from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import PROJECTIONS
 from radscribe.systems.bidirectional import Bidirectional
 from radscribe.systems.r2gen_gpt import R2GenGPT, R2GenGPTConfig
-from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
 from radscribe.text.prompts import VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
@@ -50,15 +49,10 @@ VIEW_MASK = torch.tensor([[True, True], [True, False], [True, True]])
 
 
 def built(variant: str = "", **fields) -> Bidirectional:
-    config = get_recipe(f"bidirectional/phantom{variant}").build().system
-    parts = {
-        "vision": VISION,
-        "report_encoder": TEXT,
-        "language_model": LanguageModelConfig(name=str(tiny_language_model())),
-    }
-    torch.manual_seed(3)
-    vocabulary = Vocabulary.build(REPORTS, "none", 1)
-    return Bidirectional(replace(config, **{**parts, **fields}), vocabulary, 40)
+    """A tiny system in training mode."""
+    parts = {"vision": VISION, "report_encoder": TEXT}
+    config = tiny.config(f"bidirectional/phantom{variant}", **{**parts, **fields})
+    return tiny.system(config, REPORTS, seed=3).train()
 
 
 def batch_of(system: Bidirectional) -> Batch:
@@ -231,7 +225,7 @@ class TestEquations:
         system = built(generated=generated, preceding=preceding).eval()
         batch = batch_of(system)
         visual = system.visual_embeddings(batch.views, batch.view_mask)
-        views = visual.embeddings.unflatten(1, (2, -1))[batch.view_mask]
+        views = visual.tokens.unflatten(1, (2, -1))[batch.view_mask]
         model, distances = system.language_model, []
         for text, e_v in zip(texts_with_view(), views, strict=True):
             ids = torch.tensor([model.tokenizer.encode(text)])
@@ -256,7 +250,7 @@ class TestEquations:
     def test_reconstruction_is_the_mean_squared_pixel(self):
         system = built().eval()
         batch = batch_of(system)
-        visual = system.visual_embeddings(batch.views, batch.view_mask).embeddings
+        visual = system.visual_embeddings(batch.views, batch.view_mask).tokens
         visual = visual.unflatten(1, (2, -1))[batch.view_mask]
         drawn = system.backbone.reconstruct(system.reverse_mapper(visual))
         pixels = system.backbone.normalise(batch.views[batch.view_mask])
@@ -493,7 +487,7 @@ def test_embeddings_do_not_collapse():
 
     def spread() -> float:
         with torch.no_grad():
-            visual = system.visual_embeddings(batch.views[:, :1], batch.view_mask[:, :1]).embeddings
+            visual = system.visual_embeddings(batch.views[:, :1], batch.view_mask[:, :1]).tokens
         return visual.var(dim=0).mean().item()
 
     before = spread()
@@ -508,7 +502,8 @@ def test_standardised_features():
     """Statistics are of the views that are there; in drafting it is one linear map."""
     system = built("/v2t", standardise=True)
     batch = batch_of(system)
-    visual = features, mask = system.backbone(batch.views, batch.view_mask)
+    visual = system.backbone(batch.views, batch.view_mask)
+    features, mask = visual.tokens, visual.mask
     assert not mask.all()
     system.train()
     system.map_features(visual)
@@ -518,7 +513,7 @@ def test_standardised_features():
     scale = (system.standardise.running_var + system.standardise.eps).rsqrt()
     weight = system.visual_mapper.weight * scale
     bias = system.visual_mapper.bias - weight @ system.standardise.running_mean
-    mapped = system.map_features(visual).embeddings
+    mapped = system.map_features(visual).tokens
     assert torch.allclose(mapped[mask], (features @ weight.T + bias)[mask], atol=1e-4)
 
 
@@ -531,7 +526,7 @@ class TestDistances:
     """How near visual embeddings lie to words (the paper's Figure 4), and what the distance does not tell."""
 
     def trained(self, tmp_path, variant="/v2t", **fields):
-        store = PreparedStore(tiny_store(tmp_path / "store", studies=20))
+        store = PreparedStore(tiny.tiny_store(tmp_path / "store", studies=20))
         config = override(
             get_recipe(f"bidirectional/phantom{variant}").build(),
             {
@@ -545,7 +540,7 @@ class TestDistances:
         """E_v of each view of a study `[views, patches, width]`."""
         views = torch.stack(evaluation_views(study, trained.config.data)).unsqueeze(0)
         mask = torch.ones(1, views.size(1), dtype=torch.bool)
-        return trained.system.visual_embeddings(views, mask).embeddings[0].unflatten(0, (views.size(1), -1))
+        return trained.system.visual_embeddings(views, mask).tokens[0].unflatten(0, (views.size(1), -1))
 
     @torch.no_grad()
     def test_against_a_plain_transcription(self, tmp_path):
@@ -642,7 +637,7 @@ class TestDistances:
         assert embedding_distances(trained, alike, progress=False).exchange is None
 
     def test_a_system_without_language_model(self):
-        config = tiny_config(".")
-        system = get_system("r2gen-cmn").build(config.system, Vocabulary.build(REPORTS, "none", 1), 10)
+        config = tiny.config("r2gen-cmn/phantom")
+        system = tiny.system(config, REPORTS)
         with pytest.raises(RadScribeError, match="no language model"):
             embedding_distances(TrainedSystem(system, config, torch.device("cpu")), [])

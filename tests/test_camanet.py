@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from radscribe.layers.contrastive import ImageTextMatching
 from radscribe.recipes import get_recipe
+from radscribe.runs.config import RunConfig
 from radscribe.systems.camanet import (
-    CAMANet,
     CAMANetConfig,
     CAMANetTransformer,
     Classifier,
@@ -30,10 +31,14 @@ MASKS = {
 }
 
 
-def config(**fields) -> CAMANetConfig:
+def run_config(**fields) -> RunConfig:
     backbone = BackboneConfig(architecture="test_byobnet", weights="none")
-    sizes = {"width": WIDTH, "feed_forward": 24, "heads": 4, "memory_heads": 4, "layers": 2}
-    return CAMANetConfig(**{"backbone": backbone, "dropout": 0.0, "visual_dropout": 0.0, **sizes, **fields})
+    sizes = {"backbone": backbone, "width": WIDTH, "feed_forward": 24, "layers": 2, "dropout": 0.0}
+    return tiny.config("camanet/phantom", **{**sizes, **fields})
+
+
+def config(**fields) -> CAMANetConfig:
+    return run_config(**fields).system
 
 
 def network(**fields) -> CAMANetTransformer:
@@ -265,10 +270,8 @@ class TestObjective:
 
     @torch.no_grad()
     def test_total(self):
-        torch.manual_seed(1)
-        vocabulary = Vocabulary.build(["a b c d ."], "none", 1)
         fields = {"classification_weight": 0.7, "consistency_weight": 0.3, "clip_weight": 0.2}
-        system = CAMANet(config(**fields), vocabulary, 10).eval()
+        system = tiny.system(run_config(**fields), ["a b c d ."], seed=1)
         views = torch.randint(0, 256, (2, 2, 64, 64), dtype=torch.uint8)
         tokens = torch.tensor([[0, 1, 2, 3, 0], [0, 4, 0, 0, 0]])
         mask = torch.tensor([[True, True], [True, False]])
@@ -288,10 +291,8 @@ class TestObjective:
     @pytest.mark.parametrize("assisted", [True, False], ids=["vdmae", "base"])
     def test_matching_compares_what_the_encoder_reads_with_what_the_decoder_writes(self, assisted):
         """As released: means of what the encoder reads and the decoder writes, a linear head for each."""
-        torch.manual_seed(1)
-        vocabulary = Vocabulary.build(["a b c d ."], "none", 1)
         parts = {"vdm_assisted_encoder": assisted, "attention_consistency": False}
-        system = CAMANet(config(clip_weight=0.2, **parts), vocabulary, 10).eval()
+        system = tiny.system(run_config(clip_weight=0.2, **parts), ["a b c d ."], seed=1)
         views = torch.randint(0, 256, (2, 2, 64, 64), dtype=torch.uint8)
         tokens = torch.tensor([[0, 1, 2, 3, 0], [0, 4, 0, 0, 0]])
         mask = torch.tensor([[True, True], [True, False]])
@@ -300,7 +301,7 @@ class TestObjective:
         network, visual = system.network, system.backbone(views, mask)
         decoded = network.decode(
             network.encode(visual), visual.mask, tokens[:, :-1], input_mask(tokens[:, :-1])
-        )
+        ).states
         images, texts = [], []
         for study, words in enumerate([4, 2]):
             read = visual.tokens[study][visual.mask[study]]
@@ -330,11 +331,8 @@ class TestObjective:
 
 class TestVariants:
     def test_base_has_nothing_but_the_memory_driven_transformer(self):
-        system = get_system("camanet").build(
-            config(vdm_assisted_encoder=False, attention_consistency=False),
-            Vocabulary.build(["a b ."], "none", 1),
-            10,
-        )
+        base = run_config(vdm_assisted_encoder=False, attention_consistency=False)
+        system = tiny.system(base, ["a b ."])
         assert not any("classifier" in name or "discriminative" in name for name in system.state_dict())
 
     def test_consistency_needs_the_assisted_encoder(self):
@@ -373,8 +371,7 @@ class TestEmptyMaps:
 
     @torch.no_grad()
     def test_share_of_empty_maps(self):
-        torch.manual_seed(1)
-        system = CAMANet(config(), Vocabulary.build(["a b ."], "none", 1), 10).eval()
+        system = tiny.system(run_config(), ["a b ."], seed=1)
         views = torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8)
         mask, tokens = torch.ones(4, 1, dtype=torch.bool), torch.tensor([[0, 1, 2, 0]] * 4)
         batch = Batch(["a", "b", "c", "d"], views, mask, tokens, torch.zeros(4, OBSERVED))
@@ -389,7 +386,7 @@ class TestEmptyMaps:
         [("softmax", "--system.classifier sigmoid"), ("sigmoid", "--data.labels.uncertain as_present")],
     )
     def test_warning(self, classifier, advice):
-        system = CAMANet(config(classifier=classifier), Vocabulary.build(["a ."], "none", 1), 10)
+        system = tiny.system(run_config(classifier=classifier), ["a ."])
         assert system.warning({"empty_vdm": 0.5}) is None
         assert system.warning({}) is None
         warning = system.warning({"empty_vdm": 0.51})
@@ -399,9 +396,7 @@ class TestEmptyMaps:
 
 def test_evidence():
     """Maps, probabilities and important words of the report that is explained."""
-    torch.manual_seed(2)
-    vocabulary = Vocabulary.build(["a b c d e f ."], "none", 1)
-    system = CAMANet(config(word_share=0.4), vocabulary, 10).eval()
+    system = tiny.system(run_config(word_share=0.4), ["a b c d e f ."], seed=2)
     views = torch.randint(0, 256, (2, 2, 64, 64), dtype=torch.uint8)
     mask = torch.tensor([[True, True], [True, False]])
     tokens = torch.tensor([[1, 2, 3, 4, 5, 0], [6, 2, 0, 0, 0, 0]])

@@ -23,7 +23,8 @@ from radscribe.evaluation.clinical import (
     observation_scores,
     read_label_files,
 )
-from radscribe.evaluation.evaluate import Further, compare, evaluate_texts
+from radscribe.evaluation.evaluate import compare, evaluate_texts
+from radscribe.evaluation.families import ClassifiedStudies
 from radscribe.observations import COMPETITION_OBSERVATIONS, OBSERVATION_STATES, OBSERVATIONS
 from radscribe.recipes import get_recipe
 from radscribe.runs.config import DataConfig, save_config
@@ -182,13 +183,13 @@ def test_the_classifier_ignores_what_has_no_label():
 
 
 def test_every_row_has_clinical_scores_and_the_tables_print_them():
-    further = Further(classification_statistics(np.eye(4, 14), np.eye(4, 14)), "labels of this test")
+    classified = ClassifiedStudies(np.eye(4, 14), np.eye(4, 14), "labels of this test")
     evaluation = evaluate_texts(
         DRAFTS,
         REFERENCES,
         **QUICK,
         baselines={"constant report": dict.fromkeys(REFERENCES, "No effusion.")},
-        further={"classifier": further},
+        classified=classified,
     )
     name = "micro F1 (14, as_absent)"
     assert 0 < evaluation.rows["constant report"].scores[name].value < 1

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+import tiny
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny import tiny_config, tiny_store
@@ -24,7 +24,6 @@ from radscribe.runs.drafts import SYNTHETIC
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.studies.given import given_studies
 from radscribe.studies.store import VIEWS_CHECKED_ON_OPENING, PreparedStore
-from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
 
 STUDIES = 12
@@ -40,16 +39,11 @@ def store(tmp_path_factory) -> Path:
 def run(store, tmp_path_factory) -> RunDirectory:
     """A run as training leaves it, but for training."""
     config = tiny_config(store)
-    vocabulary = Vocabulary.build(
-        [study.report("findings") for study in PreparedStore(store).studies()], "iu_xray", 1
-    )
+    reports = [study.report("findings") for study in PreparedStore(store).studies()]
+    vocabulary = Vocabulary.build(reports, config.data.cleaning, 1)
     run = RunDirectory(tmp_path_factory.mktemp("runs") / "mine")
     run.create(config, vocabulary, {"recipe": config.recipe, "store_source": "phantom", "finished": True})
-    torch.manual_seed(0)
-    system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
-    with torch.no_grad():  # flat logits would make ties of beams
-        system.network.logits.weight.mul_(8)
-    run.save_weights(system)
+    run.save_weights(tiny.system(config, reports))
     return run
 
 

@@ -11,8 +11,10 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
 from radscribe.evaluation.clinical import CLINICAL_BLOCKS
 from radscribe.evaluation.diversity import measure_diversity
-from radscribe.evaluation.evaluate import METRICS, compare, evaluate_texts, read_texts
+from radscribe.evaluation.evaluate import compare, evaluate_texts
+from radscribe.evaluation.families import METRICS
 from radscribe.evaluation.summary import short_summary
+from radscribe.evaluation.text_files import read_texts
 from radscribe.studies.study import RenderedView, Study, View
 from radscribe.text.vocabulary import Vocabulary
 

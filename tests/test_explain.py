@@ -12,23 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from html_page import Page
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import tiny_store
-from tiny_language_models import tiny_language_model
 
 import radscribe
 from radscribe.cli import main
+from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.pages.explanation_page import packed, write_explanations
 from radscribe.pages.memory_plot import memory_layout, shared_weight
 from radscribe.pages.overlays import choose_words, file_name, overlay, word_attention
-from radscribe.recipes import get_recipe
-from radscribe.runs.config import override
 from radscribe.runs.explanation import Explanation, merge_pieces
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.runs.trained_system import TrainedSystem, load
@@ -36,8 +34,9 @@ from radscribe.runs.views import evaluation_masks, evaluation_views
 from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study, View
-from radscribe.systems.registry import SYSTEMS, get_system
+from radscribe.systems.registry import SYSTEMS
 from radscribe.text.vocabulary import Vocabulary
+from radscribe.vision.backbones import BackboneConfig
 
 WITH_LANGUAGE_MODEL = {"r2gen-gpt", "bidirectional"}
 BANNER = "Research use, not for clinical diagnosis"
@@ -56,15 +55,13 @@ RUNS = {
     "camanet, base": ("camanet", {"attention_consistency": False, "vdm_assisted_encoder": False}),
     "r2gen-gpt": ("r2gen-gpt", {"views": "concatenate"}),
     "r2gen-gpt, averaged": ("r2gen-gpt", {"views": "average"}),
-    "bidirectional": ("bidirectional", {"vision": {"image_size": 56, "patch_size": 14}}),
+    "bidirectional": ("bidirectional", {}),
 }
-#: Sizes of systems that have a Transformer of their own.
-TRANSFORMER = {"width": 32, "feed_forward": 48, "heads": 4, "layers": 2}
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> PreparedStore:
-    return PreparedStore(tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=24))
+    return PreparedStore(tiny.tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=24))
 
 
 @pytest.fixture(scope="module")
@@ -75,39 +72,17 @@ def runs(store, tmp_path_factory) -> dict[str, RunDirectory]:
 
 
 def write_run(path: Path, store: PreparedStore, system_name: str, fields: dict) -> RunDirectory:
-    config = override(
-        get_recipe(f"{system_name}/phantom").build(),
-        {
-            "data": {
-                "minimum_count": 1,
-                "transform": {
-                    "store_short_side": store.manifest["short_side"],
-                    "short_side": 64,
-                    "crop": 56,
-                },
-            },
-            "system": {
-                "backbone": {"architecture": "test_resnet", "weights": "none", "output_stride": 16},
-                **(
-                    {"language_model": {"name": str(tiny_language_model())}}
-                    if system_name in WITH_LANGUAGE_MODEL
-                    else TRANSFORMER
-                ),
-                **fields,
-            },
-            "decoding": {"beams": 2, "maximum_length": 14, "minimum_length": 14},
-        },
-    )
+    backbone = BackboneConfig(architecture="test_resnet", weights="none", output_stride=16)
+    config = tiny.config(f"{system_name}/phantom", backbone=backbone, **fields)
+    if config.system.language_model is None:
+        config.system = replace(config.system, layers=2)
+    config.data.transform.store_short_side = store.manifest["short_side"]
+    config.decoding = DecodingConfig(beams=2, maximum_length=14, minimum_length=14)
     config.store = str(store.path)
     reports = [study.sections["findings"] for study in store.studies()]
-    vocabulary = Vocabulary.build(reports, config.data.cleaning, 1)
     run = RunDirectory(path)
-    run.create(config, vocabulary, {"store_source": "phantom"})
-    torch.manual_seed(0)
-    system = get_system(system_name).build(config.system, vocabulary, config.data.maximum_length)
-    if system_name not in WITH_LANGUAGE_MODEL:
-        with torch.no_grad():  # flat logits would make ties of beams
-            system.network.logits.weight.mul_(8)
+    run.create(config, Vocabulary.build(reports, config.data.cleaning, 1), {"store_source": "phantom"})
+    system = tiny.system(config, reports)
     run.record_language_model(system)
     run.save_weights(system)
     return run
@@ -213,6 +188,28 @@ def test_masks_lie_in_what_the_system_saw(trained, explained, store):
     for masks in each.masks:
         assert all(mask.shape == (56, 56) and mask.dtype == bool for mask in masks.values())
     assert len(evaluation_masks(masked, trained_system.config.data)) == len(each.views)
+
+
+@pytest.mark.parametrize("name", ["r2gen-cmn", "camanet"])
+def test_a_system_whose_visual_tokens_are_queries_has_no_map(name, runs, store, tmp_path):
+    """They have no place on the image: 14 of them are no grid, and 16 would be a wrong one."""
+    looking = load(runs[name].path, "cpu")
+    looking.system.backbone = tiny.DiseaseQueries(looking.system.backbone, 16)
+    explanations = list(looking.explain(some(store)))
+    assert [each.draft for each in explanations] == list(looking.generate(some(store)))
+    for each in explanations:
+        assert (each.attention, each.maps, each.activation_maps, each.memory) == (None, {}, {}, None)
+        assert bool(each.probabilities) == (each.important is not None) == (name == "camanet")
+    page = Page(write_explanations(explanations, tmp_path / "out", config=looking.config))
+    assert "This system has no attention on the image" in page.text("remarks")
+    assert page.studies() == [each.study.id for each in explanations]
+    assert not [target for target in page.attributes("data-show") if not target.startswith("word:")]
+    data = data_of(page)["studies"]
+    assert [study["attention"] for study in data] == [None] * 3
+    assert [len(study["words"]) for study in data] == [len(each.words) for each in explanations]
+    assert not list(tmp_path.rglob("*.png"))
+    with pytest.raises(RadScribeError, match="no layers or heads to choose from"):
+        write_explanations(explanations, tmp_path / "out", config=looking.config, layer=1)
 
 
 # --- memory ------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def store(tmp_path_factory):
 
 
 #: Those that bring their own words; for the others a language model must be trained first.
-OWN_WORDS = [name for name, entry in SYSTEMS.items() if not hasattr(entry.config(), "language_model")]
+OWN_WORDS = [name for name, entry in SYSTEMS.items() if not entry.config().language_model]
 
 
 @pytest.mark.parametrize("name", sorted(OWN_WORDS))

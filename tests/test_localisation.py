@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+import tiny
 import torch
-from tiny import tiny_config, tiny_store
 
 from radscribe.evaluation.localisation import (
     MAP_KINDS,
@@ -18,8 +18,7 @@ from radscribe.recipes import get_recipe
 from radscribe.runs.localisation import localise
 from radscribe.runs.trained_system import TrainedSystem
 from radscribe.studies.store import PreparedStore
-from radscribe.systems.registry import SYSTEMS, get_system
-from radscribe.text.vocabulary import Vocabulary
+from radscribe.systems.registry import SYSTEMS
 
 
 def test_coverage_is_the_share_of_each_patch():
@@ -100,16 +99,13 @@ def test_statistics_are_means_over_masks():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return PreparedStore(tiny_store(tmp_path_factory.mktemp("store") / "phantom"))
+    return PreparedStore(tiny.tiny_store(tmp_path_factory.mktemp("store") / "phantom"))
 
 
 def untrained(name, store) -> TrainedSystem:
-    config = tiny_config(store.path, f"{name}/phantom")
+    config = tiny.config(f"{name}/phantom")
     reports = [study.sections["findings"] for study in store.studies("train")]
-    vocabulary = Vocabulary.build(reports, config.data.cleaning, 1)
-    torch.manual_seed(0)
-    system = get_system(name).build(config.system, vocabulary, config.data.maximum_length)
-    return TrainedSystem(system, config, torch.device("cpu"))
+    return TrainedSystem(tiny.system(config, reports), config, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
@@ -127,6 +123,13 @@ def test_every_system_is_localised(name, store):
         for score in found:
             assert 0 <= score.energy <= 1
             assert 0 < score.pointing_by_chance <= 1
+
+
+def test_a_system_whose_visual_tokens_are_queries_is_not_localised(store):
+    trained, studies = untrained("camanet", store), store.studies()
+    assert any(localise(trained, studies, progress=False))
+    trained.system.backbone = tiny.DiseaseQueries(trained.system.backbone)
+    assert localise(trained, studies, progress=False) == [[] for _ in studies]
 
 
 def test_a_system_that_knows_the_masks_scores_above_chance(store):

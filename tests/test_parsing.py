@@ -1,5 +1,6 @@
 """Help that is read alone, and messages that say what to type: options, fields, and what is close to them."""
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Sequence
@@ -77,7 +78,8 @@ def test_help_of_fields_is_in_sentences(system):
         texts = documented(type(part))
         assert {name: text for name, text in texts.items() if not is_sentence(text)} == {}
         assert is_sentence(first_line(type(part)))
-        parts += [value for value in vars(part).values() if hasattr(value, "__dataclass_fields__")]
+        values = [getattr(part, field.name) for field in dataclasses.fields(part)]
+        parts += [value for value in values if dataclasses.is_dataclass(value)]
 
 
 @systems

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import tiny_config, tiny_store
@@ -28,8 +29,6 @@ from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.store_files import MANIFEST, PIXELS, STUDIES, content_hash
 from radscribe.studies.study import PROJECTIONS, Study
-from radscribe.systems.registry import get_system
-from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.data import TrainingBatches, TrainingSet
 from radscribe.training.module import TrainingModule
 from radscribe.training.train import train
@@ -224,11 +223,7 @@ def test_predictions_are_probabilities_whatever_stands_beside(trained, store):
 
 @pytest.fixture(scope="module")
 def system(store):
-    config = tiny_config(store.path)
-    vocabulary = Vocabulary.build(
-        [study.report("findings") for study in store.studies("train")], config.data.cleaning, 1
-    )
-    return get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
+    return tiny.system(tiny.config(), [study.report("findings") for study in store.studies("train")])
 
 
 @pytest.mark.parametrize("classified", [False, True], ids=["as-known", "classified"])

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from radscribe.errors import RadScribeError
-from radscribe.vision.backbones import Backbone, BackboneConfig, create_backbone
+from radscribe.vision.backbones import Backbone, BackboneConfig, Grid, create_backbone
 from radscribe.vision.transforms import (
     TransformConfig,
     evaluation_mask,
@@ -42,6 +42,15 @@ def test_visual_tokens(architecture, side, tokens):
     assert visual.mask.sum(dim=1).tolist() == [2 * tokens, tokens]
     assert visual.tokens[1, tokens:].abs().max() == 0
     assert (visual.tokens[1, :tokens] - alone.tokens[0]).abs().max() < 1e-5
+    rows, columns = visual.grid
+    assert rows == columns
+    assert rows * columns == tokens
+
+
+def test_a_grid_is_square_or_not_there():
+    assert Grid.of_square(49) == (7, 7)
+    assert Grid.of_square(1) == (1, 1)
+    assert Grid.of_square(14) is None
 
 
 def test_absent_views_do_not_pass_through_the_backbone():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from radscribe.evaluation.evaluate import Evaluation
+from radscribe.evaluation.result import Evaluation
 from radscribe.recipes.configuration import configuration
 from radscribe.runs.config import ProtocolName
 from radscribe.runs.drafts import DraftReport

@@ -1,14 +1,15 @@
-"""Values of options and fields: from text or YAML to the type that is asked for, and types in words."""
+"""Values of options and fields: from text, YAML or JSON to the type that is asked for, and types in words."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 #: Longer values are cut in messages.
 _SHOWN = 60
@@ -110,6 +111,56 @@ def _wrong(value: Any, hint: Any) -> ValueError:
     return ValueError(f"needs {in_words(hint)}, not {shown(value)}")
 
 
+def typed(value: Any, hint: Any, name: str = "") -> Any:
+    """A JSON value as the type that was written: the inverse of `dataclasses.asdict`.
+
+    Fields that a dataclass does not have are passed over, so that a file may hold more than is read.
+
+    Args:
+        value: what `json.loads` gives.
+        hint: `int`, `float` or `str`, a `Literal`, a dataclass, a mapping with string keys, a tuple of values
+            of one type, or an optional one of these.
+        name: of the value, in messages.
+
+    Raises:
+        ValueError: the value, or one within it, has another type or is missing. The message names it by its
+            path, as in `'scores.system.BLEU-4.value' needs a number, not 'high'`.
+    """
+    hint, optional = required(hint)
+    if value is None and optional:
+        return None
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if dataclasses.is_dataclass(kind) or kind in (dict, Mapping):
+        if not isinstance(value, dict):
+            raise ValueError(f"'{name}' needs a JSON object, not {shown(value)}")
+        if kind in (dict, Mapping):
+            return {key: typed(item, parts[1], _path(name, key)) for key, item in value.items()}
+        return _typed_record(value, kind, name)
+    if kind is tuple and isinstance(value, list | tuple):
+        return tuple(typed(item, parts[0], _path(name, place)) for place, item in enumerate(value))
+    if kind is Literal and value in parts:
+        return value
+    types = {int: (int,), float: (int, float), str: (str,)}.get(kind, ())
+    if isinstance(value, types) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"'{name}' needs {in_words(hint)}, not {shown(value)}")
+
+
+def _typed_record(values: dict[str, Any], kind: Any, name: str) -> Any:
+    hints, found = get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        path = _path(name, field.name)
+        if field.name in values:
+            found[field.name] = typed(values[field.name], hints[field.name], path)
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"it has no '{path}'")
+    return kind(**found)
+
+
+def _path(name: str, part: object) -> str:
+    return f"{name}.{part}" if name else str(part)
+
+
 def required(hint: Any) -> tuple[Any, bool]:
     """The type behind an optional one, and whether it is optional: `int | None` is `int` and True."""
     if get_origin(hint) not in (Union, UnionType):
@@ -124,9 +175,9 @@ def in_words(hint: Any) -> str:
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind is Literal:
         return f"one of {', '.join(map(str, parts))}"
-    if kind is tuple:
+    if kind is tuple and parts[-1] is not Ellipsis:
         return f"{len(parts)} values, each {in_words(parts[0])}"
-    if kind is list:
+    if kind in (list, tuple):
         return f"one value or more, each {in_words(parts[0])}"
     return _WORDS[kind]
 

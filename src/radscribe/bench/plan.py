@@ -26,6 +26,7 @@ from radscribe.observations import OBSERVATIONS
 from radscribe.ranges import WIDTH, Range, check_options
 from radscribe.recipes import get_recipe
 from radscribe.runs.config import RunConfig
+from radscribe.systems.bidirectional import BidirectionalConfig
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch
@@ -52,7 +53,7 @@ _KNOWN = {"meta-llama/Llama-2-7b-chat-hf": _LLAMA_2_7B, "meta-llama/Llama-2-7b-h
 _WORD = "a"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Accelerator:
     """What a plan is for; the defaults are an NVIDIA A100's data sheet.
 
@@ -68,7 +69,7 @@ class Accelerator:
 
     def __post_init__(self) -> None:
         above_0 = Range(0, above=True)
-        check_options({f"--{name}": (value, above_0) for name, value in vars(self).items()})
+        check_options({f"--{name}": (value, above_0) for name, value in asdict(self).items()})
 
 
 class _Counted(NamedTuple):
@@ -110,13 +111,13 @@ def bench_plan(
         RadScribeError: the recipe has no language model, or the shapes of it are not known.
     """
     config = get_recipe(recipe).build()
-    if not hasattr(config.system, "language_model"):
+    model = config.system.language_model
+    if model is None:
         raise RadScribeError(
             f"the recipe '{recipe}' has no language model to plan for",
             "Measure it: radscribe bench train, or plan one such as bidirectional/iu-xray",
         )
-    name = config.system.language_model.name
-    shapes = _shapes(name, language_model)
+    shapes = _shapes(model.name, language_model)
     layers, heads = shapes.num_hidden_layers, shapes.num_attention_heads
     key_value_width = (
         (getattr(shapes, "num_key_value_heads", None) or heads)
@@ -135,16 +136,14 @@ def bench_plan(
         "activations": training.batch_size * whole.kept_bytes / 1e9,
     }
     rows = training.batch_size * beams_of(decoding)
-    bytes_per_token = (
-        2 * layers * key_value_width * getattr(torch, config.system.language_model.dtype).itemsize
-    )
+    bytes_per_token = 2 * layers * key_value_width * getattr(torch, model.dtype).itemsize
     cache = rows * (whole.prompt + decoding.maximum_length) * bytes_per_token
     # Each step of drafting reads all weights of the language model, and what every row has cached so far.
     seconds_per_token = (whole.language_model_bytes + cache / 2) / (accelerator.bandwidth_tb * 1e12)
     operations = training.batch_size * whole.operations
     return {
         "recipe": recipe,
-        "language_model": str(language_model or name),
+        "language_model": str(language_model or model.name),
         "layers": layers,
         "batch": training.batch_size,
         "views": config.data.views,
@@ -205,24 +204,22 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
 
     torch.manual_seed(0)
     system_config, data = copy.deepcopy(config.system), config.data
+    language_model = system_config.language_model
+    assert language_model
     with tempfile.TemporaryDirectory(prefix="radscribe-plan-") as folder:
         cut = type(shapes).from_dict({**shapes.to_dict(), "num_hidden_layers": layers})
-        model = AutoModelForCausalLM.from_config(
-            cut, dtype=getattr(torch, system_config.language_model.dtype)
-        )
+        model = AutoModelForCausalLM.from_config(cut, dtype=getattr(torch, language_model.dtype))
         with without_bars():
             model.save_pretrained(folder)
         del model
         train_tokenizer([*REPORT_PROMPT, *VISION_PROMPT, _WORD], SMALLEST_VOCABULARY + 200).save_pretrained(
             folder
         )
-        system_config.language_model.name = folder
-        for part in ("backbone", "vision", "report_encoder"):
-            if hasattr(system_config, part):
-                getattr(system_config, part).weights = "none"
+        language_model.name = folder
+        system_config.start_from_nothing()
         vocabulary = Vocabulary((UNKNOWN_TOKEN,), cleaning=data.cleaning, minimum_count=1)
         system = get_system(config.system_name).build(system_config, vocabulary, data.maximum_length).train()
-        if hasattr(system_config, "report_encoder"):
+        if isinstance(system_config, BidirectionalConfig):
             # Its embedding is built; the reports are read by the tokenizer above, for its own is not at hand.
             system_config.report_encoder.words = 0
     assert isinstance(system, LanguageModelSystem)

@@ -299,7 +299,7 @@ def rounded(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def _seconds(run: Callable[[], None], device: torch.device) -> float:
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
     began = time.perf_counter()
     run()
     if device.type == "cuda":

@@ -50,7 +50,7 @@ _RANGES: dict[str, tuple[float | None, float | None]] = {
 _ABOVE_0 = ("repetition_penalty", "temperature", "top_p")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class DecodingConfig:
     """How drafts are decoded.
 

@@ -7,54 +7,18 @@ Studies are drawn with replacement and corpus scores are computed anew from thei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.metrics import Scores, StudyStatistics
+from radscribe.evaluation.scores import Difference, Score
 
 INTERVAL_LEVEL = 0.95
-#: Below this p-value a difference is called one.
-SIGNIFICANT = 0.05
 #: More would take memory and hours, and change no interval's third digit.
 MOST_RESAMPLES = 100_000
 _RESAMPLES_AT_ONCE = 100
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A corpus score with its percentile interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A score of one system minus that of another on the same studies.
-
-    Attributes:
-        value: the difference over all studies.
-        low: lower end of its percentile interval.
-        high: upper end of its percentile interval.
-        p: two-sided bootstrap p-value; never below 2 / (resamples + 1).
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-
-
-def direction(difference: Difference) -> Literal["higher", "unclear", "lower"]:
-    """Where a difference clearly points, if anywhere."""
-    if difference.p >= SIGNIFICANT or difference.value == 0:
-        return "unclear"
-    return "higher" if difference.value > 0 else "lower"
 
 
 def resampled_scores(families: Sequence[StudyStatistics], resamples: int, seed: int) -> list[Scores]:

@@ -37,6 +37,8 @@ _SETS = {len(names): names for names in (OBSERVATIONS, COMPETITION_OBSERVATIONS)
 _AVERAGED = ("micro P", "micro R", "micro F1", "macro P", "macro R", "macro F1")
 #: Above this share of unreadable drafts or references there are no clinical scores.
 MANY_UNREADABLE = 0.05
+#: What labelled the observations where no label files are given.
+OWN_RULES = "RadScribe's rules"
 #: From this probability on, a classifier recognises an observation.
 THRESHOLD = 0.5
 

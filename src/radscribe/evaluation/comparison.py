@@ -11,26 +11,16 @@ other seeds would differ on these studies. A difference is called clear where bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError, unknown_name
-from radscribe.evaluation.bootstrap import (
-    SIGNIFICANT,
-    Difference,
-    Score,
-    percentile_interval,
-    resampled_scores,
-    two_sided_p,
-)
-from radscribe.evaluation.clinical import CLASSIFIER_SCORES, CLINICAL_BLOCKS
-from radscribe.evaluation.evaluate import METRICS, SYSTEM, Evaluation, check_comparable
-from radscribe.evaluation.localisation import MAP_KINDS, MEASURES
-from radscribe.evaluation.tables import comparison_table
+from radscribe.evaluation.bootstrap import percentile_interval, resampled_scores, two_sided_p
+from radscribe.evaluation.evaluate import check_comparable
+from radscribe.evaluation.families import FAMILIES, SYSTEM
+from radscribe.evaluation.result import Comparison, Evaluation
+from radscribe.evaluation.scores import SIGNIFICANT, GroupDifference, GroupScore, GroupVerdict, Score
 
 #: What is shown unless asked otherwise, as far as all groups have it.
 USUAL_SCORES = (
@@ -47,100 +37,10 @@ USUAL_SCORES = (
     "word attention pointing",
     "word attention energy",
 )
-#: Every score that a run can have here; METEOR is left out, for Java takes seconds to start for each run.
-ALL_SCORES = (
-    *(name for name in METRICS if name != "METEOR"),
-    *(name for block in CLINICAL_BLOCKS for name in block.names.values()),
-    *CLASSIFIER_SCORES.values(),
-    *(f"{kind} {measure}" for kind in MAP_KINDS for measure in MEASURES),
-)
+#: Every score that a run can have here, but for those that need Java: it takes seconds to start for each run.
+ALL_SCORES = tuple(name for family in FAMILIES.values() if family.needs != "Java" for name in family.scores)
 #: Fewer runs in a group say too little of how much its seeds differ.
 RUNS_TO_TEST = 3
-
-Verdict = Literal["clearly higher", "clearly lower", "no clear difference", "not tested over seeds"]
-
-
-@dataclass(frozen=True, slots=True)
-class GroupScore:
-    """A score of a group of runs.
-
-    Attributes:
-        mean: over the runs, with the interval that resampling the studies gives.
-        lowest: of the runs.
-        highest: of the runs.
-        of_runs: each run's, in the order of the group.
-    """
-
-    mean: Score
-    lowest: float
-    highest: float
-    of_runs: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GroupDifference(Difference):
-    """The mean score of a group of runs minus that of another, tested over studies and over seeds.
-
-    Attributes:
-        p_over_seeds: of Welch's t-test on the runs' scores; None where a group has fewer than `RUNS_TO_TEST`.
-        verdict: clear where both p-values are below `SIGNIFICANT` and both tests point the same way.
-    """
-
-    p_over_seeds: float | None
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Groups of runs on the same studies. `str()` is the table to print.
-
-    Attributes:
-        runs: how many each group has.
-        scores: by group, then score.
-        differences: of each group but the first: its mean minus the first group's, by score.
-        rules: under which all were scored.
-    """
-
-    runs: Mapping[str, int]
-    scores: Mapping[str, Mapping[str, GroupScore]]
-    differences: Mapping[str, Mapping[str, GroupDifference]]
-    rules: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {**asdict(self), "notice": NOTICE}
-
-    def __str__(self) -> str:
-        rows = {
-            name: {
-                group: (each[name].mean, each[name].lowest, each[name].highest)
-                for group, each in self.scores.items()
-                if name in each
-            }
-            for name in dict.fromkeys(name for each in self.scores.values() for name in each)
-        }
-        table = comparison_table(self.runs, rows, self.differences)
-        return "\n\n".join([table, "\n".join(self._in_words()), self.rules])
-
-    def _in_words(self) -> Iterator[str]:
-        """What the differences of each group come to."""
-        first = next(iter(self.runs))
-        for group, differences in self.differences.items():
-            by_verdict: dict[Verdict, list[str]] = {}
-            for name, difference in differences.items():
-                by_verdict.setdefault(difference.verdict, []).append(name)
-            if "not tested over seeds" in by_verdict:
-                yield (
-                    f"{group} against {first}: not tested over seeds: needs three runs in each group. The "
-                    "p-values say nothing of runs with other seeds."
-                )
-                continue
-            found = (f"{verdict} on {', '.join(names)}" for verdict, names in by_verdict.items())
-            yield f"{group} against {first}: {'; '.join(found)}."
-        yield (
-            f"p: from resampling the studies. p seeds: Welch's t-test over the runs. Clear: both below "
-            f"{SIGNIFICANT:g}; no p-value is corrected for how many there are."
-        )
 
 
 def compare_groups(
@@ -221,7 +121,7 @@ def _difference(ours: Sequence[float], theirs: Sequence[float], drawn: np.ndarra
     low, high = percentile_interval(drawn)
     p = two_sided_p(drawn)
     p_over_seeds = welch_p(ours, theirs) if min(len(ours), len(theirs)) >= RUNS_TO_TEST else None
-    verdict: Verdict = "no clear difference"
+    verdict: GroupVerdict = "no clear difference"
     if p_over_seeds is None:
         verdict = "not tested over seeds"
     elif max(p, p_over_seeds) < SIGNIFICANT and min(low * value, high * value) > 0:
@@ -249,7 +149,7 @@ def _samples(
 ) -> dict[str, np.ndarray]:
     """The mean over runs of each score that all of them have, in each resample `[resamples]`."""
     families = [list(evaluation.rows[SYSTEM].families.values()) for evaluation in evaluations]
-    flat = resampled_scores([each for of_run in families for each in of_run], resamples, seed)
+    flat = resampled_scores([family for of_run in families for family in of_run], resamples, seed)
     drawn, start = [], 0
     for of_run in families:
         merged: dict[str, np.ndarray] = {}
@@ -258,9 +158,9 @@ def _samples(
         drawn.append(merged)
         start += len(of_run)
     return {
-        name: np.mean([each[name] for each in drawn], axis=0)
+        name: np.mean([scores[name] for scores in drawn], axis=0)
         for name in names
-        if all(name in each for each in drawn)
+        if all(name in scores for scores in drawn)
     }
 
 

@@ -1,7 +1,6 @@
-"""From drafts and references by study id to tables that say how good, how sure, and under which rules.
+"""From drafts and references by study id to scores that say how good, how sure, and under which rules.
 
-Scores come in families, each a `StudyStatistics`: text metrics, METEOR, clinical efficacy, and further ones
-that a caller gives. Intervals and paired tests treat all alike.
+What is computed says `radscribe.evaluation.families`; intervals and paired tests treat all families alike.
 """
 
 from __future__ import annotations
@@ -10,266 +9,64 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
-from radscribe.evaluation.bootstrap import Difference, Score, paired_test, scores_with_intervals
-from radscribe.evaluation.clinical import (
-    LabelFiles,
-    States,
-    clinical_statistics,
-    label_texts,
-    observation_scores,
-    why_unlabelled,
+from radscribe.evaluation.bootstrap import paired_test, scores_with_intervals
+from radscribe.evaluation.clinical import OWN_RULES, LabelFiles, label_texts, observation_scores
+from radscribe.evaluation.diversity import measure_diversity
+from radscribe.evaluation.families import (
+    CLINICAL,
+    FAMILIES,
+    SYSTEM,
+    ClassifiedStudies,
+    FamilyScores,
+    LabelledTexts,
+    ScoredStudies,
 )
-from radscribe.evaluation.diversity import Diversity, measure_diversity
-from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
-from radscribe.evaluation.metrics import StudyStatistics, text_statistics
-from radscribe.evaluation.tables import (
-    clinical_table,
-    diversity_table,
-    further_table,
-    means_table,
-    observation_table,
-    text_table,
-)
-from radscribe.files import read_text
+from radscribe.evaluation.localisation import MapScore
+from radscribe.evaluation.metrics import StudyStatistics
+from radscribe.evaluation.result import Evaluation, Provenance, SystemScores
+from radscribe.evaluation.scores import Difference
 from radscribe.observations import OBSERVATIONS
-from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 
-SYSTEM = "system"
-#: The text metrics. The clinical scores are those of `radscribe.evaluation.clinical.CLINICAL_BLOCKS`.
-METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
-CLINICAL = "clinical"
-_RULES = "RadScribe's rules"
-#: From this share of `<unk>` among a system's words on, its scores are called inflated.
-MANY_UNKNOWN = 0.05
 _IDS_NAMED = 3
-_SHOWN = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """The rules under which scores were computed; scores with other rules are not comparable.
-
-    Attributes:
-        protocol: name of the text rules.
-        cleaning: name of the cleaning rules.
-        vocabulary_entries: size of the vocabulary that references passed through, if any.
-        maximum_length: ids at which references were cut, if at all; of a vocabulary begin and end included.
-        studies: how many were scored.
-        references_sha256: of ids and references as scored.
-        truncation_rate: share of references that lost words to the cut.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        radscribe_version: that computed the scores.
-        labels: what labelled the observations behind the clinical scores; None where there are none, as in
-            metrics that an older RadScribe wrote.
-        reference_labels_sha256: of ids and labels of the references.
-        further: what further families of scores were computed against, by family.
-        tokenizer: name of the language model whose tokens references were cut at, if any.
-    """
+@dataclass(frozen=True)
+class _TextRules:
+    """The rules that texts go through before they are scored; see `evaluate_texts`."""
 
     protocol: str
     cleaning: str
-    vocabulary_entries: int | None
+    vocabulary: Vocabulary | None
     maximum_length: int | None
-    studies: int
-    references_sha256: str
-    truncation_rate: float
-    resamples: int
-    seed: int
-    radscribe_version: str
-    labels: str | None = None
-    reference_labels_sha256: str | None = None
-    further: Mapping[str, str] = field(default_factory=dict)
-    tokenizer: str | None = None
+    tokenizer: LanguageModelTokenizer | None
 
-    def __str__(self) -> str:
-        parts = [f"protocol {self.protocol}", f"cleaning {self.cleaning}"]
-        if self.vocabulary_entries is not None:
-            parts.append(f"vocabulary of {self.vocabulary_entries} entries")
-        if self.tokenizer is not None:
-            parts.append(f"tokens of {self.tokenizer}")
-        if self.maximum_length is not None:
-            parts.append(
-                f"references cut at {self.maximum_length} ids ({self.truncation_rate:.1%} lost words)"
+    def references(self, texts: Sequence[str]) -> list[str]:
+        """Reference reports as they are scored."""
+        protocol = get_protocol(self.protocol)
+        return [
+            protocol.reference(
+                text,
+                cleaning=self.cleaning,
+                vocabulary=self.vocabulary,
+                maximum_length=self.maximum_length,
+                tokenizer=self.tokenizer,
             )
-        parts.append(f"{self.studies} studies")
-        parts.append(f"references sha256 {self.references_sha256[:12]}")
-        if self.labels is not None and self.reference_labels_sha256 is not None:
-            parts.append(f"observations by {self.labels}, sha256 {self.reference_labels_sha256[:12]}")
-        for rules in dict.fromkeys(self.further.values()):
-            families = [family for family, its_rules in self.further.items() if its_rules == rules]
-            parts.append(f"{', '.join(families)} against {rules}")
-        parts.append(f"95% intervals from {self.resamples} resamples, seed {self.seed}")
-        parts.append(f"radscribe {self.radscribe_version}")
-        return "; ".join([*parts, NOTICE])
-
-    @property
-    def in_short(self) -> str:
-        """What no score may be passed on without, in one line."""
-        return (
-            f"{self.studies} studies, protocol {self.protocol}, references sha256 "
-            f"{self.references_sha256[:12]}; {NOTICE}"
-        )
-
-    @property
-    def clinical_efficacy(self) -> str:
-        """A caption for clinical scores: who labelled, and what they therefore compare with."""
-        caption = f"Clinical efficacy, observations by {self.labels}"
-        if self.labels is None or not self.labels.startswith(_RULES):
-            return caption
-        return f"{caption}, not CheXpert or CheXbert: published scores do not compare"
-
-
-@dataclass(frozen=True)
-class Further:
-    """A further family of scores, of what the system does beside writing, such as its classifier.
-
-    Attributes:
-        statistics: over the scored studies, in the order of their sorted ids. The names of its scores begin
-            with the family's, so that they differ from all others.
-        rules: what it was computed against, to be shown beside the scores.
-        by_observation: means by observation, then measure, where the family has such.
-    """
-
-    statistics: StudyStatistics
-    rules: str
-    by_observation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SystemScores:
-    """What one system, or one baseline, scored.
-
-    Attributes:
-        scores: corpus score and interval by name: text metrics, clinical scores, those of further families.
-        diversity: of its drafts as scored.
-        families: per-study statistics by metric family, in the order of the sorted study ids.
-    """
-
-    scores: Mapping[str, Score]
-    diversity: Diversity
-    families: Mapping[str, StudyStatistics] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a system and its baselines on one set of references. `str()` is the table to print.
-
-    Attributes:
-        rows: by name; the system's stands first, under `system`.
-        differences: by baseline, then metric: the system minus the baseline, on the same resamples.
-        references: diversity of the references as scored.
-        missing: why a metric is not there, by its name.
-        provenance: the rules.
-        by_observation: means of further families, by family, observation and measure.
-        unreadable: how many drafts of each row, and how many references, the labeller cannot read; empty
-            where it did not label them.
-    """
-
-    rows: Mapping[str, SystemScores]
-    differences: Mapping[str, Mapping[str, Difference]]
-    references: Diversity
-    missing: Mapping[str, str]
-    provenance: Provenance
-    by_observation: Mapping[str, Mapping[str, Mapping[str, float]]]
-    unreadable: Mapping[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the per-study statistics, as plain JSON values."""
-        return {
-            "scores": {
-                name: {metric: asdict(score) for metric, score in row.scores.items()}
-                for name, row in self.rows.items()
-            },
-            "differences": {
-                name: {metric: asdict(difference) for metric, difference in differences.items()}
-                for name, differences in self.differences.items()
-            },
-            "observations": {
-                name: {
-                    uncertain: {observation: asdict(score) for observation, score in scores.items()}
-                    for uncertain, scores in observation_scores(row.families[CLINICAL]).items()
-                }
-                for name, row in self.rows.items()
-                if CLINICAL in row.families
-            },
-            "by_observation": {family: dict(means) for family, means in self.by_observation.items()},
-            "diversity": {name: asdict(diversity) for name, diversity in self._diversities().items()},
-            "unreadable": dict(self.unreadable),
-            "missing": dict(self.missing),
-            "provenance": asdict(self.provenance),
-            "notice": NOTICE,
-        }
-
-    def __str__(self) -> str:
-        scores = {name: row.scores for name, row in self.rows.items()}
-        differences = {f"{SYSTEM} - {name}": each for name, each in self.differences.items()}
-        ours = self.rows[SYSTEM].families
-        further = {
-            family: list(ours[family].scores()) for family in ours if family in self.provenance.further
-        }
-        paragraphs = [
-            text_table(METRICS, scores, differences, self._diversities()),
-            diversity_table(self._diversities()),
-            *self._clinical_tables(scores, differences),
-            *(further_table(family, names, scores, differences) for family, names in further.items()),
-            *(means_table(family, means) for family, means in self.by_observation.items()),
-            "\n".join(
-                [
-                    *self._cautions(),
-                    *self.readability_note(),
-                    *(f"{name} is not there: {reason}" for name, reason in self.missing.items()),
-                    str(self.provenance),
-                ]
-            ),
-        ]
-        return "\n\n".join(paragraphs)
-
-    def _clinical_tables(
-        self, scores: Mapping[str, Mapping[str, Score]], differences: Mapping[str, Mapping[str, Difference]]
-    ) -> list[str]:
-        ours = self.rows[SYSTEM].families
-        if CLINICAL not in ours:
-            return []
-        return [
-            f"{self.provenance.clinical_efficacy}\n{clinical_table(scores, differences)}",
-            observation_table(observation_scores(ours[CLINICAL])),
+            for text in texts
         ]
 
-    def readability_note(self) -> list[str]:
-        """A line on the texts that the labeller cannot read, if there are any."""
-        found = [f"{count} of {name}" for name, count in self.unreadable.items() if count]
-        if not found:
-            return []
-        return [
-            f"Unreadable to the labeller, which knows English only, of {self.provenance.studies} texts each: "
-            f"{', '.join(found)}. An unreadable text states no observation."
-        ]
-
-    def _cautions(self) -> list[str]:
-        """What a reader of the table alone would be misled about."""
-        share = self.rows[SYSTEM].diversity.unknown_words
-        if share < MANY_UNKNOWN or self.references.unknown_words == 0:
-            return []
-        return [
-            f"CAUTION: {share:.1%} of the system's words are {UNKNOWN_TOKEN}. Under protocol "
-            f"{self.provenance.protocol} they match {UNKNOWN_TOKEN} in the references and inflate every "
-            "score; score with protocol clean_full"
-        ]
-
-    def _diversities(self) -> dict[str, Diversity]:
-        return {name: row.diversity for name, row in self.rows.items()} | {"references": self.references}
+    def drafts(self, texts: Sequence[str]) -> list[str]:
+        """Drafts as they are scored."""
+        protocol = get_protocol(self.protocol)
+        return [protocol.hypothesis(text, cleaning=self.cleaning) for text in texts]
 
 
 def evaluate_texts(
@@ -286,7 +83,8 @@ def evaluate_texts(
     seed: int = 0,
     meteor: bool = True,
     labels: LabelFiles | None = None,
-    further: Mapping[str, Further] | None = None,
+    classified: ClassifiedStudies | None = None,
+    maps: Sequence[Sequence[MapScore]] = (),
 ) -> Evaluation:
     """Score drafts against references under a protocol.
 
@@ -308,169 +106,65 @@ def evaluate_texts(
         meteor: also run METEOR, which takes Java some ten seconds to start.
         labels: of the system's drafts and of the references, instead of RadScribe's rules; the baselines then
             have no clinical scores.
-        further: further families of scores of the system, by name.
+        classified: what the system's classifier says, in the order of the sorted ids.
+        maps: the system's scored maps of each study, in the order of the sorted ids.
 
     Raises:
         RadScribeError: ids that do not match, or a protocol or cleaning unknown or without what it needs.
     """
-    rules = get_protocol(protocol)
-    taken = {SYSTEM, "references"} & set(baselines or {})
+    rules = _TextRules(protocol, cleaning, vocabulary, maximum_length, tokenizer)
+    systems = _systems(hypotheses, references, baselines or {})
+    ids = sorted(references)
+    drafts = {row: [texts[study] for study in ids] for row, texts in systems.items()}
+    reports = [references[study] for study in ids]
+    labelled = _labelled(drafts, reports, ids, labels)
+    scored = {row: rules.drafts(texts) for row, texts in drafts.items()}
+    studies = ScoredStudies(scored, rules.references(reports), labelled, classified, maps)
+    return _evaluate(studies, rules, ids, reports, resamples=resamples, seed=seed, meteor=meteor)
+
+
+def _evaluate(
+    studies: ScoredStudies,
+    rules: _TextRules,
+    ids: Sequence[str],
+    reports: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+    meteor: bool,
+) -> Evaluation:
+    """The scores of all rows, given the references as written too."""
+    found = _family_scores(studies, meteor=meteor)
+    rows = {row: _row(row, texts, found, resamples, seed) for row, texts in studies.drafts.items()}
+    ours = rows[SYSTEM].families
+    return Evaluation(
+        rows=rows,
+        differences={
+            row: _paired_test(ours, scores.families, resamples, seed)
+            for row, scores in rows.items()
+            if row != SYSTEM
+        },
+        references=measure_diversity(studies.references),
+        missing={what: reason for family in found.values() for what, reason in family.missing.items()},
+        provenance=_provenance(studies, rules, ids, reports, found, resamples, seed),
+        by_observation={
+            name: family.by_observation for name, family in found.items() if family.by_observation
+        },
+        unreadable=studies.labelled.unreadable,
+    )
+
+
+def _systems(
+    hypotheses: Mapping[str, str], references: Mapping[str, str], baselines: Mapping[str, Mapping[str, str]]
+) -> dict[str, Mapping[str, str]]:
+    """Drafts by row and study id, checked against the ids of the references."""
+    taken = {SYSTEM, "references"} & set(baselines)
     if taken:
         raise RadScribeError(f"a baseline cannot be called '{taken.pop()}'", "Give it another name")
-    systems = {SYSTEM: hypotheses, **(baselines or {})}
+    systems = {SYSTEM: hypotheses, **baselines}
     for name, texts in systems.items():
         _check_ids(name, texts, references)
-    ids = sorted(references)
-    written = [references[study] for study in ids]
-    scored = [
-        rules.reference(
-            text,
-            cleaning=cleaning,
-            vocabulary=vocabulary,
-            maximum_length=maximum_length,
-            tokenizer=tokenizer,
-        )
-        for text in written
-    ]
-    drafts = {
-        name: [rules.hypothesis(texts[study], cleaning=cleaning) for study in ids]
-        for name, texts in systems.items()
-    }
-    families = {name: {"text": text_statistics(texts, scored)} for name, texts in drafts.items()}
-    missing: dict[str, str] = {}
-    if meteor:
-        try:
-            for name, statistics in _meteor_of_all(drafts, scored).items():
-                families[name]["meteor"] = statistics
-        except MeteorUnavailableError as error:
-            missing["METEOR"] = str(error)
-    else:
-        missing["METEOR"] = "it was not asked for"
-    drafted, stated = _labelled(systems, references, ids, labels)
-    unreadable = {
-        name: sum(not of_text for of_text in states)
-        for name, states in ([] if labels else [*drafted.items(), ("references", stated)])
-    }
-    reason = why_unlabelled("references", stated)
-    for name, states in drafted.items():
-        if why := reason or why_unlabelled(f"drafts of the {name}", states):
-            missing["clinical efficacy" + ("" if name == SYSTEM else f" of the {name}")] = why
-        else:
-            families[name][CLINICAL] = clinical_statistics(states, stated)
-    if baselines and labels:
-        missing["clinical efficacy of the baselines"] = f"the {labels.source} have no labels of theirs"
-    for name, each in (further or {}).items():
-        families[SYSTEM][name] = each.statistics
-
-    rows = {
-        name: SystemScores(
-            scores_with_intervals(list(families[name].values()), resamples, seed),
-            measure_diversity(texts),
-            families[name],
-        )
-        for name, texts in drafts.items()
-    }
-    differences = {
-        name: _paired_test(families[SYSTEM], families[name], resamples, seed) for name in baselines or {}
-    }
-    version = importlib.metadata.version("radscribe")
-    provenance = Provenance(
-        protocol=protocol,
-        cleaning=cleaning,
-        vocabulary_entries=len(vocabulary) if vocabulary and rules.through_vocabulary else None,
-        maximum_length=maximum_length if rules.cuts else None,
-        studies=len(ids),
-        references_sha256=_hash(ids, scored),
-        truncation_rate=rules.truncation_rate(
-            written, cleaning=cleaning, maximum_length=maximum_length, tokenizer=tokenizer
-        ),
-        resamples=resamples,
-        seed=seed,
-        radscribe_version=version,
-        labels=labels.source if labels else f"{_RULES} {version}",
-        reference_labels_sha256=_hash(ids, [[each.get(name) for name in OBSERVATIONS] for each in stated]),
-        further={name: each.rules for name, each in (further or {}).items()},
-        tokenizer=tokenizer.name if tokenizer and rules.through_tokenizer else None,
-    )
-    by_observation = {
-        name: each.by_observation for name, each in (further or {}).items() if each.by_observation
-    }
-    return Evaluation(
-        rows, differences, measure_diversity(scored), missing, provenance, by_observation, unreadable
-    )
-
-
-def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
-    """Paired tests between two evaluated systems: the first minus the second, by metric.
-
-    The resamples and the seed are those of the first evaluation.
-
-    Raises:
-        RadScribeError: the two were not scored on the same references under the same rules.
-    """
-    check_comparable(first, second)
-    ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
-    return _paired_test(ours, theirs, first.provenance.resamples, first.provenance.seed)
-
-
-def check_comparable(first: Evaluation, second: Evaluation) -> None:
-    """Refuse two evaluations whose scores must not stand in one table.
-
-    Raises:
-        RadScribeError: the two were not scored on the same references under the same rules.
-    """
-    ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
-    rules = [
-        (
-            provenance.protocol,
-            provenance.cleaning,
-            provenance.references_sha256,
-            provenance.labels,
-            provenance.reference_labels_sha256,
-            {name: each for name, each in provenance.further.items() if name in ours and name in theirs},
-        )
-        for provenance in (first.provenance, second.provenance)
-    ]
-    if rules[0] != rules[1]:
-        raise RadScribeError(
-            "the two systems were not scored on the same references under the same rules",
-            f"First: {first.provenance}. Second: {second.provenance}",
-        )
-
-
-def read_texts(path: Path | str) -> dict[str, str]:
-    """Read texts by study id from a JSON Lines file with one `{"id": ..., "text": ...}` per line.
-
-    Raises:
-        RadScribeError: the file cannot be read, or a line is not such an object, or an id stands twice; the
-            message names the line.
-    """
-    path = Path(path)
-    hint = 'Each line must read {"id": "...", "text": "..."}'
-    texts: dict[str, str] = {}
-    first_line: dict[str, int] = {}
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RadScribeError(f"{where} is not valid JSON: {error}", hint) from error
-        for name in ("id", "text"):
-            if not isinstance(entry, dict) or not isinstance(entry.get(name), str):
-                given = isinstance(entry, dict) and name in entry
-                found = f": it is {json.dumps(entry[name])[:_SHOWN]}" if given else ""
-                raise RadScribeError(f"{where} has no string '{name}'{found}", hint)
-        study = entry["id"]
-        if study in texts:
-            raise RadScribeError(
-                f"{where} repeats the id '{study}' of line {first_line[study]}", "Keep one text per study"
-            )
-        texts[study], first_line[study] = entry["text"], number
-    if not texts:
-        raise RadScribeError(f"{path} has no texts", hint)
-    return texts
+    return systems
 
 
 def _check_ids(name: str, texts: Mapping[str, str], references: Mapping[str, str]) -> None:
@@ -495,32 +189,130 @@ def _some(ids: Sequence[str]) -> str:
     return f" ({', '.join(ids[:_IDS_NAMED])}{more})"
 
 
-def _meteor_of_all(
-    drafts: Mapping[str, Sequence[str]], references: Sequence[str]
-) -> dict[str, StudyStatistics]:
-    """METEOR statistics of every system from one Java process, for its start costs more than its scoring."""
-    everything = meteor_statistics(
-        [text for texts in drafts.values() for text in texts], [*references] * len(drafts)
-    )
-    parts = everything.columns.reshape(len(drafts), len(references), -1)
-    return {
-        name: StudyStatistics(part, everything.scores_of_sums)
-        for name, part in zip(drafts, parts, strict=True)
-    }
-
-
 def _labelled(
-    systems: Mapping[str, Mapping[str, str]],
-    references: Mapping[str, str],
+    drafts: Mapping[str, Sequence[str]],
+    references: Sequence[str],
     ids: Sequence[str],
     labels: LabelFiles | None,
-) -> tuple[dict[str, list[States]], list[States]]:
-    """The states in the drafts of each system that has labels, and in the references, in the order of ids."""
+) -> LabelledTexts:
+    """Observations in the drafts of each row that has labels, and in the references."""
     if labels:
-        return {SYSTEM: [labels.drafts[study] for study in ids]}, [labels.references[study] for study in ids]
-    states = label_texts(text for texts in (references, *systems.values()) for text in texts.values())
-    drafted = {name: [states[texts[study]] for study in ids] for name, texts in systems.items()}
-    return drafted, [states[references[study]] for study in ids]
+        of_drafts = {SYSTEM: [labels.drafts[study] for study in ids]}
+        return LabelledTexts(of_drafts, [labels.references[study] for study in ids], labels.source)
+    states = label_texts(text for texts in (references, *drafts.values()) for text in texts)
+    by_row = {
+        row: [states[text] for text in texts] for row, texts in {**drafts, "references": references}.items()
+    }
+    unreadable = {row: sum(not of_text for of_text in found) for row, found in by_row.items()}
+    of_references = by_row.pop("references")
+    source = f"{OWN_RULES} {importlib.metadata.version('radscribe')}"
+    return LabelledTexts(by_row, of_references, source, unreadable)
+
+
+def _family_scores(studies: ScoredStudies, *, meteor: bool) -> dict[str, FamilyScores]:
+    found = {}
+    for name, family in FAMILIES.items():
+        if family.needs == "Java" and not meteor:
+            found[name] = FamilyScores(missing=dict.fromkeys(family.scores, "it was not asked for"))
+        else:
+            found[name] = family.score(studies)
+    return found
+
+
+def _row(
+    row: str, drafts: Sequence[str], found: Mapping[str, FamilyScores], resamples: int, seed: int
+) -> SystemScores:
+    """The scores of one row, given its drafts as scored."""
+    families = {name: family.statistics[row] for name, family in found.items() if row in family.statistics}
+    return SystemScores(
+        scores=scores_with_intervals(list(families.values()), resamples, seed),
+        diversity=measure_diversity(drafts),
+        observations=observation_scores(families[CLINICAL]) if CLINICAL in families else {},
+        families=families,
+    )
+
+
+def _provenance(
+    studies: ScoredStudies,
+    rules: _TextRules,
+    ids: Sequence[str],
+    reports: Sequence[str],
+    found: Mapping[str, FamilyScores],
+    resamples: int,
+    seed: int,
+) -> Provenance:
+    """The rules of a result, given the references as written too."""
+    labelled = studies.labelled
+    protocol = get_protocol(rules.protocol)
+    return Provenance(
+        protocol=rules.protocol,
+        cleaning=rules.cleaning,
+        vocabulary_entries=len(rules.vocabulary)
+        if rules.vocabulary and protocol.through_vocabulary
+        else None,
+        maximum_length=rules.maximum_length if protocol.cuts else None,
+        studies=len(ids),
+        references_sha256=_hash(ids, studies.references),
+        truncation_rate=protocol.truncation_rate(
+            reports,
+            cleaning=rules.cleaning,
+            maximum_length=rules.maximum_length,
+            tokenizer=rules.tokenizer,
+        ),
+        resamples=resamples,
+        seed=seed,
+        radscribe_version=importlib.metadata.version("radscribe"),
+        labels=labelled.source,
+        reference_labels_sha256=_hash(
+            ids, [[states.get(name) for name in OBSERVATIONS] for states in labelled.references]
+        ),
+        further={name: family.rules for name, family in found.items() if family.rules},
+        tokenizer=rules.tokenizer.name if rules.tokenizer and protocol.through_tokenizer else None,
+    )
+
+
+def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
+    """Paired tests between two evaluated systems: the first minus the second, by metric.
+
+    The resamples and the seed are those of the first evaluation.
+
+    Raises:
+        RadScribeError: the two were not scored on the same references under the same rules.
+    """
+    check_comparable(first, second)
+    ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
+    return _paired_test(ours, theirs, first.provenance.resamples, first.provenance.seed)
+
+
+def check_comparable(first: Evaluation, second: Evaluation) -> None:
+    """Refuse two evaluations whose scores must not stand in one table.
+
+    Raises:
+        RadScribeError: the two were not scored on the same references under the same rules, or one was read
+            from a file and so has no statistics of single studies.
+    """
+    ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
+    if not ours or not theirs:
+        raise RadScribeError(
+            "an evaluation that was read from a file has no statistics of single studies to compare",
+            "Score both systems again",
+        )
+    rules = [
+        (
+            provenance.protocol,
+            provenance.cleaning,
+            provenance.references_sha256,
+            provenance.labels,
+            provenance.reference_labels_sha256,
+            {name: of for name, of in provenance.further.items() if name in ours and name in theirs},
+        )
+        for provenance in (first.provenance, second.provenance)
+    ]
+    if rules[0] != rules[1]:
+        raise RadScribeError(
+            "the two systems were not scored on the same references under the same rules",
+            f"First: {first.provenance}. Second: {second.provenance}",
+        )
 
 
 def _paired_test(

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from radscribe.evaluation.metrics import Scores, StudyStatistics
 from radscribe.text.observation_labeller import label_report
@@ -61,6 +60,8 @@ def coverage(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
     Returns:
         float32 `[rows, columns]`, 0 to 1.
     """
+    from PIL import Image
+
     return np.asarray(Image.fromarray(mask.astype(np.float32)).resize((columns, rows), Image.Resampling.BOX))
 
 

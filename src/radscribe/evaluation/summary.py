@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Literal
 
-from radscribe.evaluation.bootstrap import Difference, direction
 from radscribe.evaluation.clinical import CLINICAL_BLOCKS
 from radscribe.evaluation.diversity import Diversity
-from radscribe.evaluation.evaluate import MANY_UNKNOWN, METRICS, SYSTEM, Evaluation
+from radscribe.evaluation.families import METRICS, SYSTEM
+from radscribe.evaluation.result import MANY_UNKNOWN, Evaluation
+from radscribe.evaluation.scores import Difference, direction
 from radscribe.evaluation.tables import summary_table
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 
@@ -44,32 +45,28 @@ class Verdict:
 
 
 def verdicts(
-    differences: Mapping[str, Mapping[str, Difference]],
-    diversity: Mapping[str, Diversity],
-    text_metrics: Mapping[str, str],
-    clinical_f1: Mapping[str, str],
+    evaluation: Evaluation, text_metrics: Mapping[str, str], clinical_f1: Mapping[str, str]
 ) -> list[Verdict]:
     """What scores mean: first of all whether the system beats what needs no model.
 
     Args:
-        differences: the system minus each baseline, by baseline and score.
-        diversity: of the system, the baselines and the references.
-        text_metrics: the text metrics to judge by: what to call each, and its name in `differences`.
+        evaluation: the scores.
+        text_metrics: the text metrics to judge by: what to call each, and its name.
         clinical_f1: the clinical F1 scores to judge by, likewise.
     """
     found = [
         against_baseline(baseline, {label: of_baseline[name] for label, name in names.items()}, kind)
         for kind, names in (("text metric", text_metrics), ("clinical F1", clinical_f1))
-        for baseline, of_baseline in differences.items()
+        for baseline, of_baseline in evaluation.differences.items()
         if names and all(name in of_baseline for name in names.values())
     ]
     if not found:
         found.append(
             Verdict("bad", "", "No baseline was scored, so nothing here says what these scores are worth.")
         )
-    found.append(_on_diversity(diversity))
-    ours, references = diversity[SYSTEM], diversity.get("references")
-    if ours.unknown_words >= MANY_UNKNOWN and references and references.unknown_words:
+    ours, references = evaluation.rows[SYSTEM].diversity, evaluation.references
+    found.append(_on_diversity(ours, references))
+    if ours.unknown_words >= MANY_UNKNOWN and references.unknown_words:
         found.append(
             Verdict(
                 "bad",
@@ -107,20 +104,18 @@ def against_baseline(baseline: str, differences: Mapping[str, Difference], kind:
     return Verdict("mixed", f"Does not beat {baseline} on {unbeaten}", f": {detail}.")
 
 
-def _on_diversity(diversity: Mapping[str, Diversity]) -> Verdict:
-    ours, references = diversity[SYSTEM], diversity.get("references")
+def _on_diversity(ours: Diversity, references: Diversity) -> Verdict:
     if ours.distinct_reports == 1 and ours.reports > 1:
         return Verdict(
             "bad",
             f"Writes the same report for all {ours.reports} studies",
             ": the images make no difference.",
         )
-    theirs = f" (the references: {references.distinct_reports})" if references else ""
     text = (
-        f"Writes {ours.distinct_reports} distinct reports for {ours.reports} studies{theirs}; "
-        f"{ours.most_frequent:.1%} of them get its most frequent one."
+        f"Writes {ours.distinct_reports} distinct reports for {ours.reports} studies (the references: "
+        f"{references.distinct_reports}); {ours.most_frequent:.1%} of them get its most frequent one."
     )
-    if references is not None and 2 * ours.distinct_reports < references.distinct_reports:
+    if 2 * ours.distinct_reports < references.distinct_reports:
         return Verdict("mixed", "Less than half as varied as the references", f": {text}")
     return Verdict("info", "", text)
 
@@ -130,16 +125,11 @@ def short_summary(evaluation: Evaluation) -> str:
 
     `str(evaluation)` is everything.
     """
-    scores = {name: row.scores for name, row in evaluation.rows.items()}
-    shown = {label: name for label, name in SUMMARY_SCORES.items() if name in scores[SYSTEM]}
+    ours = evaluation.rows[SYSTEM].scores
+    shown = {label: name for label, name in SUMMARY_SCORES.items() if name in ours}
     text_metrics = {label: name for label, name in shown.items() if name in METRICS}
-    diversity = {name: row.diversity for name, row in evaluation.rows.items()}
-    found = verdicts(
-        evaluation.differences,
-        diversity | {"references": evaluation.references},
-        text_metrics,
-        {label: name for label, name in shown.items() if name not in METRICS},
-    )
+    clinical_f1 = {label: name for label, name in shown.items() if name not in METRICS}
+    found = verdicts(evaluation, text_metrics, clinical_f1)
     missing = "; ".join(f"{name} ({reason})" for name, reason in evaluation.missing.items())
     sentences = [
         *map(str, found),
@@ -148,10 +138,10 @@ def short_summary(evaluation: Evaluation) -> str:
     ]
     return "\n".join(
         [
-            summary_table(shown, scores),
+            summary_table(shown, evaluation.scores),
             "",
             *(line for text in sentences for line in wrap(text, _WIDTH, subsequent_indent="  ")),
-            *([f"{evaluation.provenance.clinical_efficacy}."] if len(shown) > len(text_metrics) else []),
+            *([f"{evaluation.provenance.clinical_efficacy}."] if clinical_f1 else []),
             evaluation.provenance.in_short,
         ]
     )

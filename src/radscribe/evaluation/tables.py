@@ -1,6 +1,6 @@
 """The tables that `radscribe evaluate` prints, as lines of text at most 120 characters wide.
 
-What the numbers are, says `radscribe.evaluation.evaluate`; `scores` is by row and score name throughout, and
+What the numbers are, says `radscribe.evaluation.result`; `scores` is by row and score name throughout, and
 `differences` by what is subtracted from what.
 """
 
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
-from radscribe.evaluation.bootstrap import Difference, Score
-from radscribe.evaluation.clinical import CLINICAL_BLOCKS, ObservationScore
+from radscribe.evaluation.clinical import ObservationScore
 from radscribe.evaluation.diversity import Diversity
+from radscribe.evaluation.families import ScoreTable
+from radscribe.evaluation.scores import Difference, GroupDifference, GroupScore, Score
 from radscribe.text.cleaning import UNKNOWN_TOKEN
-
-if TYPE_CHECKING:
-    from radscribe.evaluation.comparison import GroupDifference
 
 ScoresByRow = Mapping[str, Mapping[str, Score]]
 Differences = Mapping[str, Mapping[str, Difference]]
@@ -35,10 +32,10 @@ def text_table(
         diversity: of the rows of `scores` and of the references.
     """
     lines = [["", *metrics, "distinct", "words"]]
-    for row, each in diversity.items():
+    for row, texts in diversity.items():
         of_row = scores.get(row)
         cells = [_score_cell(of_row.get(name)) if of_row else [""] for name in metrics]
-        lines += _stack([[row], *cells, *_diversity_cells(each)])
+        lines += _stack([[row], *cells, *_diversity_cells(texts)])
     for row, of_metrics in differences.items():
         cells = [_difference_cell(of_metrics.get(name)) for name in metrics]
         lines += _stack([[row], *cells, [""], [""]])
@@ -63,31 +60,30 @@ def diversity_table(diversity: Mapping[str, Diversity]) -> str:
     first = next(iter(diversity.values()))
     percentiles = (f"{percentile} words" for percentile in first.length_percentiles)
     lines = [["", "most frequent", UNKNOWN_TOKEN, *first.distinct_ngrams, *percentiles]]
-    for name, each in diversity.items():
+    for name, texts in diversity.items():
         lines.append(
             [
                 name,
-                f"{each.most_frequent:.1%}",
-                f"{each.unknown_words:.1%}",
-                *(f"{share:.3f}" for share in each.distinct_ngrams.values()),
-                *(f"{length:.0f}" for length in each.length_percentiles.values()),
+                f"{texts.most_frequent:.1%}",
+                f"{texts.unknown_words:.1%}",
+                *(f"{share:.3f}" for share in texts.distinct_ngrams.values()),
+                *(f"{length:.0f}" for length in texts.length_percentiles.values()),
             ]
         )
     return _format_table(lines)
 
 
-def clinical_table(scores: ScoresByRow, differences: Differences) -> str:
-    """Clinical efficacy, a block for each set of observations and each thing that uncertain can count as.
+def score_tables(tables: Sequence[ScoreTable], scores: ScoresByRow, differences: Differences) -> str:
+    """Tables of one family below each other, all columns in line: scores with intervals, differences with p.
 
     Intervals of differences are left to `Evaluation.to_json`.
     """
     lines: Lines = []
-    for block in CLINICAL_BLOCKS:
-        # One table, so that the columns of all blocks stand below each other.
+    for table in tables:
         if lines:
-            lines.append([""] * (len(block.names) + 1))
-        lines.append([block.title, *block.names])
-        lines += _score_lines(list(block.names.values()), scores, differences)
+            lines.append([""] * (len(table.columns) + 1))
+        lines.append([table.title, *table.columns])
+        lines += _score_lines(list(table.columns.values()), scores, differences)
     return _format_table(lines)
 
 
@@ -101,20 +97,14 @@ def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]
     lines = [above, below]
     for name in policies[0]:
         cells = [name]
-        for each in (of_policy[name] for of_policy in policies):
-            cells += [str(each.support), f"{each.precision:.3f}", f"{each.recall:.3f}", f"{each.f1:.3f}"]
+        for score in (of_policy[name] for of_policy in policies):
+            cells += [str(score.support), f"{score.precision:.3f}", f"{score.recall:.3f}", f"{score.f1:.3f}"]
         lines.append(cells)
     return _format_table(lines)
 
 
-def further_table(family: str, names: Sequence[str], scores: ScoresByRow, differences: Differences) -> str:
-    """Scores of a further family, whose names begin with the family's."""
-    lines = [[family, *(name.removeprefix(f"{family} ") for name in names)]]
-    return _format_table(lines + _score_lines(names, scores, differences))
-
-
 def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
-    """Means of a further family by observation; a whole number is a count."""
+    """Means of a family by observation; a whole number is a count."""
     lines = [[f"{family}, by observation", *next(iter(means.values()))]]
     for observation, values in means.items():
         cells = [f"{value}" if isinstance(value, int) else f"{value:.3f}" for value in values.values()]
@@ -124,25 +114,25 @@ def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
 
 def comparison_table(
     runs: Mapping[str, int],
-    rows: Mapping[str, Mapping[str, tuple[Score, float, float]]],
+    scores: Mapping[str, Mapping[str, GroupScore]],
     differences: Mapping[str, Mapping[str, GroupDifference]],
 ) -> str:
     """A row for each score and a column for each group of runs; the first group is what others differ from.
 
     Args:
         runs: how many each group has.
-        rows: by score and group: the mean with its interval, the lowest and the highest run.
+        scores: by group and score.
         differences: by group and score.
     """
     lines = [["", *runs], ["runs", *map(str, runs.values())]]
-    for name, of_groups in rows.items():
+    for name in dict.fromkeys(name for of_group in scores.values() for name in of_group):
         cells = []
         for group in runs:
-            if group not in of_groups:
+            score = scores[group].get(name)
+            if score is None:
                 cells.append(["-"])
                 continue
-            mean, lowest, highest = of_groups[group]
-            cell = [*_score_cell(mean), f"runs {lowest:.3f}-{highest:.3f}"]
+            cell = [*_score_cell(score.mean), f"runs {score.lowest:.3f}-{score.highest:.3f}"]
             difference = differences.get(group, {}).get(name)
             if difference:
                 value, _, p = _difference_cell(difference)
@@ -157,9 +147,9 @@ def comparison_table(
 def _score_lines(names: Sequence[str], scores: ScoresByRow, differences: Differences) -> Lines:
     """Rows that have these scores, with intervals, then differences with p."""
     lines: Lines = []
-    for row, each in scores.items():
-        if names[0] in each:
-            lines += _stack([[row], *(_score_cell(each[name]) for name in names)])
+    for row, of_row in scores.items():
+        if names[0] in of_row:
+            lines += _stack([[row], *(_score_cell(of_row[name]) for name in names)])
     for row, of_names in differences.items():
         if names[0] in of_names:
             # The p-value without the interval: these tables are long.

@@ -174,11 +174,10 @@ class _CAMANetWithGivenLogits(CAMANetTransformer):
 def _camanet_outputs(network: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     visual, tokens = _visual(tensors), tensors["input.seq"][:, :-1]
     mask = input_mask(tokens)
-    attention: list[Tensor] = []
     vdm = network.visual_discriminative_map(visual)
     encoded = network.encode_beside(visual, vdm)
     last = len(network.decoder.layers) - 1
-    decoded = network.decode(encoded.tokens, visual.mask, tokens, mask, attention, last)
+    decoded, attention = network.decode(encoded.tokens, visual.mask, tokens, mask, attention_from=last)
     similarity, selected = network.select_words(encoded, tokens, mask)
     tdm = network.textual_discriminative_map(attention[0], similarity, selected, visual.mask)
     return {

@@ -60,14 +60,19 @@ _R2GEN_NAMES = [
 
 def r2gen_config(released: Mapping[str, Any]) -> R2GenConfig:
     """The configuration that the released R2Gen has under its own argument names."""
+    return R2GenConfig(**_r2gen_sizes(released))
+
+
+def _r2gen_sizes(released: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes that R2Gen and CAMANet have in common, by our names."""
     _refuse_batch_norm(released)
     if released["rm_d_model"] != released["d_model"]:
         raise RadScribeError("released R2Gen weights need rm_d_model equal to d_model")
-    return R2GenConfig(
+    return {
         **_transformer_sizes(released),
-        memory_slots=released["rm_num_slots"],
-        memory_heads=released["rm_num_heads"],
-    )
+        "memory_slots": released["rm_num_slots"],
+        "memory_heads": released["rm_num_heads"],
+    }
 
 
 def r2gen_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -90,7 +95,7 @@ _CAMANET_NAMES = [
 def camanet_config(released: Mapping[str, Any]) -> CAMANetConfig:
     """The configuration that the released CAMANet has under its own argument names."""
     return CAMANetConfig(
-        **vars(r2gen_config(released)),
+        **_r2gen_sizes(released),
         word_share=released["topk_words"],
         classifier="sigmoid",
         map_normalisation="joint",
@@ -146,7 +151,7 @@ def r2gen_cmn_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _rename(_without_positions(remaining), _R2GEN_CMN_NAMES)
 
 
-def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, int]:
+def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of the configuration that can be read off the weights of a released encoder-decoder."""
     width = weights["logit.weight"].size(1)
     sizes = {

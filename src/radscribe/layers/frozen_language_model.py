@@ -17,27 +17,23 @@ prompts of a batch end side by side, and what a prompt lacks stands on its left 
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from radscribe.errors import RadScribeError
+from radscribe.layers.language_model_loading import load_language_model, recompute_layers
 from radscribe.layers.low_rank import LowRankConfig, add_adapters, train_adapters
 from radscribe.layers.transformer import beam_rows
 from radscribe.text.language_model_files import LanguageModelFiles
 from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
-from radscribe.weights import without_bars
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class LanguageModelConfig:
     """Which language model, and how it is held.
 
@@ -133,13 +129,15 @@ class FrozenLanguageModel(nn.Module):
         super().__init__()
         self.files = LanguageModelFiles.find(config.name, config.revision)
         self.tokenizer = LanguageModelTokenizer(self.files)
-        self.model = _load(self.files.folder, config)
+        self.model = load_language_model(
+            self.files.folder, config.name, dtype=config.dtype, quantisation=config.quantisation
+        )
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         if config.adapters.rank:
             add_adapters(self.model, config.adapters)
         if config.gradient_checkpointing:
-            _recompute_layers(self.model)
+            recompute_layers(self.model)
         self.width: int = self.model.get_input_embeddings().embedding_dim
         self.tokens: int = self.model.config.get_text_config().vocab_size + 1
         self.train()
@@ -360,55 +358,3 @@ def _joined(*parts: Embedded) -> Embedded:
     dtype = parts[0].embeddings.dtype
     embeddings = torch.cat([part.embeddings.to(dtype) for part in parts], dim=1)
     return Embedded(embeddings, torch.cat([part.mask for part in parts], dim=1))
-
-
-def _recompute_layers(model: nn.Module) -> None:
-    """Compute every layer again in the backward pass.
-
-    `transformers` does so in training mode only, in which a frozen model never is.
-    """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            if not torch.is_grad_enabled():
-                return forward(*args, **kwargs)
-            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-
-        return run
-
-    for layer in model.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            layer.forward = recomputed(layer.forward)
-
-
-def _load(folder: Path, config: LanguageModelConfig) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
-    if config.quantisation != "none":
-        options["quantization_config"] = _quantisation(config)
-    try:
-        with without_bars():
-            return AutoModelForCausalLM.from_pretrained(folder, **options)
-    except Exception as error:  # every architecture fails in its own way
-        raise RadScribeError(
-            f"the language model '{config.name}' cannot be loaded ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]})",
-            "It must be a causal language model that transformers knows without code of its own",
-        ) from error
-
-
-def _quantisation(config: LanguageModelConfig) -> Any:
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise RadScribeError(
-            f"system.language_model.quantisation {config.quantisation} needs bitsandbytes",
-            "pip install 'radscribe[quantisation]', or leave it at none",
-        )
-    from transformers import BitsAndBytesConfig
-
-    if config.quantisation == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, config.dtype)
-    )

@@ -10,7 +10,7 @@ from torch import nn
 from radscribe.ranges import DROPOUT, WEIGHT, WIDTH, Range, check_fields
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class LowRankConfig:
     """Adapters; the defaults are R2GenGPT's.
 

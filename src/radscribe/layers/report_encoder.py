@@ -14,7 +14,7 @@ from radscribe.weights import load_pretrained
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class ReportEncoderConfig:
     """Sizes of the encoder, those of BLIP base by default, and the weights that it starts from.
 
@@ -50,6 +50,10 @@ class ReportEncoderConfig:
             positions=LENGTH,
         )
         check_divisible(f"{prefix}width", self.width, f"{prefix}heads", self.heads)
+
+    def build(self, language_model_words: int = 1) -> ReportEncoder:
+        """The encoder; see `ReportEncoder`."""
+        return ReportEncoder(self, language_model_words)
 
 
 class ReportEncoder(nn.Module):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -211,6 +212,19 @@ class DecoderCache:
                 kept[:, :, : self.length] = kept[:, :, : self.length].index_select(0, rows)
 
 
+class DecoderOutput(NamedTuple):
+    """What a decoder makes of a whole report.
+
+    Attributes:
+        states: `[batch, length, width]`.
+        attention: cross-attention weights `[batch, heads, length, tokens]` of every layer that was asked for
+            them.
+    """
+
+    states: Tensor
+    attention: tuple[Tensor, ...] = ()
+
+
 class DecoderLayer(nn.Module):
     """Masked self-attention, cross-attention and feed-forward, each normalised before and added after.
 
@@ -232,22 +246,21 @@ class DecoderLayer(nn.Module):
         memory_mask: Tensor,
         causal_mask: Tensor,
         condition: Tensor | None,
-        attention: list[Tensor] | None = None,
-    ) -> Tensor:
+        with_attention: bool,
+    ) -> DecoderOutput:
         """Decode `x` `[batch, length, width]` beside `memory` `[batch, tokens, width]`; see `Decoder`."""
         normed = self.norms[0](x, condition)
         x = x + self.dropout(self.self_attention(normed, normed, causal_mask))
-        beside = self.norms[1](x, condition)
-        if attention is None:
-            attended = self.cross_attention(beside, memory, memory_mask)
+        normed = self.norms[1](x, condition)
+        attention: tuple[Tensor, ...] = ()
+        if with_attention:
+            keys, values = self.cross_attention.project_memory(memory)
+            attended, weights = self.cross_attention.attend_with_weights(normed, keys, values, memory_mask)
+            attention = (weights,)
         else:
-            keys_and_values = self.cross_attention.project_memory(memory)
-            attended, weights = self.cross_attention.attend_with_weights(
-                beside, *keys_and_values, memory_mask
-            )
-            attention.append(weights)
+            attended = self.cross_attention(normed, memory, memory_mask)
         x = x + self.dropout(attended)
-        return x + self.dropout(self.feed_forward(self.norms[2](x, condition)))
+        return DecoderOutput(x + self.dropout(self.feed_forward(self.norms[2](x, condition))), attention)
 
     def step(self, x: Tensor, cache: DecoderCache, layer: int, condition: Tensor | None) -> Tensor:
         """The same for one new token of every beam, `x` `[studies * beams, 1, width]`."""
@@ -295,9 +308,8 @@ class Decoder(nn.Module):
         memory_mask: Tensor,
         key_mask: Tensor,
         condition: Tensor | None = None,
-        attention: list[Tensor] | None = None,
-        attention_from: int = 0,
-    ) -> Tensor:
+        attention_from: int | None = None,
+    ) -> DecoderOutput:
         """Decode a whole report.
 
         Args:
@@ -306,17 +318,18 @@ class Decoder(nn.Module):
             memory_mask: bool `[batch, tokens]`, True for real tokens.
             key_mask: bool `[batch, length]`, True for tokens that later positions may attend to.
             condition: what drives the layer normalisations, `[batch, length, ...]`.
-            attention: the cross-attention weights `[batch, heads, length, tokens]` of the layers from
-                `attention_from` on are appended to it.
-            attention_from: the first layer whose weights are wanted.
+            attention_from: the first layer whose cross-attention weights are wanted; None wants none, which
+                is faster.
         """
         length = x.size(1)
         causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
         mask = causal & key_mask[:, None, None, :]
+        attention: tuple[Tensor, ...] = ()
         for index, layer in enumerate(self.layers):
-            wanted = attention if index >= attention_from else None
-            x = layer(x, memory, memory_mask[:, None, None, :], mask, condition, wanted)
-        return self.norm(x)
+            wanted = attention_from is not None and index >= attention_from
+            x, weights = layer(x, memory, memory_mask[:, None, None, :], mask, condition, wanted)
+            attention += weights
+        return DecoderOutput(self.norm(x), attention)
 
     def step(self, x: Tensor, cache: DecoderCache, condition: Tensor | None = None) -> Tensor:
         """Decode one new token of every beam, `x` `[studies * beams, 1, width]`, and keep its keys."""

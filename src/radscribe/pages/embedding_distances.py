@@ -26,8 +26,8 @@ from torch.nn.utils.rnn import pad_sequence
 from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import scores_with_intervals
-from radscribe.evaluation.comparison import GroupScore
 from radscribe.evaluation.metrics import StudyStatistics
+from radscribe.evaluation.scores import GroupScore
 from radscribe.files import check_output, replace_file
 from radscribe.parts.view_classifier import ViewClassifier, with_predicted_projections
 from radscribe.progress import track
@@ -186,7 +186,6 @@ def _text_of(sums: np.ndarray) -> str:
     return f"{mean.value:.3f} ({mean.low:.3f}-{mean.high:.3f}{of_runs})"
 
 
-@torch.inference_mode()
 def distances_of_groups(
     groups: Mapping[str, Sequence[str]],
     *,
@@ -215,6 +214,7 @@ def distances_of_groups(
         yield name, EmbeddingDistances.of_runs(measured)
 
 
+@torch.inference_mode()
 def embedding_distances(
     trained: TrainedSystem, studies: Sequence[Study], *, progress: bool = True
 ) -> EmbeddingDistances:
@@ -246,7 +246,7 @@ def embedding_distances(
     for batch in track(batches, len(batches), "embedding", "batches", show=progress):
         view_mask = batch.view_mask.to(trained.device)
         visual = system.visual_embeddings(batch.views.to(trained.device), view_mask)
-        for embeddings, there in zip(visual.embeddings.float(), visual.mask, strict=True):
+        for embeddings, there in zip(visual.tokens.float(), visual.mask, strict=True):
             embeddings = embeddings[there]
             nearest.append(_nearest(embeddings, words))
             distances.append([nearest[-1].sum().item(), len(embeddings)])

@@ -55,7 +55,8 @@ function paint(canvas, map, rows, columns, top) {
 class Study {
   constructor(card, study) {
     Object.assign(this, { card, study });
-    this.attention = unpack(study.attention);
+    this.attention = study.attention && unpack(study.attention);
+    card.querySelector(".scale").hidden = !this.attention;
     this.maps = Object.fromEntries(Object.entries(study.maps).map(([name, packed]) => [name, unpack(packed).map(0)]));
     this.cams = Object.fromEntries(Object.entries(study.cams).map(([name, packed]) => [name, unpack(packed).map(0)]));
     this.memory = study.memory && { words: unpack(study.memory.words), regions: unpack(study.memory.regions) };
@@ -141,6 +142,7 @@ class Study {
     for (const each of this.buttons) each.classList.toggle("shown", each === button);
     const [kind, name] = [button.dataset.show.split(":", 1)[0], button.dataset.show.replace(/^\w+:/, "")];
     const { rows, columns, words } = this.study;
+    if (!this.attention) return this.say(kind, name);
     const values = kind === "word" ? this.ofWord(Number(name)) : kind === "map" ? this.maps[name] : this.cams[name];
     const own = largest(values);
     let top = own;
@@ -174,7 +176,7 @@ class Study {
       const which = { mean: "mean of the heads", max: "maximum of the heads" }[heads.value] ?? `head ${heads.value}`;
       said.push(`word ${Number(name) + 1} of ${this.study.words.length}, written with probability ${probability.toFixed(2)}`);
       if (observations.length) said.push(`names ${observations.join(", ")}`);
-      said.push(`attention of layer ${layer.value}, ${which}: at most ${short(own)}, ${(own * places).toFixed(1)} times an even spread`);
+      if (this.attention) said.push(`attention of layer ${layer.value}, ${which}: at most ${short(own)}, ${(own * places).toFixed(1)} times an even spread`);
     } else if (kind === "map") {
       title.textContent = data.names[name] ?? name;
       said.push(`of the whole study: at most ${short(own)}`);
@@ -182,6 +184,7 @@ class Study {
       title.textContent = name;
       said.push(`class activation map, probability ${this.study.probabilities[name].toFixed(2)}: at most ${short(own)}, negative values shown as 0`);
     }
+    if (!this.attention) return status.replaceChildren(title, ` · ${said.join(" · ")}.`);
     const scaled = own === 0 ? "empty: nothing above 0" : top !== own || (shared.checked && kind !== "map") ? "on the scale that all share" : "stretched to its own maximum";
     status.replaceChildren(title, ` · ${said.join(" · ")} · ${scaled}.`);
   }

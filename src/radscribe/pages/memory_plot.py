@@ -95,7 +95,7 @@ def _draw_region(axes: Axes, explanation: Explanation, region: Region, word: str
     from matplotlib.patches import Rectangle
 
     view, row, column = region
-    rows, columns = explanation.attention.shape[-2:]
+    rows, columns = explanation.grid
     axes.imshow(explanation.views[view], cmap="gray", vmin=0, vmax=255, extent=(0, columns, rows, 0))
     axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=REGION_COLOUR, linewidth=3))
     axes.set_title(

@@ -55,8 +55,12 @@ def overlay(view: np.ndarray, values: np.ndarray, top: float, side: int = _SIDE)
     return np.rint((1 - opacity) * grey[..., None] + opacity * colours).astype(np.uint8)
 
 
-def word_attention(explanation: Explanation, layer: int | None = None, heads: str = "mean") -> np.ndarray:
+def word_attention(
+    explanation: Explanation, layer: int | None = None, heads: str = "mean"
+) -> np.ndarray | None:
     """Where the system looked as it wrote each word `[words, views, rows, columns]`.
+
+    It is None where the system has no attention on the image.
 
     Args:
         explanation: of a draft.
@@ -66,6 +70,13 @@ def word_attention(explanation: Explanation, layer: int | None = None, heads: st
     Raises:
         RadScribeError: no such layer or head; it says which there are.
     """
+    if explanation.attention is None:
+        if layer is not None or heads != "mean":
+            raise RadScribeError(
+                "this system has no attention on the image, and so no layers or heads to choose from",
+                "Leave out --layer and --heads",
+            )
+        return None
     attention = explanation.of_words(explanation.attention, axis=2)
     layers, count = attention.shape[:2]
     if layer is not None and not 1 <= layer <= layers:
@@ -129,7 +140,7 @@ def file_name(text: str) -> str:
 
 
 def write_overlays(
-    explanation: Explanation, folder: Path, chosen: Sequence[int], attention: np.ndarray, looked: str
+    explanation: Explanation, folder: Path, chosen: Sequence[int], attention: np.ndarray | None, looked: str
 ) -> None:
     """Write every map over every view as PNG: `vdm.view1.png`, `word-03-effusion.view1.png`, and so on.
 
@@ -139,7 +150,7 @@ def write_overlays(
         explanation: of a draft.
         folder: where to.
         chosen: indices of the words to show.
-        attention: of all words `[words, views, rows, columns]`; see `word_attention`.
+        attention: of all words `[words, views, rows, columns]`, or None; see `word_attention`.
         looked: which layer and heads that is, in words.
     """
     titles: dict[str, tuple[str, np.ndarray]] = {}
@@ -147,9 +158,10 @@ def write_overlays(
         titles[file_name(name.lower())] = (name, values)
     for name, values in _activation_titles(explanation).items():
         titles[f"cam-{file_name(name.partition(',')[0])}"] = (f"CAM {name}", values)
-    for index in chosen:
-        word = explanation.words[index].text
-        titles[f"word-{index + 1:02}-{file_name(word)}"] = (f"“{word}”, {looked}", attention[index])
+    if attention is not None:
+        for index in chosen:
+            word = explanation.words[index].text
+            titles[f"word-{index + 1:02}-{file_name(word)}"] = (f"“{word}”, {looked}", attention[index])
     for name, (title, values) in titles.items():
         top = max(float(values.max()), 0.0)
         scale = (

@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterable
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from contourpy import contour_generator
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
+from radscribe.about import NOTICE, VERSION
+from radscribe.evaluation.scores import direction
 from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.studies.study import Study
 from radscribe.text.cleaning import is_cleaned
@@ -27,15 +33,66 @@ _LONE_FULL_STOPS = re.compile(r"(\s+\.)+(?=\s|$)")
 PAGE_MARK = " · RadScribe</title>"
 
 
-def caution_banner(caution: str) -> str:
-    """A banner that says what to bear in mind with all drafts of a run; empty where there is nothing."""
-    return f'<p class="banner caution" role="note">Caution: {escape(caution)}.</p>' if caution else ""
+#: States of observations in the order in which they are shown, and what to call them.
+_STATES: dict[ObservationState, str] = {
+    "present": "present",
+    "uncertain": "uncertain",
+    "absent": "stated absent",
+}
 
 
-def page_file(*names: str) -> str:
-    """The text of these files beside the pages' code, one after the other."""
+@dataclass(frozen=True)
+class PlainRow:
+    """A row of a `PlainTable`: its name, its cells, and whether it is marked."""
+
+    name: str
+    cells: Sequence[str]
+    marked: bool
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """A table of texts, for `plain_table` of `tables.html`. Rows have a cell for each heading."""
+
+    caption: str
+    headings: Sequence[str]
+    rows: Sequence[PlainRow]
+
+
+def render(template: str, **values: Any) -> Markup:
+    """A template of `templates/` filled with values, which are escaped unless they are `Markup`.
+
+    Raises:
+        jinja2.UndefinedError: the template names a value that is not given.
+    """
+    return Markup(_environment().get_template(template).render(**values))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("radscribe.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"notice": NOTICE.capitalize(), "version": VERSION}
+    environment.filters |= {
+        "fixed": lambda value, digits=3: f"{value:.{digits}f}",
+        "percent": lambda value: f"{value:.1%}",
+        "signed": lambda value: f"{value:+.3f}".replace("-", "−"),
+        "tick": lambda value: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}",
+        "direction": direction,
+        "observation_class": observation_class,
+    }
+    return environment
+
+
+def page_file(*names: str) -> Markup:
+    """Style or script: the text of these files beside the pages' code, one after the other."""
     folder = files("radscribe.pages")
-    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+    return Markup("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
 
 
 def split_sentences(text: str) -> list[str]:
@@ -69,14 +126,6 @@ def mask_path(mask: np.ndarray) -> str:
     return "".join(path)
 
 
-def mask_outline(observation: str, mask: np.ndarray) -> str:
-    """A finding's mask `[height, width]` for an SVG whose view box is the view in pixels."""
-    return (
-        f'<path class="mask {observation_class(observation)}" data-observation="{escape(observation)}" '
-        f'fill-rule="evenodd" d="{mask_path(mask)}"><title>{escape(observation)}</title></path>'
-    )
-
-
 def jpeg_source(pixels: np.ndarray) -> str:
     """A view, uint8 grey `[height, width]`, as the source of an image element."""
     file = io.BytesIO()
@@ -89,37 +138,14 @@ def observation_class(observation: str) -> str:
     return f"colour-{OBSERVATIONS.index(observation)}" if observation in OBSERVATIONS else "colour-other"
 
 
-def mask_legend(masked: Iterable[str]) -> str:
-    """A switch for each observation that has a mask in a view of the study; works with `masks.js`."""
-    masked = list(masked)
-    if not masked:
-        return ""
-    chips = "".join(
-        f'<button type="button" class="chip {observation_class(name)}" data-observation="{escape(name)}" '
-        f'aria-pressed="true"><i></i>{escape(name)}</button>'
-        for name in masked
-    )
-    return f'<div class="legend" role="group" aria-label="Finding masks to show">{chips}</div>'
+def observations_by_state(study: Study) -> dict[str, tuple[str, list[str]]]:
+    """The observations that the store has of a study, for `observation_list` of `parts.html`.
 
-
-def observation_list(study: Study) -> str:
-    """The observations that the store has of a study, by their state."""
-    if not study.observations:
-        return '<p class="observations none">The store has no observations of this study.</p>'
-    states: list[tuple[ObservationState, str]] = [
-        ("present", "present"),
-        ("uncertain", "uncertain"),
-        ("absent", "stated absent"),
-    ]
-    rows = []
-    for state, label in states:
-        names = [name for name, found in study.observations.items() if found == state]
-        if names:
-            items = "".join(
-                f'<li class="normal">{name}</li>' if name == "No Finding" else f"<li>{escape(name)}</li>"
-                for name in names
-            )
-            rows.append(f'<div class="{state}"><dt>{label}</dt><dd><ul>{items}</ul></dd></div>')
-    if not rows:
-        return '<p class="observations none">No observation is mentioned in this study.</p>'
-    return f'<dl class="observations">{"".join(rows)}</dl>'
+    Returns:
+        By state, what to call it and the names of the observations; states that none has are left out.
+    """
+    found = {
+        state: (label, [name for name, its_state in study.observations.items() if its_state == state])
+        for state, label in _STATES.items()
+    }
+    return {state: (label, names) for state, (label, names) in found.items() if names}

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from markupsafe import Markup
 
 from radscribe.errors import RadScribeError
 from radscribe.pages.page_parts import (
     jpeg_source,
-    mask_legend,
-    mask_outline,
-    observation_list,
+    mask_path,
+    observations_by_state,
+    render,
     split_sentences,
 )
 from radscribe.studies.images import original_view
@@ -24,6 +26,12 @@ from radscribe.studies.study import Study, View
 SHARED_RUN = 4
 #: Two sentences are similar from this share of common words on (Dice).
 SIMILAR = 0.5
+#: What the other text has of a sentence.
+_KINDS = {
+    "verbatim": "stands word for word in the other text",
+    "similar": "the other text has a similar sentence",
+    "alone": "the other text has no similar sentence",
+}
 _NO_LETTERS = re.compile(r"[^\w<>-]|_")
 
 
@@ -66,6 +74,46 @@ class Sentence:
     verbatim: bool
     partner: int | None
 
+    @property
+    def kind(self) -> str:
+        """What the other text has of it: one of `_KINDS`."""
+        if self.verbatim:
+            return "verbatim"
+        return "alone" if self.partner is None else "similar"
+
+    @property
+    def runs(self) -> list[tuple[bool, str]]:
+        """The words in runs that are shared as a whole, or not."""
+        words = zip(self.shared, self.words, strict=True)
+        return [
+            (shared, " ".join(word for _, word in run))
+            for shared, run in groupby(words, lambda word: word[0])
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _ViewPicture:
+    """A view as the template `study_card.html` shows it.
+
+    Attributes:
+        caption: below it.
+        error: why it cannot be shown; empty where it can.
+        described: for those who cannot see it.
+        width, height: in pixels.
+        source: of the image element.
+        masks: outlines of the findings, by observation.
+        crop: side of the centre square that the system sees, in pixels; None where no square is framed.
+    """
+
+    caption: str
+    error: str = ""
+    described: str = ""
+    width: int = 0
+    height: int = 0
+    source: str = ""
+    masks: Mapping[str, str] = field(default_factory=dict)
+    crop: float | None = None
+
 
 def choose_studies(ranked: Sequence[DraftedStudy], number: int) -> list[DraftedStudy]:
     """An even spread over all scores, the same at every call.
@@ -90,7 +138,7 @@ def choose_studies(ranked: Sequence[DraftedStudy], number: int) -> list[DraftedS
 
 def _choose_from(group: Sequence[DraftedStudy], shown: set[str]) -> DraftedStudy:
     middle = (len(group) - 1) / 2
-    news = [bool(_present(each.study) - shown) for each in group]
+    news = [bool(_present(drafted.study) - shown) for drafted in group]
     return group[max(range(len(group)), key=lambda place: (news[place], -abs(place - middle)))]
 
 
@@ -98,7 +146,7 @@ def compare_sentences(
     draft: Sequence[str], reference: Sequence[str]
 ) -> tuple[list[Sentence], list[Sentence]]:
     """Mark in each of two texts what the other shares, ignoring case and punctuation."""
-    drafted, referenced = [_keys(each) for each in draft], [_keys(each) for each in reference]
+    drafted, referenced = [_keys(sentence) for sentence in draft], [_keys(sentence) for sentence in reference]
     return (
         [
             _compare(sentence, draft_keys, referenced)
@@ -110,7 +158,7 @@ def compare_sentences(
 
 def study_card(
     drafted: DraftedStudy, *, index: int, ranked: int, views: int, crop_share: float | None
-) -> str:
+) -> Markup:
     """One study as HTML.
 
     Args:
@@ -122,34 +170,34 @@ def study_card(
             where it sees the whole view.
     """
     study = drafted.study
-    figures, masked = [], Counter[str]()
-    for position, view in enumerate(study.views):
-        figure, observations = _view_figure(view, position, seen=position < views, crop_share=crop_share)
-        figures.append(figure)
-        masked.update(observations)
+    pictures = [
+        _view_picture(view, position, seen=position < views, crop_share=crop_share)
+        for position, view in enumerate(study.views)
+    ]
     draft, reference = compare_sentences(split_sentences(drafted.draft), split_sentences(drafted.reference))
-    return f"""
-<article class="study" id="study-{index}">
-  <div class="film">
-    <div class="views">{"".join(figures)}</div>
-    {mask_legend(masked)}
-  </div>
-  <div class="reading">
-    <header>
-      <h3>{escape(study.id)}</h3>
-      <p class="facts">rank <b>{drafted.rank}</b> of {ranked} · ROUGE-L <b>{drafted.rouge_l:.3f}</b> ·
-      BLEU-4 <b>{drafted.bleu_4:.3f}</b> · {_logprob(drafted)}</p>
-    </header>
-    {observation_list(study)}
-    <div class="texts">
-      <section class="draft"><h4>Draft <span class="badge">draft — not reviewed</span></h4>
-      {_sentences(draft, "The draft is empty.")}</section>
-      <section class="reference"><h4>Reference report</h4>
-      {_sentences(reference, "The reference is empty.")}</section>
-    </div>
-    <p class="counts">{_count_shared(draft, reference)}</p>
-  </div>
-</article>"""
+    logprob = drafted.logprob if drafted.logprob is not None and math.isfinite(drafted.logprob) else None
+    words = len(drafted.draft.split())
+    return render(
+        "study_card.html",
+        index=index,
+        id=study.id,
+        views=pictures,
+        masked=list(dict.fromkeys(name for picture in pictures for name in picture.masks)),
+        rank=drafted.rank,
+        ranked=ranked,
+        rouge_l=drafted.rouge_l,
+        bleu_4=drafted.bleu_4,
+        logprob=None if logprob is None else _signed(logprob),
+        logprob_per_word=None if logprob is None or not words else _signed(logprob / words),
+        stored_observations=study.observations,
+        observations=observations_by_state(study),
+        draft=draft,
+        reference=reference,
+        kinds=_KINDS,
+        verbatim=sum(sentence.verbatim for sentence in draft),
+        added=sum(sentence.kind == "alone" for sentence in draft),
+        missed=sum(sentence.kind == "alone" for sentence in reference),
+    )
 
 
 def _present(study: Study) -> set[str]:
@@ -195,91 +243,24 @@ def _dice(first: Iterable[str], second: Iterable[str]) -> float:
     return 2 * (ours & theirs).total() / max(ours.total() + theirs.total(), 1)
 
 
-def _view_figure(view: View, position: int, *, seen: bool, crop_share: float | None) -> tuple[str, list[str]]:
-    """A view with its finding masks, and the names of the observations that have a mask in it."""
+def _view_picture(view: View, position: int, *, seen: bool, crop_share: float | None) -> _ViewPicture:
     caption = f"view {position + 1} · {view.projection}" + ("" if seen else " · not seen by the system")
     try:
         rendered = original_view(view)
     except RadScribeError as error:
-        return (
-            f'<figure><div class="picture unreadable"><p>This view cannot be shown: {escape(str(error))}</p>'
-            f"</div><figcaption>{escape(caption)}</figcaption></figure>",
-            [],
-        )
+        return _ViewPicture(caption, error=str(error))
     height, width = rendered.pixels.shape
-    masks = {name: mask for name, mask in rendered.masks.items() if mask.any()}
-    overlays = [mask_outline(name, mask) for name, mask in masks.items()]
-    if seen and crop_share is not None:
-        side = crop_share * min(height, width)
-        overlays.append(
-            f'<rect class="crop" x="{(width - side) / 2:.1f}" y="{(height - side) / 2:.1f}" '
-            f'width="{side:.1f}" height="{side:.1f}"/>'
-        )
-    described = f"{view.projection} view" + (f" with {', '.join(masks)}" if masks else "")
-    return (
-        f'<figure><div class="picture"><img alt="{escape(described)}" width="{width}" height="{height}" '
-        f'src="{jpeg_source(rendered.pixels)}"><svg viewBox="0 0 {width} {height}" '
-        f'aria-hidden="true">{"".join(overlays)}</svg></div><figcaption>{escape(caption)}</figcaption></figure>',
-        list(masks),
+    masks = {name: mask_path(mask) for name, mask in rendered.masks.items() if mask.any()}
+    return _ViewPicture(
+        caption,
+        described=f"{view.projection} view" + (f" with {', '.join(masks)}" if masks else ""),
+        width=width,
+        height=height,
+        source=jpeg_source(rendered.pixels),
+        masks=masks,
+        crop=crop_share * min(height, width) if seen and crop_share is not None else None,
     )
-
-
-def _logprob(drafted: DraftedStudy) -> str:
-    if drafted.logprob is None or not math.isfinite(drafted.logprob):
-        return "log-probability not known"
-    words = len(drafted.draft.split())
-    per_word = f" ({_signed(drafted.logprob / words)} per word)" if words else ""
-    return f"log-probability <b>{_signed(drafted.logprob)}</b>{per_word}"
 
 
 def _signed(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
-
-
-_KINDS = {
-    "verbatim": "stands word for word in the other text",
-    "similar": "the other text has a similar sentence",
-    "alone": "the other text has no similar sentence",
-}
-
-
-def _sentences(sentences: Sequence[Sentence], empty: str) -> str:
-    if not sentences:
-        return f'<p class="empty">{empty}</p>'
-    items = []
-    for sentence in sentences:
-        kind = _kind(sentence)
-        partner = "" if sentence.partner is None else f' data-partner="{sentence.partner}"'
-        items.append(
-            f'<li class="{kind}"{partner}><span class="dot" role="img" aria-label="{_KINDS[kind]}" '
-            f'title="{_KINDS[kind]}"></span><span>{_words(sentence)}</span></li>'
-        )
-    return f"<ol>{''.join(items)}</ol>"
-
-
-def _kind(sentence: Sentence) -> str:
-    if sentence.verbatim:
-        return "verbatim"
-    return "alone" if sentence.partner is None else "similar"
-
-
-def _words(sentence: Sentence) -> str:
-    """The words, with runs of shared ones marked as a whole."""
-    parts: list[tuple[bool, list[str]]] = []
-    for word, shared in zip(sentence.words, sentence.shared, strict=True):
-        if not parts or parts[-1][0] != shared:
-            parts.append((shared, []))
-        parts[-1][1].append(escape(word))
-    return " ".join(
-        f"<mark>{' '.join(words)}</mark>" if shared else " ".join(words) for shared, words in parts
-    )
-
-
-def _count_shared(draft: Sequence[Sentence], reference: Sequence[Sentence]) -> str:
-    verbatim = sum(sentence.verbatim for sentence in draft)
-    added = sum(_kind(sentence) == "alone" for sentence in draft)
-    missed = sum(_kind(sentence) == "alone" for sentence in reference)
-    return (
-        f"{verbatim} of {len(draft)} draft sentences stand word for word in the reference; {added} of the "
-        f"draft and {missed} of the reference have nothing similar in the other text."
-    )

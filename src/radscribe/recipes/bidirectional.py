@@ -6,7 +6,7 @@ from radscribe.layers.frozen_language_model import LanguageModelConfig
 from radscribe.layers.report_encoder import ReportEncoderConfig
 from radscribe.recipes import datasets, r2gen_gpt
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import DataConfig, RunConfig
+from radscribe.runs.config import DataConfig, RunConfig, override
 from radscribe.systems.bidirectional import BidirectionalConfig
 from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig
 
@@ -81,7 +81,7 @@ def iu_xray_on_r2gen_gpt() -> RunConfig:
         vision_kind="r2gen_gpt",
         alignment="deep",
         backbone=config.system.backbone,
-        language_model=config.system.language_model,
+        language_model=LanguageModelConfig(dtype="bfloat16"),
         reconstruction=False,
     )
     return config
@@ -90,9 +90,7 @@ def iu_xray_on_r2gen_gpt() -> RunConfig:
 @recipe("bidirectional/iu-xray/r2gen-gpt-shallow", DOCS)
 def iu_xray_on_shallow_r2gen_gpt() -> RunConfig:
     """R2GenGPT+T2V in shallow alignment: the vision encoder is frozen, text to vision moves its mapper."""
-    config = iu_xray_on_r2gen_gpt()
-    config.system.alignment = "shallow"
-    return config
+    return override(iu_xray_on_r2gen_gpt(), {"system": {"alignment": "shallow"}})
 
 
 def _register_ablations() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from radscribe.recipes import datasets
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig
+from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig, override
 from radscribe.systems.camanet import CAMANetConfig
 from radscribe.vision.backbones import BackboneConfig
 
@@ -44,7 +44,7 @@ def mimic_cxr() -> RunConfig:
     config = iu_xray()
     config.data = _augmented(datasets.mimic_cxr())
     config.decoding.maximum_length = config.data.maximum_length
-    config.system.consistency_weight, config.system.word_share = 0.5, 0.3
+    config = override(config, {"system": {"consistency_weight": 0.5, "word_share": 0.3}})
     training = config.training
     training.batch_size, training.backbone_learning_rate, training.learning_rate = 64, 5e-5, 1e-4
     return config
@@ -64,10 +64,13 @@ def phantom() -> RunConfig:
 
 def _released(config: RunConfig) -> RunConfig:
     """What the released code does differently from the paper, for any dataset."""
-    system = config.system
-    system.map_normalisation = "joint"
-    system.word_anchor, system.word_selection = "first_patch", "floor"
-    system.consistency_studies = "with_findings"
+    system = {
+        "map_normalisation": "joint",
+        "word_anchor": "first_patch",
+        "word_selection": "floor",
+        "consistency_studies": "with_findings",
+    }
+    config = override(config, {"system": system})
     config.data.transform.evaluation = "squash"
     config.training.select_by = "BLEU-4 + 0.5 BLEU-1"
     return config

@@ -10,6 +10,7 @@ from typing import Any
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig
+from radscribe.systems.config import SystemConfig
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.transforms import TransformConfig
 
@@ -93,7 +94,9 @@ def phantom_language_model_training() -> TrainingConfig:
     return config
 
 
-def three_beams(system_name: str, system: Any, data: DataConfig, training: TrainingConfig) -> RunConfig:
+def three_beams(
+    system_name: str, system: SystemConfig, data: DataConfig, training: TrainingConfig
+) -> RunConfig:
     """A configuration that drafts with three beams, as long as training reports are; for `recipe` to name.
 
     Args:
@@ -113,7 +116,7 @@ def three_beams(system_name: str, system: Any, data: DataConfig, training: Train
 
 
 def frozen_language_model(
-    system_name: str, system: Any, data: DataConfig, *, draft_length: tuple[int, int]
+    system_name: str, system: SystemConfig, data: DataConfig, *, draft_length: tuple[int, int]
 ) -> RunConfig:
     """A configuration with R2GenGPT's training and decoding, for `recipe` to name.
 

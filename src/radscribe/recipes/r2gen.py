@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from radscribe.recipes import datasets
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import RunConfig, TrainingConfig
+from radscribe.runs.config import RunConfig, TrainingConfig, override
 from radscribe.systems.r2gen import R2GenConfig
 
 DOCS = "systems/r2gen.md"
@@ -61,8 +61,7 @@ def mimic_cxr_released() -> RunConfig:
 
 
 def _without_memory(config: RunConfig) -> RunConfig:
-    config.system.memory = False
-    return config
+    return override(config, {"system": {"memory": False}})
 
 
 @recipe("r2gen/iu-xray/base", DOCS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from radscribe.recipes import datasets
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import RunConfig, TrainingConfig
+from radscribe.runs.config import RunConfig, TrainingConfig, override
 from radscribe.systems.r2gen_cmn import R2GenCMNConfig
 
 DOCS = "systems/r2gen-cmn.md"
@@ -42,7 +42,7 @@ def phantom() -> RunConfig:
 
 def released(config: RunConfig) -> RunConfig:
     """What the released code does differently from the paper, for any dataset."""
-    config.system.memory_input = "features_and_responses"
+    config = override(config, {"system": {"memory_input": "features_and_responses"}})
     config.training.backbone_learning_rate = 1e-4
     config.training.learning_rate = 5e-4
     config.data.transform.evaluation = "squash"

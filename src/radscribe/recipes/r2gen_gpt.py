@@ -9,7 +9,7 @@ from __future__ import annotations
 from radscribe.layers.frozen_language_model import LanguageModelConfig
 from radscribe.recipes import datasets
 from radscribe.recipes.registry import recipe
-from radscribe.runs.config import RunConfig
+from radscribe.runs.config import RunConfig, override
 from radscribe.systems.r2gen_gpt import R2GenGPTConfig
 
 DOCS = "systems/r2gen-gpt.md"
@@ -56,32 +56,22 @@ def phantom() -> RunConfig:
 @recipe("r2gen-gpt/iu-xray/delta", DOCS)
 def iu_xray_delta() -> RunConfig:
     """Delta alignment on IU X-Ray: low-rank adapters on query and value of the visual extractor train too."""
-    config = iu_xray()
-    config.system.alignment = "delta"
-    return config
+    return override(iu_xray(), {"system": {"alignment": "delta"}})
 
 
 @recipe("r2gen-gpt/iu-xray/deep", DOCS)
 def iu_xray_deep() -> RunConfig:
     """Deep alignment on IU X-Ray: the whole visual extractor trains as well."""
-    config = iu_xray()
-    config.system.alignment = "deep"
-    return config
+    return override(iu_xray(), {"system": {"alignment": "deep"}})
 
 
 @recipe("r2gen-gpt/mimic-cxr/delta", DOCS)
 def mimic_cxr_delta() -> RunConfig:
     """Delta alignment on MIMIC-CXR: low-rank adapters train as well; gradients are not clipped."""
-    config = mimic_cxr()
-    config.system.alignment = "delta"
-    config.training.clip_norm = 0.0
-    return config
+    return override(mimic_cxr(), {"system": {"alignment": "delta"}, "training": {"clip_norm": 0.0}})
 
 
 @recipe("r2gen-gpt/mimic-cxr/deep", DOCS)
 def mimic_cxr_deep() -> RunConfig:
     """Deep alignment on MIMIC-CXR: the whole visual extractor trains as well, in batches of 6 x 4."""
-    config = mimic_cxr_delta()
-    config.system.alignment = "deep"
-    config.training.batch_size = 6
-    return config
+    return override(mimic_cxr_delta(), {"system": {"alignment": "deep"}, "training": {"batch_size": 6}})

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radscribe.errors import RadScribeError
-from radscribe.evaluation.evaluate import read_texts
-from radscribe.files import read_json_object
+from radscribe.evaluation.result import Evaluation
+from radscribe.evaluation.text_files import read_texts
 from radscribe.studies.check_store import Checked, check_store
 from radscribe.studies.store_files import MANIFEST
 from radscribe.text.vocabulary import Vocabulary
@@ -70,10 +70,7 @@ def check_run(path: Path) -> list[Checked]:
         return "; ".join(said)
 
     def scores() -> str:
-        metrics = read_json_object(run.metrics, "Score the run again")
-        missing = [name for name in ("scores", "provenance", "diversity") if name not in metrics]
-        if missing:
-            raise RadScribeError(f"it has no '{missing[0]}'", "Score the run again")
+        Evaluation.read(run.metrics, "Score the run again")
         return "scores of the test split"
 
     checks = [
@@ -97,7 +94,7 @@ def _check_drafts(run: RunDirectory, path: Path) -> str:
     drafts, scored = read_texts(path), None
     with suppress(RadScribeError):  # of the metrics, which are checked by themselves
         if path == run.drafts("test"):
-            scored = read_json_object(run.metrics, "").get("provenance", {}).get("studies")
+            scored = Evaluation.read(run.metrics, "").provenance.studies
     if scored not in (None, len(drafts)):
         raise RadScribeError(f"it has {len(drafts)} drafts, and {scored} were scored", "Score the run again")
     return f"{len(drafts)} drafts"

@@ -33,6 +33,7 @@ from radscribe.ranges import (
     check_choice,
     check_fields,
 )
+from radscribe.systems.config import SystemConfig
 from radscribe.systems.registry import get_system
 from radscribe.text.cleaning import CleaningName
 from radscribe.text.protocols import ProtocolName
@@ -40,7 +41,7 @@ from radscribe.values import converted, in_words, shown
 from radscribe.vision.transforms import TransformConfig
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class LabelConfig:
     """Where observation labels come from, and what each state counts as.
 
@@ -63,7 +64,7 @@ class LabelConfig:
             raise ValueError("data.labels.source is empty; it is report, store or a label file")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class DataConfig:
     """What is learnt from a prepared store.
 
@@ -119,7 +120,7 @@ def selection_score(selection: Selection, scores: Mapping[str, float]) -> float:
     return scores[selection]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class TrainingConfig:
     """How a system is trained.
 
@@ -221,7 +222,7 @@ class TrainingConfig:
             raise ValueError("training.clip_value and training.clip_norm exclude each other")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class RunConfig:
     """A complete training configuration.
 
@@ -230,7 +231,7 @@ class RunConfig:
         system_name: Name of the system, as `radscribe systems` lists it.
         store: Prepared store to train on.
         data: What is learnt from the store.
-        system: Configuration of the system: a dataclass in the system's file.
+        system: Configuration of the system; its class is in the system's file.
         training: How the system is trained.
         decoding: How drafts are decoded, in validation and afterwards.
     """
@@ -239,7 +240,7 @@ class RunConfig:
     system_name: str
     store: str = ""
     data: DataConfig = field(default_factory=DataConfig)
-    system: Any
+    system: SystemConfig
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 

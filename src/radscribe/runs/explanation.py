@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -31,7 +30,7 @@ class Word:
     pieces: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AddressedMemory:
     """The memory vectors that pieces and regions address, as weights that sum to 1 over the vectors.
 
@@ -46,7 +45,7 @@ class AddressedMemory:
     of_regions: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """A draft with what the system saw and where it looked. Research use, not for clinical diagnosis.
 
@@ -59,7 +58,8 @@ class Explanation:
         views: as the system saw them, uint8 grey `[views, crop, crop]`.
         masks: for each view the findings' masks by observation, bool `[crop, crop]`, where they are known.
         attention: cross-attention of the step that wrote each token, which sums to 1 over views, rows and
-            columns, `[layers, heads, length, views, rows, columns]`.
+            columns, `[layers, heads, length, views, rows, columns]`. None where the system's visual tokens
+            have no place on the image; then there are no maps and no memory either.
         maps: maps of the whole study by name, such as `VDM`, `[views, rows, columns]`.
         activation_maps: raw class activation maps by observation `[views, rows, columns]`; empty where the
             system does not classify observations.
@@ -73,12 +73,24 @@ class Explanation:
     pieces: tuple[str, ...]
     views: np.ndarray
     masks: tuple[Mapping[str, np.ndarray], ...]
-    attention: np.ndarray
+    attention: np.ndarray | None
     maps: Mapping[str, np.ndarray]
     activation_maps: Mapping[str, np.ndarray]
     probabilities: Mapping[str, float]
     important: np.ndarray | None
     memory: AddressedMemory | None
+
+    @property
+    def layers_and_heads(self) -> tuple[int, int]:
+        """How many of them have attention; 0 where the system has none on the image."""
+        layers, heads = (0, 0) if self.attention is None else self.attention.shape[:2]
+        return layers, heads
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the maps on a view; 0 where there are no maps."""
+        rows, columns = (0, 0) if self.attention is None else self.attention.shape[-2:]
+        return rows, columns
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -140,28 +152,38 @@ def explanation_of(
         evidence: for this study alone, of at least as many tokens as there are pieces.
     """
 
-    def on_views(values: Tensor) -> np.ndarray:
-        """`[..., tokens]` to `[..., views, rows, columns]`: views are squares, and so are their grids."""
-        side = math.isqrt(values.size(-1) // len(views))
-        return _numpy(values.unflatten(-1, (len(views), side, side)))
-
-    length = len(pieces)
-    activation_maps, probabilities = evidence.activation_maps, evidence.probabilities
-    return Explanation(
+    length, grid = len(pieces), evidence.grid
+    probabilities, important = evidence.probabilities, evidence.important
+    explanation = Explanation(
         study=study,
         draft=draft,
         pieces=tuple(pieces),
         views=np.stack([view.numpy() for view in views]),
         masks=tuple(masks),
+        attention=None,
+        maps={},
+        activation_maps={},
+        probabilities={}
+        if probabilities is None
+        else dict(zip(OBSERVATIONS, probabilities[0].tolist(), strict=True)),
+        important=None if important is None else important[0, :length].cpu().numpy(),
+        memory=None,
+    )
+    if grid is None:
+        return explanation
+
+    def on_views(values: Tensor) -> np.ndarray:
+        """`[..., tokens]` to `[..., views, rows, columns]`."""
+        return _numpy(values.unflatten(-1, (len(views), *grid)))
+
+    activation_maps = evidence.activation_maps
+    return replace(
+        explanation,
         attention=on_views(evidence.attention[0, :, :, :length]),
         maps={name: on_views(values[0]) for name, values in evidence.maps.items()},
         activation_maps={}
         if activation_maps is None
         else dict(zip(OBSERVATIONS, on_views(activation_maps[0]), strict=True)),
-        probabilities={}
-        if probabilities is None
-        else dict(zip(OBSERVATIONS, probabilities[0].tolist(), strict=True)),
-        important=None if evidence.important is None else evidence.important[0, :length].cpu().numpy(),
         memory=_memory_of(evidence.memory, length, on_views) if evidence.memory else None,
     )
 

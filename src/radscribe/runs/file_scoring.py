@@ -7,13 +7,15 @@ from pathlib import Path
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import read_label_files
-from radscribe.evaluation.evaluate import Evaluation, evaluate_texts, read_texts
+from radscribe.evaluation.evaluate import evaluate_texts
+from radscribe.evaluation.result import Evaluation
+from radscribe.evaluation.text_files import read_texts
 from radscribe.text.cleaning import CleaningName
 from radscribe.text.protocols import PROTOCOLS, ProtocolName
 from radscribe.text.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileScoring:
     """What two files are scored under. None leaves a field out, or stands for its usual value.
 
@@ -104,7 +106,7 @@ def score_files(
         from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 
         tokenizer = LanguageModelTokenizer(LanguageModelFiles.find(scoring.tokenizer, tokenizer_only=True))
-    beside = {}
+    learnt = {}
     if scoring.store is not None:
         from radscribe.runs.config import DataConfig
         from radscribe.runs.scoring import baselines
@@ -115,7 +117,7 @@ def score_files(
         if maximum_length is not None:
             data.maximum_length = maximum_length
         studies = [prepared.study(study) for study in written]
-        beside = baselines(prepared, studies, data, vocabulary, tokenizer)
+        learnt = baselines(prepared, studies, data, vocabulary, tokenizer)
     labels = None
     if scoring.draft_labels is not None and scoring.reference_labels is not None:
         labels = read_label_files(scoring.draft_labels, scoring.reference_labels, written)
@@ -127,7 +129,7 @@ def score_files(
         vocabulary=vocabulary,
         maximum_length=maximum_length,
         tokenizer=tokenizer,
-        baselines=beside,
+        baselines=learnt,
         resamples=resamples,
         meteor=meteor,
         labels=labels,

@@ -23,7 +23,7 @@ _BATCH = 16
 def localise(
     trained: TrainedSystem, studies: Sequence[Study], *, progress: bool = True
 ) -> list[list[MapScore]]:
-    """Score the maps of each study; an empty list for a study without masks.
+    """Score the maps of each study; an empty list for a study without masks, or without maps on its views.
 
     The system is given the reference report word by word, so that all systems are asked about the same words.
     Attention is the last layer's, its heads averaged, at the steps that write the words in question.
@@ -69,20 +69,21 @@ def _evidence(trained: TrainedSystem, studies: Sequence[Study]) -> tuple[Evidenc
 def _score_study(
     evidence: Evidence, place: int, pieces: list[str], masks: dict[str, list[np.ndarray]]
 ) -> list[MapScore]:
-    views = len(next(iter(masks.values())))
-    count = int(evidence.token_mask[place].sum()) // views
-    side = round(count**0.5)
+    if evidence.grid is None:
+        return []
+    views, (rows, columns) = len(next(iter(masks.values()))), evidence.grid
 
     def grid(values: torch.Tensor) -> np.ndarray:
         """The tokens that are there `[tokens]` as `[views, rows, columns]`."""
-        return values[: views * count].float().cpu().numpy().reshape(views, side, side)
+        there = values[: views * rows * columns].float().cpu().numpy()
+        return there.reshape(views, rows, columns)
 
     covered = {
-        observation: np.stack([coverage(mask, side, side) for mask in found])
+        observation: np.stack([coverage(mask, rows, columns) for mask in found])
         for observation, found in masks.items()
     }
     whole = np.stack(
-        [coverage(np.any(found, axis=0), side, side) for found in zip(*masks.values(), strict=True)]
+        [coverage(np.any(found, axis=0), rows, columns) for found in zip(*masks.values(), strict=True)]
     )
     attention = evidence.attention[place, -1].mean(dim=0)
     scores = [score_map(grid(values[place]), whole, kind) for kind, values in evidence.maps.items()]

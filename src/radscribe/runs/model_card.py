@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from radscribe.about import NOTICE
-from radscribe.evaluation.clinical import CLINICAL_BLOCKS
-from radscribe.evaluation.evaluate import METRICS, Provenance
+from radscribe.evaluation.families import CLINICAL, FAMILIES, ScoreTable
+from radscribe.evaluation.result import Evaluation
+from radscribe.evaluation.scores import Score
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.systems.registry import get_system
 
@@ -30,9 +30,8 @@ def write_model_card(run: RunDirectory) -> None:
     if changes := facts.get("changes"):
         changed = f"\n- Changed while it was trained: {_described(changes)}."
     if run.metrics.is_file():
-        metrics = json.loads(run.metrics.read_text())
-        provenance = Provenance(**metrics["provenance"])
-        scores = f"{_score_tables(metrics['scores'], provenance)}\n\nScored under: {provenance}."
+        evaluation = Evaluation.read(run.metrics, f"Score the run again: radscribe evaluate {run.path}")
+        scores = f"{_score_tables(evaluation)}\n\nScored under: {evaluation.provenance}."
     run.model_card.write_text(
         f"""# {config.system_name}, recipe {config.recipe}
 
@@ -52,25 +51,22 @@ def write_model_card(run: RunDirectory) -> None:
     )
 
 
-def _score_tables(scores: Mapping[str, Mapping[str, Any]], provenance: Provenance) -> str:
-    """Tables of the scores that `Evaluation.to_json` wrote: of texts, clinical, and of further families."""
-    there = list(next(iter(scores.values())))
-    tables = [_markdown_table("", {name: name for name in METRICS if name in there}, scores)]
-    blocks = [block for block in CLINICAL_BLOCKS if set(block.names.values()) <= set(there)]
-    if blocks:
-        tables.append(f"{provenance.clinical_efficacy}.")
-    tables += [_markdown_table(block.title, block.names, scores) for block in blocks]
-    for family in provenance.further:
-        names = {name.removeprefix(f"{family} "): name for name in there if name.startswith(f"{family} ")}
-        tables.append(_markdown_table(family, names, scores))
-    return "\n\n".join(tables)
+def _score_tables(evaluation: Evaluation) -> str:
+    """The tables of all families that the system has scores of."""
+    parts = []
+    for family in FAMILIES:
+        tables = evaluation.tables(family)
+        if tables and family == CLINICAL:
+            parts.append(f"{evaluation.provenance.clinical_efficacy}.")
+        parts += [_markdown_table(table, evaluation.scores) for table in tables]
+    return "\n\n".join(parts)
 
 
-def _markdown_table(title: str, names: Mapping[str, str], scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """The rows that have these scores, whose names in `scores` are given by column."""
-    lines = [f"| {title} | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for row, values in scores.items():
-        if all(name in values for name in names.values()):
-            cells = " | ".join(f"{values[name]['value']:.3f}" for name in names.values())
+def _markdown_table(table: ScoreTable, scores: Mapping[str, Mapping[str, Score]]) -> str:
+    """The rows that have all scores of the table."""
+    lines = [f"| {table.title} | {' | '.join(table.columns)} |", f"|---|{'---|' * len(table.columns)}"]
+    for row, of_row in scores.items():
+        if all(name in of_row for name in table.columns.values()):
+            cells = " | ".join(f"{of_row[name].value:.3f}" for name in table.columns.values())
             lines.append(f"| {row} | {cells} |")
     return "\n".join(lines)

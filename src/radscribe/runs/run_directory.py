@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ _FACTS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KeptScores:
     """Where a run keeps the scores of one split of one store.
 
@@ -114,9 +114,8 @@ class RunDirectory:
 
     def record_language_model(self, system: System) -> None:
         """Keep which language model a system writes with, if it has one."""
-        if system.language_model:
-            record = asdict(system.language_model.files.record())
-            write_whole(self.language_model, json.dumps(record, indent=2) + "\n")
+        if record := system.frozen_files():
+            write_whole(self.language_model, json.dumps(asdict(record), indent=2) + "\n")
 
     def load_tokenizer(self) -> LanguageModelTokenizer:
         """The tokenizer of the run's language model.
@@ -124,10 +123,9 @@ class RunDirectory:
         Raises:
             RadScribeError: its system has none, or it is not there.
         """
-        config = self.load_config()
-        if not hasattr(config.system, "language_model"):
+        model = self.load_config().system.language_model
+        if model is None:
             raise RadScribeError(f"the run '{self.path}' has no language model, and so no tokenizer")
-        model = config.system.language_model
         return LanguageModelTokenizer(
             LanguageModelFiles.find(model.name, model.revision, tokenizer_only=True)
         )
@@ -138,9 +136,9 @@ class RunDirectory:
         Raises:
             RadScribeError: its content is another, or the run does not say what it was.
         """
-        if system.language_model is None:
+        now = system.frozen_files()
+        if now is None:
             return
-        now = system.language_model.files.record()
         try:
             before = json.loads(self.language_model.read_text(encoding="utf-8"))
             name, expected = before["name"], before["sha256"]
@@ -323,7 +321,7 @@ class RunDirectory:
         vocabulary = Vocabulary.load(self.vocabulary)
         self.check_weights()
         # All weights but the language model's are the run's own: nothing is downloaded.
-        start_from_nothing(config.system)
+        config.system.start_from_nothing()
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
         self.check_language_model(system)
         weights = self._load_weights(facts)
@@ -357,13 +355,3 @@ class RunDirectory:
                     f"'{self.weights}' is damaged: {name} holds what is no finite number", _DAMAGED
                 )
         return weights
-
-
-def start_from_nothing(config: Any) -> None:
-    """Set every `weights` of a system's configuration to `none`."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.name == "weights":
-            config.weights = "none"
-        elif is_dataclass(value):
-            start_from_nothing(value)

@@ -6,16 +6,16 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from radscribe.errors import RadScribeError, warn
 from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
 from radscribe.evaluation.bootstrap import check_resamples
-from radscribe.evaluation.clinical import classification_statistics
-from radscribe.evaluation.evaluate import Evaluation, Further, evaluate_texts
-from radscribe.evaluation.localisation import MAP_KINDS, by_observation, localisation_statistics
+from radscribe.evaluation.evaluate import evaluate_texts
+from radscribe.evaluation.families import ClassifiedStudies
+from radscribe.evaluation.result import Evaluation
 from radscribe.files import check_output, write_whole
 from radscribe.observations import OBSERVATIONS
 from radscribe.progress import track
@@ -24,7 +24,7 @@ from radscribe.runs.drafts import DraftReport
 from radscribe.runs.labels import labels_of
 from radscribe.runs.localisation import localise
 from radscribe.runs.run_directory import RunDirectory
-from radscribe.runs.trained_system import TrainedSystem, load
+from radscribe.runs.trained_system import load
 from radscribe.runs.views import studies_with_report
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store import PreparedStore
@@ -70,38 +70,30 @@ def score_run(
     trained = load(run.path)
     data = dataclasses.replace(trained.config.data, protocol=protocol or trained.config.data.protocol)
     studies = studies_with_report(store.studies(split), data.section, split)
-    vocabulary = Vocabulary.load(run.vocabulary)
-    tokenizer = trained.system.language_model.tokenizer if trained.system.language_model else None
-    get_protocol(data.protocol).check(
-        cleaning=data.cleaning,
-        vocabulary=vocabulary,
-        maximum_length=data.maximum_length,
-        tokenizer=tokenizer,
-    )
-    drafts = list(
-        track(
-            trained.generate(studies, on_rejection=on_rejection),
-            len(studies),
-            f"drafting {split}",
-            "studies",
-            show=progress,
-        )
-    )
+    rules: dict[str, Any] = {
+        "cleaning": data.cleaning,
+        "vocabulary": Vocabulary.load(run.vocabulary),
+        "maximum_length": data.maximum_length,
+        "tokenizer": trained.system.tokenizer,
+    }
+    get_protocol(data.protocol).check(**rules)
+    drafting = trained.generate(studies, on_rejection=on_rejection)
+    drafts = list(track(drafting, len(studies), f"drafting {split}", "studies", show=progress))
     drafted = {draft.id: draft.text for draft in drafts}
-    studies = [study for study in studies if study.id in drafted]
-    further, missing = _further_scores(trained, drafts, studies, data, progress)
+    studies = sorted((study for study in studies if study.id in drafted), key=lambda study: study.id)
+    classified, missing = _classified(drafts, studies, data)
     evaluation = evaluate_texts(
         drafted,
         {study.id: study.report(data.section) for study in studies},
         protocol=data.protocol,
-        cleaning=data.cleaning,
-        vocabulary=vocabulary,
-        maximum_length=data.maximum_length,
-        tokenizer=tokenizer,
-        baselines=baselines(_training_store(run, store), studies, data, vocabulary, tokenizer),
+        **rules,
+        baselines=baselines(
+            _training_store(run, store), studies, data, rules["vocabulary"], rules["tokenizer"]
+        ),
         resamples=resamples,
         meteor=meteor,
-        further=further,
+        classified=classified,
+        maps=localise(trained, studies, progress=progress),
     )
     return dataclasses.replace(evaluation, missing={**evaluation.missing, **missing}), drafts
 
@@ -177,46 +169,33 @@ def score_and_keep(
     return KeptEvaluation(evaluation, rejections, kept)
 
 
-def _further_scores(
-    trained: TrainedSystem,
-    drafts: Sequence[DraftReport],
-    studies: Sequence[Study],
-    data: DataConfig,
-    progress: bool,
-) -> tuple[dict[str, Further], dict[str, str]]:
-    """Scores of what the system does beside writing, by family, and why a family is not there."""
-    further: dict[str, Further] = {}
-    missing: dict[str, str] = {}
-    by_id = sorted(studies, key=lambda study: study.id)
-    if all(draft.probabilities is not None for draft in drafts):
-        try:
-            further["classifier"] = _classifier_scores(drafts, by_id, data)
-        except RadScribeError as error:
-            missing["classifier"] = str(error)
-    scores = localise(trained, by_id, progress=progress)
-    for kind in MAP_KINDS:
-        if any(score.kind == kind for found in scores for score in found):
-            further[kind] = Further(
-                localisation_statistics(kind, scores), "finding masks", by_observation(kind, scores)
-            )
-    return further, missing
-
-
-def _classifier_scores(drafts: Sequence[DraftReport], studies: Sequence[Study], data: DataConfig) -> Further:
-    """The system's classifier against labels made as those that it was trained on.
+def _classified(
+    drafts: Sequence[DraftReport], studies: Sequence[Study], data: DataConfig
+) -> tuple[ClassifiedStudies | None, dict[str, str]]:
+    """What the system's classifier says, beside labels made as those that it was trained on.
 
     Args:
-        drafts: with probabilities.
+        drafts: with probabilities, where the system has a classifier.
         studies: all that were drafted, in the order of the result.
         data: of the run.
+
+    Returns:
+        None where the system has no classifier or there are no labels; and why there are none.
     """
-    found = {draft.id: draft.probabilities or {} for draft in drafts}
-    probabilities = np.array([[found[study.id][name] for name in OBSERVATIONS] for study in studies])
+    found = {draft.id: draft.probabilities for draft in drafts}
+    probabilities = []
+    for study in studies:
+        of_study = found[study.id]
+        if of_study is None:
+            return None, {}
+        probabilities.append([of_study[name] for name in OBSERVATIONS])
+    try:
+        labels = labels_of(studies, data)
+    except RadScribeError as error:  # which costs the classifier its scores only
+        return None, {"classifier": str(error)}
     policies = data.labels
-    return Further(
-        classification_statistics(probabilities, labels_of(studies, data)),
-        f"labels from {policies.source}, uncertain {policies.uncertain}, missing {policies.missing}",
-    )
+    rules = f"labels from {policies.source}, uncertain {policies.uncertain}, missing {policies.missing}"
+    return ClassifiedStudies(np.array(probabilities), labels, rules), {}
 
 
 def scored_references(

@@ -32,16 +32,16 @@ from torch import Tensor, nn
 from radscribe.errors import RadScribeError
 from radscribe.layers.contrastive import ImageTextMatching, mean_token
 from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
-from radscribe.layers.report_encoder import ReportEncoder, ReportEncoderConfig
+from radscribe.layers.report_encoder import ReportEncoderConfig
 from radscribe.ranges import COUNT_OR_NONE, WEIGHT, check_fields
 from radscribe.studies.study import PROJECTIONS
+from radscribe.systems.config import ComponentConfig, SystemConfig
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.system import Batch, Losses
 from radscribe.text.prompts import VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import (
     Backbone,
-    BackboneConfig,
     ViewEncoder,
     VisualTokens,
     average_views,
@@ -52,8 +52,8 @@ from radscribe.vision.masked_autoencoder import MaskedAutoencoder, MaskedAutoenc
 _MATCHING_WIDTH = 512
 
 
-@dataclass(kw_only=True)
-class BidirectionalConfig:
+@dataclass(kw_only=True, slots=True)
+class BidirectionalConfig(SystemConfig):
     """Parts and switches. The defaults are the paper's (section 4.1) where it says something.
 
     Attributes:
@@ -95,7 +95,6 @@ class BidirectionalConfig:
     """
 
     vision: MaskedAutoencoderConfig = field(default_factory=MaskedAutoencoderConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     vision_kind: Literal["autoencoder", "backbone", "r2gen_gpt"] = "autoencoder"
     alignment: Literal["shallow", "deep"] = "deep"
     language_model: LanguageModelConfig = field(default_factory=LanguageModelConfig)
@@ -129,6 +128,12 @@ class BidirectionalConfig:
                 "system.vision_kind is autoencoder"
             )
 
+    @property
+    def components(self) -> tuple[ComponentConfig, ...]:
+        """See `SystemConfig.components`."""
+        autoencoder = (self.vision,) if self.vision_kind == "autoencoder" else ()
+        return (*autoencoder, self.report_encoder) if self.text_to_vision else autoencoder
+
 
 class Bidirectional(LanguageModelSystem):
     """The system `bidirectional`: both directions through one frozen language model."""
@@ -150,7 +155,7 @@ class Bidirectional(LanguageModelSystem):
         self.backbone.requires_grad_(not self.frozen_vision)
         self.learns_projections = config.text_to_vision and not self.averaged
         if config.text_to_vision:
-            self.report_encoder = ReportEncoder(config.report_encoder, self.language_model.tokens)
+            self.report_encoder = config.report_encoder.build(self.language_model.tokens)
             self.textual_mapper = nn.Linear(self.report_encoder.width, width)
             if config.preceding == "queries":
                 self.queries = nn.Parameter(self._first_queries())
@@ -185,7 +190,7 @@ class Bidirectional(LanguageModelSystem):
 
     # --- vision to text, all that drafting uses ------------------------------------------------------------
 
-    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
+    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
         """E_v of all views of each study, behind each other; see `LanguageModelSystem.visual_embeddings`."""
         return self.map_features(self.features(views, view_mask))
 
@@ -195,14 +200,14 @@ class Bidirectional(LanguageModelSystem):
             visual: VisualTokens = self.backbone(views, view_mask)
         return average_views(visual, view_mask) if self.averaged else visual
 
-    def map_features(self, visual: VisualTokens) -> Embedded:
+    def map_features(self, visual: VisualTokens) -> VisualTokens:
         """E_v = m_v(Z_v) (Eq. 1); where a view is absent it means nothing."""
-        features, mask = visual
+        features, mask = visual.tokens, visual.mask
         if self.standardise:
             features = torch.zeros_like(features).masked_scatter(
                 mask.unsqueeze(-1), self.standardise(features[mask]).to(features.dtype)
             )
-        return Embedded(self.visual_norm(self.visual_mapper(features)), mask)
+        return visual._replace(tokens=self.visual_norm(self.visual_mapper(features)))
 
     # --- training ------------------------------------------------------------------------------------------
 
@@ -230,7 +235,7 @@ class Bidirectional(LanguageModelSystem):
         if config.clip_weight:
             words = self.language_model.embed_words(batch.tokens[:, 1:])
             terms["image_text_matching"] = self.matching(
-                self.matching_image(mean_token(*features)),
+                self.matching_image(mean_token(features.tokens, features.mask)),
                 self.matching_text(mean_token(words.embeddings.float(), words.mask)),
             )
         # Eq. 3

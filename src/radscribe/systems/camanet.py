@@ -43,7 +43,7 @@ _FLOOR = 1e-12
 _MOST_EMPTY_MAPS = 0.5
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class CAMANetConfig(R2GenConfig):
     """Sizes and switches of CAMANet; the defaults are the paper's for IU X-Ray (section IV-C).
 
@@ -82,7 +82,7 @@ class CAMANetConfig(R2GenConfig):
     consistency_studies: Literal["all", "with_findings"] = "all"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        R2GenConfig.__post_init__(self)  # with slots, super() alone fails
         check_fields(
             self,
             "system.",
@@ -290,7 +290,6 @@ class CAMANet(EncoderDecoderSystem):
             "consistency": config.consistency_weight,
             "image_text_matching": config.clip_weight,
         }
-        attention: list[Tensor] | None = [] if config.attention_consistency else None
         vdm, assisted = None, None
         if network.classifier:
             logits = network.classifier(visual)
@@ -303,7 +302,8 @@ class CAMANet(EncoderDecoderSystem):
             projected = network.visual_projection(visual.tokens)
             encoded = network.encoder(projected, visual.mask)
             mean_input = mean_token(projected, visual.mask)
-        decoded = network.decode(encoded, visual.mask, tokens, mask, attention, config.layers - 1)
+        last = config.layers - 1 if config.attention_consistency else None
+        decoded, attention = network.decode(encoded, visual.mask, tokens, mask, attention_from=last)
         terms["cross_entropy"] = cross_entropy(network.word_logprobs(decoded), targets, mask)
         if attention and assisted and vdm is not None:
             similarity, selected = network.select_words(assisted, tokens, mask)

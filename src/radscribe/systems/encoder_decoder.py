@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,19 +22,19 @@ from radscribe.decoding.search import (
     decode_steps,
 )
 from radscribe.layers.dropout import Dropout
-from radscribe.layers.transformer import Decoder, Encoder, Norm, SinusoidalPositions
+from radscribe.layers.transformer import Decoder, DecoderOutput, Encoder, Norm, SinusoidalPositions
 from radscribe.ranges import DROPOUT, LAYERS, WIDTH, check_divisible, check_fields
+from radscribe.systems.config import SystemConfig
 from radscribe.systems.system import Batch, Draft, Evidence, Losses, System
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.vision.backbones import Backbone, BackboneConfig, VisualTokens
+from radscribe.vision.backbones import Backbone, VisualTokens
 
 
-@dataclass(kw_only=True)
-class TransformerConfig:
+@dataclass(kw_only=True, slots=True)
+class TransformerConfig(SystemConfig):
     """Sizes that the systems of the family have in common; the defaults are the papers'.
 
     Attributes:
-        backbone: The visual extractor.
         width: Width d of the hidden states.
         feed_forward: Hidden width of the feed-forward layers.
         heads: Number of attention heads of each layer.
@@ -43,7 +43,6 @@ class TransformerConfig:
         visual_dropout: Dropout probability after visual tokens are projected to `width`.
     """
 
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     width: int = 512
     feed_forward: int = 512
     heads: int = 8
@@ -100,18 +99,16 @@ class TransformerNetwork(nn.Module):
         visual_mask: Tensor,
         tokens: Tensor,
         token_mask: Tensor,
-        attention: list[Tensor] | None = None,
-        attention_from: int = 0,
-    ) -> Tensor:
-        """The decoder's output `[studies, length, width]` for whole reports, teacher-forced.
+        attention_from: int | None = None,
+    ) -> DecoderOutput:
+        """The decoder's output for whole reports, teacher-forced.
 
         Args:
             encoded: encoded visual tokens.
             visual_mask: bool `[studies, tokens]`, True for visual tokens that are there.
             tokens: int `[studies, length]`, the first one 0 (begin).
             token_mask: bool `[studies, length]`, True for the begin and the words.
-            attention: see `Decoder.forward`.
-            attention_from: likewise.
+            attention_from: see `Decoder.forward`.
         """
 
     @abstractmethod
@@ -124,7 +121,7 @@ class TransformerNetwork(nn.Module):
 
     def logprobs(self, visual: VisualTokens, tokens: Tensor, token_mask: Tensor) -> Tensor:
         """Log-probabilities `[studies, length, logits]` of the next word at each position; see `decode`."""
-        return self.word_logprobs(self.decode(self.encode(visual), visual.mask, tokens, token_mask))
+        return self.word_logprobs(self.decode(self.encode(visual), visual.mask, tokens, token_mask).states)
 
     def generate(self, visual: VisualTokens, decoding: DecodingConfig) -> Decoded:
         """Decode a draft per study, as tokens with log-probabilities."""
@@ -232,9 +229,9 @@ class EncoderDecoderSystem(System):
 
     def evidence(self, visual: VisualTokens, inputs: Tensor) -> Evidence:
         """Evidence for the decoder's inputs `[studies, length]`, which begin with 0."""
-        attention: list[Tensor] = []
-        self.network.decode(self.network.encode(visual), visual.mask, inputs, input_mask(inputs), attention)
-        return Evidence(visual.mask, torch.stack(attention, dim=1), maps={})
+        encoded, mask = self.network.encode(visual), input_mask(inputs)
+        decoded = self.network.decode(encoded, visual.mask, inputs, mask, attention_from=0)
+        return Evidence(visual.mask, visual.grid, torch.stack(decoded.attention, dim=1), maps={})
 
     def pieces(self, tokens: list[int]) -> list[str]:
         """See `System.pieces`."""

@@ -17,9 +17,11 @@ from radscribe.layers.frozen_language_model import (
 )
 from radscribe.systems.system import Draft, Evidence, System
 from radscribe.text.cleaning import CLEANERS
+from radscribe.text.language_model_files import LanguageModelRecord
+from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.text.prompts import REPORT_PROMPT
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.vision.backbones import share_among_views
+from radscribe.vision.backbones import VisualTokens, share_among_views
 
 
 class LanguageModelSystem(System):
@@ -47,9 +49,27 @@ class LanguageModelSystem(System):
         self.cleaning = vocabulary.cleaning
         self.maximum_length = maximum_length
 
+    @property
+    def tokenizer(self) -> LanguageModelTokenizer:
+        """See `System.tokenizer`."""
+        return self.language_model.tokenizer
+
+    def own_state_dict(self) -> dict[str, Tensor]:
+        """See `System.own_state_dict`; of the language model only what trains, such as adapters."""
+        prefix, trained = "language_model.", self.language_model.trainable_names()
+        return {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith(prefix) or name.removeprefix(prefix) in trained
+        }
+
+    def frozen_files(self) -> LanguageModelRecord:
+        """See `System.frozen_files`."""
+        return self.language_model.files.record()
+
     @abstractmethod
-    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
-        """What the language model is given of each study's views, `[studies, tokens, width]` with its mask.
+    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
+        """What the language model is given of each study's views: tokens of the width of its embeddings.
 
         Args:
             views: uint8 grey `[studies, views, height, width]`.
@@ -69,7 +89,7 @@ class LanguageModelSystem(System):
         per_view = attention.size(-1) // view_mask.size(1)
         return attention, view_mask.unsqueeze(-1).expand(-1, -1, per_view).flatten(1)
 
-    def by_image(self, visual: Embedded, view_mask: Tensor) -> Tensor:
+    def by_image(self, visual: VisualTokens, view_mask: Tensor) -> Tensor:
         """Visual embeddings of each image by itself `[images, patches, width]`, study after study.
 
         An image is a view that is there, or the mean over the views of a study where they are averaged.
@@ -79,18 +99,18 @@ class LanguageModelSystem(System):
             view_mask: bool `[studies, views]`, True for views that are there.
         """
         if self.averaged:
-            return visual.embeddings
-        return visual.embeddings.unflatten(1, (view_mask.size(1), -1))[view_mask]
+            return visual.tokens
+        return visual.tokens.unflatten(1, (view_mask.size(1), -1))[view_mask]
 
     def encode_report(self, report: str) -> list[int]:
         """See `System.encode_report`."""
         cleaned = " ".join(CLEANERS[self.cleaning](report).split())
         return self.language_model.encode(cleaned, self.maximum_length)
 
-    def prompt(self, visual: Embedded) -> Prompt:
+    def prompt(self, visual: VisualTokens) -> Prompt:
         """The prompt with what is seen of each study."""
         before, after = self.report_prompt
-        return self.language_model.prompt(before, visual, after)
+        return self.language_model.prompt(before, Embedded(visual.tokens, visual.mask), after)
 
     @torch.inference_mode()
     def generate(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Draft:
@@ -107,12 +127,13 @@ class LanguageModelSystem(System):
     @torch.inference_mode()
     def explain(self, views: Tensor, view_mask: Tensor, tokens: Tensor) -> Evidence:
         """See `System.explain`; of the attention to the visual embeddings, as shares that sum to 1."""
-        prompt = self.prompt(self.visual_embeddings(views, view_mask))
+        visual = self.visual_embeddings(views, view_mask)
+        prompt = self.prompt(visual)
         inputs = torch.nn.functional.pad(tokens[:, :-1], (1, 0))
         attention = self.language_model.attention(prompt, inputs).float()
         attention = attention / attention.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
         attention, mask = self.on_views(attention, view_mask)
-        return Evidence(mask, attention, maps={})
+        return Evidence(mask, visual.grid, attention, maps={})
 
     def pieces(self, tokens: list[int]) -> list[str]:
         """See `System.pieces`."""

@@ -19,7 +19,7 @@ from functools import partial
 from torch import Tensor
 
 from radscribe.layers.relational_memory import MemoryDrivenLayerNorm, RelationalMemory
-from radscribe.layers.transformer import DecoderCache, beam_rows
+from radscribe.layers.transformer import DecoderCache, DecoderOutput, beam_rows
 from radscribe.ranges import WIDTH, Range, check_divisible, check_fields
 from radscribe.systems.encoder_decoder import (
     EncoderDecoderSystem,
@@ -31,7 +31,7 @@ from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, VisualTokens
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class R2GenConfig(TransformerConfig):
     """Sizes and switches of R2Gen; the defaults are the paper's.
 
@@ -46,7 +46,7 @@ class R2GenConfig(TransformerConfig):
     memory_heads: int = 8
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        TransformerConfig.__post_init__(self)  # with slots, super() alone fails
         check_fields(self, "system.", memory_slots=Range(1, 1024), memory_heads=WIDTH)
         check_divisible("system.width", self.width, "system.memory_heads", self.memory_heads)
 
@@ -74,13 +74,12 @@ class MemoryDrivenTransformer(TransformerNetwork):
         visual_mask: Tensor,
         tokens: Tensor,
         token_mask: Tensor,
-        attention: list[Tensor] | None = None,
-        attention_from: int = 0,
-    ) -> Tensor:
+        attention_from: int | None = None,
+    ) -> DecoderOutput:
         """See `TransformerNetwork.decode`."""
         words = self.positions(self.embed(tokens))
         condition = self.memory(words) if self.memory else None
-        return self.decoder(words, encoded, visual_mask, token_mask, condition, attention, attention_from)
+        return self.decoder(words, encoded, visual_mask, token_mask, condition, attention_from)
 
     def start(self, visual: VisualTokens, beams: int, maximum_length: int) -> R2GenState:
         """See `TransformerNetwork.start`."""

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from radscribe.layers.dropout import Dropout
-from radscribe.layers.transformer import DecoderCache
+from radscribe.layers.transformer import DecoderCache, DecoderOutput
 from radscribe.ranges import COUNT, WIDTH, check_divisible, check_fields
 from radscribe.systems.encoder_decoder import (
     EncoderDecoderSystem,
@@ -43,7 +43,7 @@ from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, VisualTokens
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class R2GenCMNConfig(TransformerConfig):
     """Sizes and switches of R2GenCMN; the defaults are the paper's (section 3.3).
 
@@ -66,7 +66,7 @@ class R2GenCMNConfig(TransformerConfig):
     encoder_positions: bool = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        TransformerConfig.__post_init__(self)  # with slots, super() alone fails
         check_fields(self, "system.", memory_size=COUNT, threads=WIDTH)
         check_divisible("system.width", self.width, "system.threads", self.threads)
         if self.memory != "none" and not 1 <= self.top_k <= self.memory_size:
@@ -192,9 +192,8 @@ class CrossModalMemoryNetwork(TransformerNetwork):
         visual_mask: Tensor,
         tokens: Tensor,
         token_mask: Tensor,
-        attention: list[Tensor] | None = None,
-        attention_from: int = 0,
-    ) -> Tensor:
+        attention_from: int | None = None,
+    ) -> DecoderOutput:
         """See `TransformerNetwork.decode` (Eq. 15)."""
         slots = self.textual_memory.slots() if self.textual_memory else None
         return self.decoder(
@@ -202,7 +201,6 @@ class CrossModalMemoryNetwork(TransformerNetwork):
             encoded,
             visual_mask,
             token_mask,
-            attention=attention,
             attention_from=attention_from,
         )
 

@@ -20,8 +20,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
+from radscribe.layers.frozen_language_model import LanguageModelConfig
 from radscribe.layers.low_rank import LowRankConfig, add_adapters, train_adapters
+from radscribe.systems.config import SystemConfig
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.system import Batch, Losses
 from radscribe.text.vocabulary import Vocabulary
@@ -38,12 +39,11 @@ def _swin() -> BackboneConfig:
     return BackboneConfig(architecture="swin_base_patch4_window7_224", weights="ms_in1k")
 
 
-@dataclass(kw_only=True)
-class R2GenGPTConfig:
+@dataclass(kw_only=True, slots=True)
+class R2GenGPTConfig(SystemConfig):
     """Parts and switches of R2GenGPT; the defaults are the paper's.
 
     Attributes:
-        backbone: The visual extractor.
         language_model: The frozen language model.
         alignment: What trains beside the linear mapper: `shallow` leaves the visual extractor as it is,
             `delta` trains adapters in it, and `deep` trains all of it.
@@ -92,13 +92,13 @@ class R2GenGPT(LanguageModelSystem):
         """See `System.backbone_parameters`."""
         return list(self.backbone.parameters())
 
-    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> Embedded:
+    def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
         """See `LanguageModelSystem.visual_embeddings`."""
         with torch.no_grad() if self.config.alignment == "shallow" else nullcontext():
             visual: VisualTokens = self.backbone(views, view_mask)
         if self.averaged:
             visual = average_views(visual, view_mask)
-        return Embedded(self.visual_norm(self.visual_projection(visual.tokens)), visual.mask)
+        return visual._replace(tokens=self.visual_norm(self.visual_projection(visual.tokens)))
 
     def forward(self, batch: Batch) -> Losses:
         """Cross-entropy of the reports, averaged over words."""

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from radscribe.decoding.search import Decoded, DecodingConfig
 
 if TYPE_CHECKING:
-    from radscribe.layers.frozen_language_model import FrozenLanguageModel
+    from radscribe.text.language_model_files import LanguageModelRecord
+    from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
+    from radscribe.vision.backbones import Grid
 
 
 @dataclass(slots=True)
@@ -117,6 +119,8 @@ class Evidence:
     Attributes:
         token_mask: bool `[studies, tokens]`, True for visual tokens of a view that is there; tokens of a view
             stand row by row, view after view.
+        grid: of the visual tokens of one view. With None they have no place on the image, as queries have
+            none, and nothing below lies on the views.
         attention: cross-attention weights of the step that writes each token
             `[studies, layers, heads, length, tokens]`.
         maps: maps of the whole study by name, such as `VDM`, `[studies, tokens]`.
@@ -127,6 +131,7 @@ class Evidence:
     """
 
     token_mask: Tensor
+    grid: Grid | None
     attention: Tensor
     maps: dict[str, Tensor]
     activation_maps: Tensor | None = None
@@ -140,26 +145,24 @@ class System(nn.Module):
 
     Attributes:
         backbone: called with views and their mask, gives visual tokens.
-        language_model: of a system that writes with a frozen one; its weights are no part of a run.
         learns_projections: training tells frontal from lateral views where their projection is known.
     """
 
     backbone: nn.Module
     learns_projections: bool = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.language_model: FrozenLanguageModel | None = None
+    @property
+    def tokenizer(self) -> LanguageModelTokenizer | None:
+        """The tokenizer of the language model that writes; None where a vocabulary of words is used."""
+        return None
 
     def own_state_dict(self) -> dict[str, Tensor]:
-        """The weights that a run keeps: all but those of the frozen language model, by name."""
-        state, prefix = self.state_dict(), "language_model."
-        trained = self.language_model.trainable_names() if self.language_model else set()
-        return {
-            name: tensor
-            for name, tensor in state.items()
-            if not name.startswith(prefix) or name.removeprefix(prefix) in trained
-        }
+        """The weights that a run keeps, by name: all, unless some are kept elsewhere."""
+        return self.state_dict()
+
+    def frozen_files(self) -> LanguageModelRecord | None:
+        """Which files hold the weights that a run does not keep; None where it keeps all."""
+        return None
 
     @abstractmethod
     def encode_report(self, report: str) -> list[int]:

@@ -12,7 +12,6 @@ from torch import nn
 
 from radscribe.errors import RadScribeError
 from radscribe.runs.config import RunConfig
-from radscribe.runs.run_directory import start_from_nothing
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
 
@@ -78,16 +77,7 @@ def check_fits(config: RunConfig, vocabulary: Vocabulary, device: torch.device) 
 def _sized_parts(config: RunConfig, vocabulary: Vocabulary) -> list[nn.Module]:
     """The parts whose sizes are the configuration's own: all but a language model, whose files decide."""
     sizes = copy.deepcopy(config.system)
-    start_from_nothing(sizes)
-    if not hasattr(sizes, "language_model"):
+    sizes.start_from_nothing()
+    if sizes.language_model is None:
         return [get_system(config.system_name).build(sizes, vocabulary, config.data.maximum_length)]
-    parts: list[nn.Module] = []
-    if getattr(sizes, "vision_kind", "") == "autoencoder":
-        from radscribe.vision.masked_autoencoder import create_autoencoder
-
-        parts.append(create_autoencoder(sizes.vision, mask_ratio=0.0))
-    if hasattr(sizes, "report_encoder"):
-        from radscribe.layers.report_encoder import ReportEncoder
-
-        parts.append(ReportEncoder(sizes.report_encoder, sizes.report_encoder.words or 1))
-    return parts
+    return [component.build() for component in sizes.components]

@@ -160,8 +160,7 @@ class _Training:
         if system.learns_projections:
             _warn_of_unknown_projections(training_set, config)
         batches = TrainingBatches(training_set, training.batch_size, training.workers)
-        tokenizer = system.language_model.tokenizer if system.language_model else None
-        references = scored_references(validation_studies, config.data, vocabulary, tokenizer)
+        references = scored_references(validation_studies, config.data, vocabulary, system.tokenizer)
         if not resume:  # now that nothing is missing
             assert isinstance(system.backbone, ViewEncoder)
             config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)

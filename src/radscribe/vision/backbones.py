@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from radscribe.vision.published_pixels import (
 )
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class BackboneConfig:
     """Which backbone, and which weights it starts from; the two are different things.
 
@@ -40,16 +41,36 @@ class BackboneConfig:
     normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
 
 
+class Grid(NamedTuple):
+    """How the visual tokens of a view lie on it, row by row.
+
+    Attributes:
+        rows: number of tokens from top to bottom.
+        columns: number of tokens from left to right.
+    """
+
+    rows: int
+    columns: int
+
+    @classmethod
+    def of_square(cls, tokens: int) -> Grid | None:
+        """The grid of the patches of a square view; None where this many patches make no square."""
+        side = math.isqrt(tokens)
+        return cls(side, side) if side * side == tokens else None
+
+
 class VisualTokens(NamedTuple):
     """Features of all views of a study, view after view.
 
     Attributes:
         tokens: `[studies, views * tokens per view, channels]`; 0 where the view is absent.
         mask: bool `[studies, views * tokens per view]`, True for tokens of a view that is there.
+        grid: of the tokens of one view; None where tokens have no place on the image, as queries have none.
     """
 
     tokens: Tensor
     mask: Tensor
+    grid: Grid | None = None
 
 
 def average_views(visual: VisualTokens, view_mask: Tensor) -> VisualTokens:
@@ -62,7 +83,7 @@ def average_views(visual: VisualTokens, view_mask: Tensor) -> VisualTokens:
     # Absent views are 0.
     count = view_mask.sum(dim=1).view(-1, 1, 1)
     tokens = visual.tokens.unflatten(1, (view_mask.size(1), -1)).sum(dim=1) / count
-    return VisualTokens(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool))
+    return VisualTokens(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool), visual.grid)
 
 
 def share_among_views(attention: Tensor, view_mask: Tensor) -> Tensor:
@@ -195,7 +216,8 @@ class ViewEncoder(nn.Module):
         tokens = encoded.new_zeros(*view_mask.shape, count, channels)
         tokens = tokens.index_put((view_mask,), encoded)
         mask = view_mask.unsqueeze(-1).expand(-1, -1, count)
-        return VisualTokens(tokens.flatten(1, 2), mask.flatten(1, 2))
+        # Transforms cut squares from views, and backbones squares from these.
+        return VisualTokens(tokens.flatten(1, 2), mask.flatten(1, 2), Grid.of_square(count))
 
 
 class Backbone(ViewEncoder):

@@ -35,7 +35,7 @@ _SIZES = {
 }
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class MaskedAutoencoderConfig:
     """Sizes of the autoencoder, those of MAE-Large by default, and the weights that it starts from.
 
@@ -91,6 +91,10 @@ class MaskedAutoencoderConfig:
     def patches(self) -> int:
         """Of a view."""
         return (self.image_size // self.patch_size) ** 2
+
+    def build(self) -> Any:
+        """The autoencoder, encoder and decoder; see `create_autoencoder`."""
+        return create_autoencoder(self, mask_ratio=0.0)
 
 
 def create_autoencoder(
@@ -162,7 +166,7 @@ class MaskedAutoencoder(ViewEncoder):
     """
 
     def __init__(self, config: MaskedAutoencoderConfig, *, decoder: bool):
-        model = create_autoencoder(config, mask_ratio=0.0)
+        model = config.build()
         pixels = pixels_of_transformers(config.weights, WEIGHTS_FIELD)
         super().__init__(config.width, pixels, config.normalisation)
         self.image_size = config.image_size

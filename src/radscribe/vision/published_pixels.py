@@ -23,7 +23,7 @@ Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lan
 PREPROCESSOR_CONFIG = "preprocessor_config.json"
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class NormalisationConfig:
     """Mean and standard deviation that a backbone's pixels, from 0 to 1, are normalised with.
 

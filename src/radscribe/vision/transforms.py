@@ -30,7 +30,7 @@ _MOST_DEGREES = 10.0
 _SCALES = (0.8, 1.2)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class TransformConfig:
     """Sizes, crops and changes of the images.
 

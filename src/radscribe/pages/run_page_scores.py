@@ -1,0 +1,150 @@
+"""The scores of a run page: what they mean, beside those of the baselines, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from radscribe.evaluation.diversity import Diversity
+from radscribe.evaluation.families import CLINICAL, FAMILIES, SYSTEM, ScoreTable
+from radscribe.evaluation.result import Evaluation
+from radscribe.evaluation.scores import SIGNIFICANT, Difference, Score
+from radscribe.evaluation.summary import CLINICAL_F1, verdicts
+from radscribe.pages.page_parts import PlainRow, PlainTable, render
+from radscribe.pages.run_page_charts import whisker
+from radscribe.text.cleaning import UNKNOWN_TOKEN
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A score, whether it is the best of its column, and its whisker."""
+
+    score: Score
+    best: bool
+    whisker: Markup
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The scores of all rows that have them, and the differences to the baselines that have them.
+
+    Attributes:
+        caption: what the scores are.
+        headings: of the columns.
+        scores: a cell for each column, by row.
+        differences: one for each column, by baseline.
+    """
+
+    caption: str
+    headings: Sequence[str]
+    scores: Mapping[str, Sequence[_Cell]]
+    differences: Mapping[str, Sequence[Difference]]
+
+
+def scores_section(evaluation: Evaluation, score_command: str) -> Markup:
+    """The scores as HTML.
+
+    Args:
+        evaluation: the scores.
+        score_command: what to type to score the run.
+    """
+    provenance = evaluation.provenance
+    (text,) = evaluation.tables("text")
+    clinical = evaluation.tables(CLINICAL)
+    f1 = {
+        "\n".join([short, *table.title.split(", ")]): name
+        for table in clinical
+        for short, name in table.columns.items()
+        if name in CLINICAL_F1
+    }
+    return render(
+        "scores.html",
+        verdicts=verdicts(evaluation, text.columns, {name: name for name in CLINICAL_F1}),
+        text=_compared(evaluation, text, "Scores"),
+        missing=evaluation.missing,
+        significant=SIGNIFICANT,
+        # F1 is in sight; precision and recall are a click away.
+        clinical_f1=_compared(evaluation, ScoreTable("", f1), f"{provenance.clinical_efficacy}. F1")
+        if clinical
+        else None,
+        clinical=[_compared(evaluation, table, table.title) for table in clinical],
+        observations=evaluation.observations,
+        studies=provenance.studies,
+        score_command=score_command,
+        further=_further_tables(evaluation),
+        diversity=_diversity_table(evaluation.diversity),
+        provenance=provenance,
+        whisker=whisker,
+    )
+
+
+def _compared(evaluation: Evaluation, table: ScoreTable, caption: str) -> _Table:
+    names = list(table.columns.values())
+    scores = {
+        row: [of_row[name] for name in names]
+        for row, of_row in evaluation.scores.items()
+        if all(name in of_row for name in names)
+    }
+    columns = list(zip(*scores.values(), strict=True))
+    best = [max(score.value for score in column) for column in columns]
+    most = [max(score.high for score in column) for column in columns]
+    return _Table(
+        caption,
+        list(table.columns),
+        {
+            row: [
+                _Cell(score, score.value == highest > 0, whisker(score.value, score.low, score.high, end))
+                for score, highest, end in zip(of_row, best, most, strict=True)
+            ]
+            for row, of_row in scores.items()
+        },
+        {
+            baseline: [differences[name] for name in names]
+            for baseline, differences in evaluation.differences.items()
+            if all(name in differences for name in names)
+        },
+    )
+
+
+def _further_tables(evaluation: Evaluation) -> list[_Table]:
+    """The tables of all other families."""
+    tables = []
+    for family in FAMILIES:
+        if family in ("text", CLINICAL):
+            continue
+        rules = evaluation.provenance.further.get(family)
+        against = f" (against {rules})" if rules else ""
+        tables += [
+            _compared(evaluation, table, f"The {table.title}{against}") for table in evaluation.tables(family)
+        ]
+    return tables
+
+
+def _diversity_table(diversity: Mapping[str, Diversity]) -> PlainTable:
+    first = diversity[SYSTEM]
+    percentiles = " · ".join(percentile.rstrip("%") for percentile in first.length_percentiles)
+    rows = []
+    for row, found in diversity.items():
+        cells = [
+            f"{found.distinct_reports} of {found.reports}",
+            f"{found.most_frequent:.1%}",
+            f"{found.unknown_words:.1%}",
+            *(f"{share:.3f}" for share in found.distinct_ngrams.values()),
+            f"{found.length_mean:.1f}",
+            " · ".join(f"{length:.0f}" for length in found.length_percentiles.values()),
+        ]
+        rows.append(PlainRow("this system" if row == SYSTEM else row, cells, marked=row == SYSTEM))
+    return PlainTable(
+        "Variety and length of the reports as scored",
+        [
+            "distinct",
+            "most frequent",
+            UNKNOWN_TOKEN,
+            *first.distinct_ngrams,
+            "mean words",
+            f"words at {percentiles}%",
+        ],
+        rows,
+    )

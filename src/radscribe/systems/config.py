@@ -1,0 +1,57 @@
+"""What the configuration of every system has in common: it lists what the system is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from radscribe.vision.backbones import BackboneConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from radscribe.layers.frozen_language_model import LanguageModelConfig
+
+
+class ComponentConfig(Protocol):
+    """The configuration of a component that has sizes, and weights that it starts from.
+
+    Attributes:
+        weights: where they are, or `none` for random weights.
+    """
+
+    weights: str
+
+    def build(self) -> nn.Module:
+        """The component with its weights, as large as it is in training.
+
+        Raises:
+            RadScribeError: the weights are not there, or are of other sizes.
+        """
+
+
+@dataclass(kw_only=True, slots=True)
+class SystemConfig:
+    """The components of a system.
+
+    Attributes:
+        backbone: The visual extractor.
+    """
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+
+    @property
+    def language_model(self) -> LanguageModelConfig | None:
+        """The frozen language model that writes the reports, where the system has one."""
+        return None
+
+    @property
+    def components(self) -> tuple[ComponentConfig, ...]:
+        """All else that the system, with its switches as they are, starts from weights of others."""
+        return ()
+
+    def start_from_nothing(self) -> None:
+        """Have the backbone and the other components start from random weights."""
+        self.backbone.weights = "none"
+        for component in self.components:
+            component.weights = "none"
