@@ -31,7 +31,7 @@ from radscribe.recipes import get_recipe
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study, View
 from radscribe.vision.backbones import Normalisation
-from radscribe.vision.masked_autoencoder import create_autoencoder
+from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig, create_autoencoder
 from radscribe.vision.published_pixels import pixels_of_transformers, save_preprocessor_config
 from radscribe.vision.transforms import evaluation_view, settled_transform, stored_view
 from radscribe.weights import without_bars
@@ -69,13 +69,15 @@ class MaskedAutoencoderTask(Task):
         self.settings = settings
         self.highest_rate = settings.learning_rate
         config = get_recipe(settings.recipe).build()
-        if not hasattr(config.system, "vision"):
+        components = config.system.components
+        sizes = next((part for part in components if isinstance(part, MaskedAutoencoderConfig)), None)
+        if sizes is None:
             raise RadScribeError(
                 f"the recipe '{settings.recipe}' has no masked autoencoder",
                 "Pass one such as bidirectional/phantom",
             )
         self.data = config.data
-        self.vision = replace(config.system.vision, weights=settings.weights)
+        self.vision = replace(sizes, weights=settings.weights)
         self.train, self.validation = (
             _views(store.studies(split), self.data.views) for split in ("train", "val")
         )
