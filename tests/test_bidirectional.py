@@ -20,7 +20,7 @@ from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import PROJECTIONS
 from radscribe.systems.bidirectional import Bidirectional
 from radscribe.systems.r2gen_gpt import R2GenGPT, R2GenGPTConfig
-from radscribe.systems.system import Batch
+from radscribe.systems.system import Batch, pad_tokens
 from radscribe.text.prompts import VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import BackboneConfig
@@ -57,9 +57,7 @@ def built(variant: str = "", **fields) -> Bidirectional:
 
 def batch_of(system: Bidirectional) -> Batch:
     encoded = [system.encode_report(report) for report in REPORTS]
-    tokens = torch.zeros(3, max(map(len, encoded)), dtype=torch.long)
-    for row, ids in enumerate(encoded):
-        tokens[row, : len(ids)] = torch.tensor(ids)
+    tokens = pad_tokens(encoded)
     generator = torch.Generator().manual_seed(1)
     views = torch.randint(0, 256, (3, 2, SIDE, SIDE), dtype=torch.uint8, generator=generator)
     batch = Batch(["a", "b", "c"], views, VIEW_MASK, tokens, torch.full((3, 14), torch.nan))

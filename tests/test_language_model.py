@@ -19,6 +19,7 @@ from radscribe.decoding.search import DecodingConfig, beams_of, decode, decode_s
 from radscribe.errors import RadScribeError
 from radscribe.layers.frozen_language_model import Embedded, FrozenLanguageModel, LanguageModelConfig
 from radscribe.layers.low_rank import LowRankConfig
+from radscribe.systems.system import pad_tokens
 from radscribe.text.language_model_files import LanguageModelFiles
 from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.text.prompts import REPORT_PROMPT
@@ -58,10 +59,7 @@ def compact(model: FrozenLanguageModel, prompt, row: int) -> torch.Tensor:
 
 def reports_of(model: FrozenLanguageModel) -> torch.Tensor:
     rows = [model.encode(text, 60) for text in (*TEXTS[:2], "clear .")]
-    tokens = torch.zeros(STUDIES, max(map(len, rows)), dtype=torch.long)
-    for row, ids in enumerate(rows):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-    return tokens
+    return pad_tokens(rows)
 
 
 # --- what differs between families --------------------------------------------------------------------------

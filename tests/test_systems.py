@@ -10,7 +10,7 @@ from radscribe.decoding.search import DecodingConfig
 from radscribe.observations import OBSERVATIONS
 from radscribe.recipes import get_recipe
 from radscribe.systems.registry import SYSTEMS, get_system
-from radscribe.systems.system import Batch
+from radscribe.systems.system import Batch, pad_tokens
 from radscribe.text.observation_labeller import label_report
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import VisualTokens
@@ -95,9 +95,7 @@ def views_of(system, studies: int, views: int) -> torch.Tensor:
 
 def batch_of(system, studies: int = 3, views: int = 2) -> Batch:
     encoded = [system.encode_report(report) for report in REPORTS[:studies]]
-    tokens = torch.zeros(studies, max(map(len, encoded)), dtype=torch.long)
-    for row, ids in enumerate(encoded):
-        tokens[row, : len(ids)] = torch.tensor(ids)
+    tokens = pad_tokens(encoded)
     mask = torch.ones(studies, views, dtype=torch.bool)
     labels = torch.tensor(
         [[label_report(report).states[name] == "present" for name in OBSERVATIONS] for report in REPORTS]

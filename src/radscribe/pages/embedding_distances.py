@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
@@ -38,6 +37,7 @@ from radscribe.runs.views import evaluation_batches
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.bidirectional import Bidirectional
 from radscribe.systems.language_model_system import LanguageModelSystem
+from radscribe.systems.system import pad_tokens
 
 _BATCH = 16
 _WORDS_AT_ONCE = 4096
@@ -318,7 +318,7 @@ def _exchange(trained: TrainedSystem, studies: Sequence[Study], progress: bool) 
         )
         images_of_study = [1] * len(view_mask) if system.averaged else batch.view_mask.sum(dim=1).tolist()
         for of_report, reports in zip(sums, (own, other), strict=True):
-            tokens = pad_sequence([torch.tensor(report) for report in reports[rows]], batch_first=True)
+            tokens = pad_tokens(reports[rows])
             given = replace(batch, view_mask=view_mask, tokens=tokens.to(trained.device))
             losses = system.consistency(images, given).cpu().split(images_of_study)
             of_report += [[float(of_study.sum()), len(of_study)] for of_study in losses]

@@ -14,7 +14,7 @@ from radscribe.runs.config import DataConfig
 from radscribe.runs.trained_system import TrainedSystem
 from radscribe.runs.views import evaluation_masks, evaluation_views
 from radscribe.studies.study import Study
-from radscribe.systems.system import Evidence
+from radscribe.systems.system import Evidence, pad_tokens
 from radscribe.vision.transforms import stack_views
 
 _BATCH = 16
@@ -59,11 +59,8 @@ def _evidence(trained: TrainedSystem, studies: Sequence[Study]) -> tuple[Evidenc
     data = trained.config.data
     views, mask = stack_views([evaluation_views(study, data) for study in studies])
     tokens = [trained.system.encode_report(study.report(data.section))[1:] for study in studies]
-    padded = torch.zeros(len(tokens), max(map(len, tokens)), dtype=torch.long)
-    for row, ids in enumerate(tokens):
-        padded[row, : len(ids)] = torch.tensor(ids)
     device = trained.device
-    return trained.system.explain(views.to(device), mask.to(device), padded.to(device)), tokens
+    return trained.system.explain(views.to(device), mask.to(device), pad_tokens(tokens).to(device)), tokens
 
 
 def _score_study(

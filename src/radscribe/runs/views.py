@@ -13,7 +13,7 @@ from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.runs.config import DataConfig
 from radscribe.studies.study import PROJECTIONS, Study
-from radscribe.systems.system import Batch
+from radscribe.systems.system import Batch, pad_tokens
 from radscribe.vision.transforms import evaluation_mask, evaluation_view, stack_views, stored_view
 
 
@@ -69,12 +69,10 @@ def collate(items: list[Item]) -> Batch:
     """Put studies side by side, padded."""
     study_ids, views, tokens, labels, projections = zip(*items, strict=True)
     stacked, mask = stack_views(list(views))
-    padded = torch.zeros(len(items), max(map(len, tokens)), dtype=torch.long)
-    for row, ids in enumerate(tokens):
-        padded[row, : len(ids)] = torch.tensor(ids)
     projected = torch.full(mask.shape, PROJECTIONS.index("unknown"))
     projected[mask] = torch.tensor([number for numbers in projections for number in numbers])
-    return Batch(list(study_ids), stacked, mask, padded, torch.from_numpy(np.stack(labels)), projected)
+    stated = torch.from_numpy(np.stack(labels))
+    return Batch(list(study_ids), stacked, mask, pad_tokens(tokens), stated, projected)
 
 
 class _EvaluationSet(Dataset):

@@ -37,7 +37,7 @@ from radscribe.ranges import COUNT_OR_NONE, WEIGHT, check_fields
 from radscribe.studies.study import PROJECTIONS
 from radscribe.systems.config import ComponentConfig, SystemConfig
 from radscribe.systems.language_model_system import LanguageModelSystem
-from radscribe.systems.system import Batch, Losses
+from radscribe.systems.system import Batch, Losses, pad_tokens
 from radscribe.text.prompts import VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import (
@@ -309,10 +309,9 @@ class Bidirectional(LanguageModelSystem):
                 for row, name in zip(rows, names, strict=True)
             ]
         encoded = [self._report_ids(text) for text in texts]
-        length = max(map(len, encoded))
         device = batch.tokens.device
-        ids = torch.tensor([row + [0] * (length - len(row)) for row in encoded], device=device)
-        mask = torch.arange(length, device=device) < torch.tensor(
+        ids = pad_tokens(encoded).to(device)
+        mask = torch.arange(ids.size(1), device=device) < torch.tensor(
             [[len(row)] for row in encoded], device=device
         )
         return ids, mask

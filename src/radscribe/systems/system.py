@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from radscribe.decoding.search import Decoded, DecodingConfig
 
@@ -39,6 +41,17 @@ class Batch:
     tokens: Tensor
     labels: Tensor
     projections: Tensor | None = None
+
+
+def pad_tokens(rows: Iterable[Sequence[int]], padding: int = 0) -> Tensor:
+    """Put token ids side by side, padded behind, int64 `[rows, longest]`.
+
+    Args:
+        rows: the ids of each row.
+        padding: the id that fills what is short.
+    """
+    tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=padding)
 
 
 @dataclass(slots=True)
