@@ -23,9 +23,9 @@ ROWS = [
     ["systems"],
     ["evaluation"],
     ["runs"],
+    ["recipes"],
     ["pretraining"],
     ["training"],
-    ["recipes"],
     ["interop", "pages", "bench", "api"],
     ["cli"],
 ]

@@ -49,6 +49,9 @@ def run_python(code: str) -> str:
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
         "    radscribe.cli.main(['--help'])",
         "import contextlib, io, radscribe.cli\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    radscribe.cli.main(['pretrain', 'view-classifier', '--help'])",
+        "import contextlib, io, radscribe.cli\n"
         "with contextlib.redirect_stdout(io.StringIO()):\n    radscribe.cli.main(['systems'])",
     ],
 )

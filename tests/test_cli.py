@@ -38,7 +38,7 @@ def fails(capsys, *arguments) -> str:
     return error
 
 
-@pytest.mark.parametrize("command", [(), *COMMANDS, ("interop",)], ids=" ".join)
+@pytest.mark.parametrize("command", [(), *COMMANDS, ("interop",), ("pretrain",)], ids=" ".join)
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])

@@ -442,8 +442,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("", "no language model is named.*radscribe pretrain-lm"),
-            ("./nothing/there", "no language model in './nothing/there'.*pretrain-lm"),
+            ("", "no language model is named.*radscribe pretrain language-model"),
+            ("./nothing/there", "no language model in './nothing/there'.*pretrain language-model"),
             ("somebody/something", "no folder 'somebody/something'.*could not be downloaded.*hf auth login"),
         ],
     )

@@ -1,6 +1,10 @@
 """The autoencoder's own training: that it learns, what it leaves, that a system starts from it, faults."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +12,11 @@ from tiny import tiny_store
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
-from radscribe.pretraining.loop import ViewTraining
-from radscribe.pretraining.masked_autoencoder import train_masked_autoencoder
-from radscribe.recipes import get_recipe
+from radscribe.pretraining.loop import pretrain
+from radscribe.pretraining.masked_autoencoder import MaskedAutoencoderTask
+from radscribe.pretraining.settings import MaskedAutoencoderSettings
+from radscribe.recipes import RECIPES, get_recipe
+from radscribe.recipes.registry import Recipe
 from radscribe.studies.store import PreparedStore
 from radscribe.vision.masked_autoencoder import MaskedAutoencoder
 
@@ -28,13 +34,17 @@ def config_of():
     return config
 
 
-def train_tiny(store, out, **options):
-    config = config_of()
-    options = {"device": "cpu", "epochs": 120, "batch": 24, "learning_rate": 3e-3, **options}
-    training = ViewTraining(threads=1, progress=False, **options)
-    return train_masked_autoencoder(
-        store, out, vision=config.system.vision, data=config.data, training=training
-    )
+@pytest.fixture(scope="module", autouse=True)
+def tiny_recipe():
+    RECIPES["bidirectional/tiny"] = Recipe("bidirectional/tiny", "One layer.", "", config_of)
+    yield
+    del RECIPES["bidirectional/tiny"]
+
+
+def train_tiny(store, out, *, resume=False, **options):
+    usual = {"recipe": "bidirectional/tiny", "epochs": 120, "batch": 24, "learning_rate": 3e-3}
+    settings = MaskedAutoencoderSettings(**usual | {"threads": 1, "device": "cpu"} | options)
+    return pretrain(MaskedAutoencoderTask, store, out, settings, resume=resume, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +97,63 @@ def test_same_seed_same_weights(store, tmp_path):
     assert weights[0] == weights[1]
 
 
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[3])
+from test_masked_autoencoder import RECIPES, MaskedAutoencoderTask, Recipe, config_of, train_tiny
+from radscribe.studies.store import PreparedStore
+
+RECIPES["bidirectional/tiny"] = Recipe("bidirectional/tiny", "One layer.", "", config_of)
+loss, calls = MaskedAutoencoderTask.loss, []
+def killing_loss(self, batch):
+    calls.append(batch)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(self, batch)
+MaskedAutoencoderTask.loss = killing_loss
+train_tiny(PreparedStore(sys.argv[1]), sys.argv[2], epochs=3)
+"""
+
+
+def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path):
+    """Killed in its second epoch; the patches that are left out are drawn from one stream of numbers."""
+    whole = train_tiny(store, tmp_path / "whole", epochs=3)
+    assert whole["steps"] > 6
+    arguments = [str(store.path), str(tmp_path / "killed"), str(Path(__file__).parent)]
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    assert (tmp_path / "killed" / "checkpoint.pt").is_file()
+    resumed = train_tiny(store, tmp_path / "killed", epochs=3, resume=True)
+    assert {name for name in whole if whole[name] != resumed[name]} <= {"began"}
+    for name in ("model.safetensors", "config.json", "preprocessor_config.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+@pytest.mark.parametrize("steps", [1, 19, 57, 400])
+def test_the_rates_are_those_of_one_cycle(store, steps):
+    """As torch has them."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.0, total_steps=2 * steps, pct_start=0.05, cycle_momentum=False
+    )
+    task = MaskedAutoencoderTask(store, MaskedAutoencoderSettings(epochs=2))
+    for number in range(2 * steps):
+        rate = task.rate(*divmod(number, steps), steps)
+        assert rate == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        if number < 2 * steps - 1:
+            schedule.step()
+
+
+def test_a_rise_that_ends_with_a_whole_step(store):
+    """torch divides by 0 there."""
+    task = MaskedAutoencoderTask(store, MaskedAutoencoderSettings(epochs=20))
+    assert [task.rate(epoch, 0, 1) for epoch in (0, 19)] == pytest.approx([1, 4e-6])
+
+
 def test_the_command(store, tmp_path, capsys):
     options = ["--epochs", "1", "--threads", "1", "--device", "cpu", "--no_progress"]
-    main(
-        ["train", "masked-autoencoder", "--store", str(store.path), "--out", str(tmp_path / "out"), *options]
-    )
+    main(["pretrain", "masked-autoencoder", str(store.path), "--out", str(tmp_path / "out"), *options])
     out = capsys.readouterr().out
     assert "unexplained" in out
     assert "not for clinical diagnosis" in out
@@ -104,7 +166,7 @@ def test_faults(store, tmp_path, capsys):
     with pytest.raises(RadScribeError, match="at least 1"):
         train_tiny(store, tmp_path / "out", epochs=0)
     with pytest.raises(SystemExit):
-        main(["train", "masked-autoencoder", "--store", "s", "--out", "o", "--recipe", "camanet/phantom"])
+        main(f"pretrain masked-autoencoder {store.path} --out o --recipe camanet/phantom".split())
     assert "has no masked autoencoder" in capsys.readouterr().err
     if not torch.cuda.is_available():
         with pytest.raises(RadScribeError, match="no CUDA device"):

@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import pytest
 
-from radscribe.cli import main, measuring, pretraining, scoring
+from radscribe.cli import main, measuring, scoring
 from radscribe.cli.measuring import TASK_OPTIONS
 from radscribe.cli.overview import find_command
 from radscribe.cli.parsing import Parser, documented, first_line
 from radscribe.cli.table import COMMANDS
 from radscribe.errors import SYNONYMS, RadScribeError, closest, unknown_name
 from radscribe.pretraining.language_model import PRESETS
+from radscribe.pretraining.settings import LanguageModelSettings
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.runs.config import SECTIONS, DataConfig, field_names, nested, override
 from radscribe.systems.registry import SYSTEMS
@@ -64,7 +65,7 @@ def test_help_is_in_sentences(words):
     command = COMMANDS[words].function
     assert is_sentence(first_line(command))
     assert len(first_line(command).splitlines()) == 1
-    texts = documented(command)
+    texts = documented(command) | documented(COMMANDS[words].settings or command)
     assert {name: text for name, text in texts.items() if not is_sentence(text)} == {}
 
 
@@ -143,8 +144,8 @@ def test_choices_are_those_of_the_code():
     assert choices(DataConfig, "protocol") == set(PROTOCOLS)
     (cleanings, _) = get_args(get_type_hints(scoring.evaluate)["cleaning"])
     assert set(get_args(cleanings)) == set(CLEANERS)
-    assert choices(pretraining.pretrain_lm, "cleaning") == set(CLEANERS)
-    assert choices(pretraining.pretrain_lm, "size") == set(PRESETS)
+    assert choices(LanguageModelSettings, "cleaning") == set(CLEANERS)
+    assert choices(LanguageModelSettings, "size") == set(PRESETS)
     (protocols, _) = get_args(get_type_hints(scoring.evaluate)["protocol"])
     assert set(get_args(protocols)) == set(PROTOCOLS)
     (protocols, _) = get_args(get_type_hints(scoring.compare)["protocol"])

@@ -19,13 +19,12 @@ from tiny import tiny_store
 
 from radscribe import cli
 from radscribe.errors import InterruptionError, RadScribeError
-from radscribe.pretraining import language_model as module
+from radscribe.pretraining import loop
 from radscribe.pretraining.language_model import (
     PRESETS,
+    LanguageModelTask,
     Preset,
-    Pretraining,
     build_language_model,
-    pretrain_language_model,
 )
 from radscribe.pretraining.language_model_documents import (
     IGNORED,
@@ -35,6 +34,7 @@ from radscribe.pretraining.language_model_documents import (
     draw_cues,
     epoch_rows,
 )
+from radscribe.pretraining.settings import LanguageModelSettings
 from radscribe.studies.store import PreparedStore
 from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
 from radscribe.text.prompts import REPORT_PROMPT
@@ -49,7 +49,13 @@ FILES = {
     "tokenizer_config.json",
 }
 TINY = Preset(2, 32, 64, 4, vocabulary_size=400, learning_rate=1e-2)
-SETTINGS = Pretraining(size="tiny", epochs=2, batch=4)
+
+
+def settings_of(**options):
+    return LanguageModelSettings(**{"size": "tiny", "batch": 4, "threads": 1, "device": "cpu"} | options)
+
+
+SETTINGS = settings_of(epochs=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,13 +78,13 @@ def text_file(tmp_path_factory):
 
 
 def pretrain(store, out, settings=SETTINGS, **options):
-    return pretrain_language_model(store, out, settings, threads=1, device="cpu", progress=False, **options)
+    return loop.pretrain(LanguageModelTask, store, out, settings, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
 def model_folder(store, text_file, tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / "tiny"
-    pretrain(store, out, Pretraining(size="tiny", epochs=6, batch=4), text=[text_file])
+    pretrain(store, out, settings_of(epochs=6, text=[str(text_file)]))
     return out
 
 
@@ -257,32 +263,34 @@ KILLED = """
 import os, signal, sys
 from radscribe.studies.store import PreparedStore
 from radscribe.pretraining import language_model as module
+from radscribe.pretraining.loop import pretrain
+from radscribe.pretraining.settings import LanguageModelSettings
 
 module.PRESETS["tiny"] = module.Preset(2, 32, 64, 4, vocabulary_size=400, learning_rate=1e-2)
-loss, calls = module._Trainer._loss, []
-def killing_loss(self, rows):
+nats, calls = module.LanguageModelTask._nats, []
+def killing_nats(self, rows):
     calls.append(rows)
     if len(calls) == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return loss(self, rows)
-module._Trainer._loss = killing_loss
-module.pretrain_language_model(
-    PreparedStore(sys.argv[1]), sys.argv[2], module.Pretraining(size="tiny", epochs=3, batch=4),
-    threads=1, device="cpu", progress=False,
+    return nats(self, rows)
+module.LanguageModelTask._nats = killing_nats
+pretrain(
+    module.LanguageModelTask, PreparedStore(sys.argv[1]), sys.argv[2],
+    LanguageModelSettings(size="tiny", epochs=3, batch=4, threads=1, device="cpu"), progress=False,
 )
 """
 
 
 def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path, monkeypatch):
     """Stopped in the first epoch, before any checkpoint, and killed in the second one."""
-    settings = Pretraining(size="tiny", epochs=3, batch=4)
+    settings = settings_of(epochs=3)
     pretrain(store, tmp_path / "whole", settings)
     arguments = [str(store.path), str(tmp_path / "killed"), "16"]
     process = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
     assert (tmp_path / "killed" / "checkpoint.pt").is_file()
     with monkeypatch.context() as patch:
-        patch.setattr(module._Trainer, "_loss", interrupted)
+        patch.setattr(LanguageModelTask, "loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pretrain(store, tmp_path / "interrupted", settings)
     assert not (tmp_path / "interrupted" / "checkpoint.pt").exists()
@@ -292,28 +300,49 @@ def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path, monkeypatch
         assert_equal_models(tmp_path / "whole", tmp_path / name)
 
 
+def stopping_at(step):
+    """A loss of which the one of this step, from 1 on, comes with a Ctrl-C."""
+    loss, calls = LanguageModelTask.loss, []
+
+    def stopping_loss(self, batch):
+        calls.append(batch)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(self, batch)
+
+    return stopping_loss
+
+
 def test_a_training_that_is_stopped_says_how_to_go_on(store, tmp_path, monkeypatch, capsys):
     """Ctrl-C in the third epoch, a checkpoint that is cut short, and the command of the message as it is."""
     monkeypatch.setitem(PRESETS, "1m", TINY)
-    settings = Pretraining(epochs=3, batch=4, seed=2)
-    pretrain(store, tmp_path / "whole", settings)
-    epoch = module._Trainer._train_epoch
-
-    def stopping_epoch(self, progress):
-        if self.epoch == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return epoch(self, progress)
-
+    settings = settings_of(size="1m", epochs=3, seed=2)
+    steps = pretrain(store, tmp_path / "whole", settings)["steps"]
     with monkeypatch.context() as patch:
-        patch.setattr(module._Trainer, "_train_epoch", stopping_epoch)
-        with pytest.raises(InterruptionError, match=r"the whole epochs so far are saved") as stopped:
+        patch.setattr(LanguageModelTask, "loss", stopping_at(steps - 1))
+        with pytest.raises(
+            InterruptionError, match=rf"up to step {steps - 1} \(in epoch 3 of 3\)"
+        ) as stopped:
             pretrain(store, tmp_path / "stopped", settings)
     last = tmp_path / "stopped" / "checkpoint.pt"
     last.write_bytes(last.read_bytes()[:1000])
     command = shlex.split(str(stopped.value).partition("Go on: ")[2])
-    cli.main([*command[1:], "--threads", "1", "--device", "cpu", "--no_progress"])
+    cli.main([*command[1:], "--no_progress"])
     assert "previous.pt" in capsys.readouterr().err
     (tmp_path / "stopped" / "checkpoint.pt.damaged").unlink()
+    assert_equal_models(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_stopped_training_goes_on_within_its_epoch(store, tmp_path, monkeypatch):
+    """Every step is taken once, and the losses on record are those of the uninterrupted training."""
+    settings = settings_of(epochs=2, seed=3)
+    steps = pretrain(store, tmp_path / "whole", settings)["steps"]
+    for number in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(LanguageModelTask, "loss", stopping_at(1))
+            with pytest.raises(InterruptionError, match=f"up to step {number} "):
+                pretrain(store, tmp_path / "stopped", settings, resume=number > 1)
+    assert pretrain(store, tmp_path / "stopped", settings, resume=True)["steps"] == steps
     assert_equal_models(tmp_path / "whole", tmp_path / "stopped")
 
 
@@ -323,24 +352,25 @@ def interrupted(self, rows):
 
 def assert_equal_models(first, second):
     """Every weight, and every fact but the time."""
-    whole, other = (load_file(each / "model.safetensors") for each in (first, second))
+    whole, other = (load_file(folder / "model.safetensors") for folder in (first, second))
     assert [name for name in whole if not torch.equal(whole[name], other[name])] == []
-    facts = [json.loads((each / "pretraining.json").read_text()) for each in (first, second)]
-    for each in facts:
-        del each["began"]
-    assert facts[0] == facts[1]
+    facts = [json.loads((folder / "pretraining.json").read_text()) for folder in (first, second)]
+    assert {name for name in facts[0] if facts[0][name] != facts[1][name]} <= {"began"}
 
 
 def test_a_finished_training_is_left_as_it_is(store, model_folder, text_file, facts):
     before = (model_folder / "model.safetensors").stat().st_mtime_ns
-    settings = Pretraining(**facts["settings"])
-    assert pretrain(store, model_folder, settings, text=[text_file], resume=True) == facts
+    settings = settings_of(**facts["settings"], text=[str(text_file)])
+    assert pretrain(store, model_folder, settings, resume=True) == facts
     assert (model_folder / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_it_stops_when_validation_gets_no_better(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(module._Trainer, "_measure", lambda self, rows: float(self.epoch))
-    result = pretrain(store, tmp_path / "model", Pretraining(size="tiny", epochs=20, batch=8))
+    losses = iter(range(1, 100))
+    monkeypatch.setattr(
+        LanguageModelTask, "validate", lambda self: dict.fromkeys(self.forms, float(next(losses)))
+    )
+    result = pretrain(store, tmp_path / "model", settings_of(epochs=20, batch=8))
     assert (result["best_epoch"], result["epochs"]) == (1, 4)
 
 
@@ -358,12 +388,19 @@ def test_it_stops_when_validation_gets_no_better(store, tmp_path, monkeypatch):
         ({"cleaning": "iu"}, "unknown text cleaning 'iu'"),
         ({"vocabulary_size": 100}, "--vocabulary_size 100 is too small.*260"),
         ({"epochs": 0}, "at least 1"),
-        ({"learning_rate": 1e30}, "validation loss is nan after epoch 1.*such as --learning_rate 1e.29"),
+        ({"learning_rate": 1e30}, "the loss is nan at step 2.*such as --learning_rate 1e.29"),
     ],
 )
 def test_settings_out_of_range(store, tmp_path, settings, message):
     with pytest.raises(RadScribeError, match=message):
-        pretrain(store, tmp_path / "model", Pretraining(**{"size": "tiny", "batch": 4} | settings))
+        pretrain(store, tmp_path / "model", settings_of(**settings))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_validation_loss_that_is_not_finite(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(LanguageModelTask, "validate", lambda self: {"bare": math.inf})
+    with pytest.raises(RadScribeError, match="validation loss is inf after epoch 1.*--learning_rate 0.001"):
+        pretrain(store, tmp_path / "model")
 
 
 def test_no_reports(tmp_path):
@@ -383,10 +420,10 @@ def test_no_reports(tmp_path):
 
 def test_a_text_file_that_is_missing_or_empty(store, tmp_path):
     with pytest.raises(RadScribeError, match="cannot read .*gone.txt"):
-        pretrain(store, tmp_path / "model", text=[tmp_path / "gone.txt"])
+        pretrain(store, tmp_path / "model", settings_of(text=[str(tmp_path / "gone.txt")]))
     (tmp_path / "empty.txt").write_text(" \n\n ")
     with pytest.raises(RadScribeError, match="no text in .*empty.txt"):
-        pretrain(store, tmp_path / "model", text=[tmp_path / "empty.txt"])
+        pretrain(store, tmp_path / "model", settings_of(text=[str(tmp_path / "empty.txt")]))
     assert not (tmp_path / "model").exists()
 
 
@@ -398,15 +435,18 @@ def test_out_that_is_there_already(store, model_folder):
 def test_resuming_what_is_not_there_or_was_begun_otherwise(store, model_folder, text_file, tmp_path, facts):
     with pytest.raises(RadScribeError, match="no training to resume"):
         pretrain(store, tmp_path / "none", resume=True)
-    settings = Pretraining(**facts["settings"] | {"batch": 5, "seed": 1})
+    text = [str(text_file)]
+    settings = settings_of(**facts["settings"] | {"batch": 5, "seed": 1, "text": text})
     with pytest.raises(RadScribeError, match="begun otherwise: batch was 4, is 5; seed was 0, is 1"):
-        pretrain(store, model_folder, settings, text=[text_file], resume=True)
-    settings = Pretraining(**facts["settings"])
-    with pytest.raises(RadScribeError, match="the text files are not the same"):
+        pretrain(store, model_folder, settings, resume=True)
+    settings = settings_of(**facts["settings"])
+    with pytest.raises(
+        RadScribeError, match="the text files are not the same: they were .*notes.txt, are none"
+    ):
         pretrain(store, model_folder, settings, resume=True)
     other = PreparedStore(tiny_store(tmp_path / "other", studies=30))
-    with pytest.raises(RadScribeError, match="another content"):
-        pretrain(other, model_folder, settings, text=[text_file], resume=True)
+    with pytest.raises(RadScribeError, match="another content: its hash was"):
+        pretrain(other, model_folder, settings_of(**facts["settings"], text=text), resume=True)
 
 
 # --- the command -------------------------------------------------------------------------------------------
@@ -417,14 +457,14 @@ def test_the_command(store, text_file, tmp_path, capsys, monkeypatch):
     out = tmp_path / "model"
     options = [str(store.path), "--out", str(out), "--epochs", "1", "--threads", "1"]
     options += ["--text", str(text_file), str(text_file), "--vocabulary-size", "300", "--no_progress"]
-    cli.main(["pretrain-lm", *options])
+    cli.main(["pretrain", "language-model", *options])
     printed = capsys.readouterr().out
     assert "300 tokens in its vocabulary" in printed
     assert "2 paragraphs" in printed
     assert "not for clinical diagnosis" in printed
-    cli.main(["pretrain-lm", *options, "--resume"])
+    cli.main(["pretrain", "language-model", *options, "--resume"])
     assert capsys.readouterr().out == printed
     shutil.rmtree(out)
     with pytest.raises(SystemExit, match="^2$"):
-        cli.main(["pretrain-lm", *options, "--resume"])
+        cli.main(["pretrain", "language-model", *options, "--resume"])
     assert "no training to resume" in capsys.readouterr().err

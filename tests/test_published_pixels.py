@@ -16,9 +16,11 @@ from transformers import ViTImageProcessor
 
 from radscribe.errors import RadScribeError
 from radscribe.parts.view_classifier import ViewClassifier
-from radscribe.pretraining.loop import ViewTraining
-from radscribe.pretraining.masked_autoencoder import train_masked_autoencoder
-from radscribe.pretraining.view_classifier import train_view_classifier
+from radscribe.pretraining.loop import pretrain
+from radscribe.pretraining.masked_autoencoder import MaskedAutoencoderTask
+from radscribe.pretraining.settings import MaskedAutoencoderSettings, ViewClassifierSettings
+from radscribe.pretraining.view_classifier import ViewClassifierTask
+from radscribe.recipes.registry import RECIPES, Recipe
 from radscribe.runs.config import RunConfig, override
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.runs.trained_system import load
@@ -249,9 +251,10 @@ def test_what_the_configuration_sets_comes_before_what_the_weights_state(store, 
 
 def test_a_view_classifier_keeps_the_pixels_of_its_weights(store, tmp_path):
     weights = own_timm_weights(tmp_path / "weights", "test_resnet")
-    training = ViewTraining(epochs=1, batch=8, learning_rate=1e-3, threads=1, device="cpu", progress=False)
-    backbone = BackboneConfig(architecture="test_resnet", weights=weights)
-    train_view_classifier(store, tmp_path / "views", backbone=backbone, training=training)
+    settings = ViewClassifierSettings(
+        architecture="test_resnet", weights=weights, epochs=1, batch=8, threads=1, device="cpu"
+    )
+    pretrain(ViewClassifierTask, store, tmp_path / "views", settings, progress=False)
     shutil.rmtree(tmp_path / "weights")
     classifier = ViewClassifier.load(tmp_path / "views", "cpu")
     assert classifier.backbone.pixels[:2] == OWN[:2]
@@ -259,12 +262,14 @@ def test_a_view_classifier_keeps_the_pixels_of_its_weights(store, tmp_path):
     assert classifier.transform.store_short_side == 128
 
 
-def test_a_masked_autoencoder_of_ones_own_states_its_pixels(store, tmp_path):
+def test_a_masked_autoencoder_of_ones_own_states_its_pixels(store, tmp_path, monkeypatch):
     config = tiny_config(store.path, "bidirectional/phantom")
-    vision = MaskedAutoencoderConfig(weights=str(autoencoder_folder(tmp_path / "start")), **TINY_AUTOENCODER)
-    training = ViewTraining(epochs=1, batch=16, learning_rate=1e-3, threads=1, device="cpu", progress=False)
+    config.system.vision = MaskedAutoencoderConfig(**TINY_AUTOENCODER)
+    monkeypatch.setitem(RECIPES, "tiny", Recipe("tiny", "Tiny.", "", lambda: config))
+    weights = str(autoencoder_folder(tmp_path / "start"))
+    settings = MaskedAutoencoderSettings(recipe="tiny", weights=weights, epochs=1, threads=1, device="cpu")
     out = tmp_path / "autoencoder"
-    train_masked_autoencoder(store, out, vision=vision, data=config.data, training=training)
+    pretrain(MaskedAutoencoderTask, store, out, settings, progress=False)
     assert pixels_of_transformers(str(out), "system.vision.weights") == OWN
     processor = ViTImageProcessor.from_pretrained(out)
     black = processor(Image.new("RGB", (9, 9)), return_tensors="pt").pixel_values

@@ -18,8 +18,9 @@ from tiny import tiny_config, tiny_store
 from radscribe.cli import main
 from radscribe.errors import InterruptionError, RadScribeError
 from radscribe.interruption import only_training
-from radscribe.pretraining.loop import ViewTraining
-from radscribe.pretraining.view_classifier import train_view_classifier
+from radscribe.pretraining.loop import pretrain
+from radscribe.pretraining.settings import ViewClassifierSettings
+from radscribe.pretraining.view_classifier import ViewClassifierTask
 from radscribe.runs.config import save_config
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.studies.prepare import prepare
@@ -27,7 +28,6 @@ from radscribe.studies.store import PreparedStore
 from radscribe.training.data import TrainingSet
 from radscribe.training.module import TrainingModule
 from radscribe.training.train import _warn_of_unknown_projections, train
-from radscribe.vision.backbones import BackboneConfig
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -222,15 +222,10 @@ def test_nothing_can_be_written_from_the_first_file_on(store, tmp_path):
     try:
         with pytest.raises(RadScribeError, match=r"cannot .*File too large.*go on: radscribe train"):
             train(tiny_config(store), tmp_path / "run", progress=False)
-        with pytest.raises(RadScribeError, match=r"cannot write .*weights.safetensors"):
-            train_view_classifier(
-                PreparedStore(larger),
-                tmp_path / "views",
-                backbone=BackboneConfig(architecture="test_resnet", weights="none"),
-                training=ViewTraining(
-                    epochs=1, batch=32, learning_rate=1e-3, threads=1, device="cpu", progress=False
-                ),
-            )
+        settings = ViewClassifierSettings(architecture="test_resnet", epochs=1, threads=1, device="cpu")
+        with pytest.raises(RadScribeError, match=r"cannot .*File too large.*go on: radscribe pretrain"):
+            pretrain(ViewClassifierTask, PreparedStore(larger), tmp_path / "views", settings, progress=False)
+        assert not (tmp_path / "views").exists()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 

@@ -462,7 +462,9 @@ class TestLanguageModel:
     def test_no_model_is_named(self, store, tmp_path):
         config = tiny_config(store, "r2gen-gpt/phantom")
         config.system.language_model.name = ""
-        with pytest.raises(RadScribeError, match=r"radscribe pretrain-lm.*--system.language_model.name"):
+        with pytest.raises(
+            RadScribeError, match=r"radscribe pretrain language-model.*--system.language_model.name"
+        ):
             train(config, tmp_path / "run", progress=False)
         assert not (tmp_path / "run").exists()
 

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,9 +18,11 @@ from tiny import tiny_config, tiny_store
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
+from radscribe.files import sha256_of
 from radscribe.parts.view_classifier import CLASSES, TRANSFORM, ViewClassifier, with_predicted_projections
-from radscribe.pretraining.loop import ViewTraining
-from radscribe.pretraining.view_classifier import train_view_classifier
+from radscribe.pretraining.loop import pretrain
+from radscribe.pretraining.settings import ViewClassifierSettings
+from radscribe.pretraining.view_classifier import ViewClassifierTask
 from radscribe.runs.config import override, save_config
 from radscribe.runs.views import evaluation_batches
 from radscribe.studies.images import read_view
@@ -27,10 +32,8 @@ from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.training.data import TrainingBatches, TrainingSet
 from radscribe.training.module import TrainingModule
 from radscribe.training.train import train
-from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.transforms import evaluation_view
 
-TINY = BackboneConfig(architecture="test_resnet", weights="none")
 UNKNOWN = PROJECTIONS.index("unknown")
 
 
@@ -44,10 +47,10 @@ def store(store_path):
     return PreparedStore(store_path)
 
 
-def train_tiny(store, out, backbone=TINY, **options):
-    options = {"device": "cpu", "epochs": 4, "batch": 8, "learning_rate": 3e-3, **options}
-    training = ViewTraining(threads=1, progress=False, **options)
-    return train_view_classifier(store, out, backbone=backbone, training=training)
+def train_tiny(store, out, *, resume=False, **options):
+    usual = {"architecture": "test_resnet", "epochs": 4, "batch": 8, "learning_rate": 3e-3}
+    settings = ViewClassifierSettings(**usual | {"threads": 1, "device": "cpu"} | options)
+    return pretrain(ViewClassifierTask, store, out, settings, resume=resume, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def trained(store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def facts(trained):
-    return json.loads((trained / "view_classifier.json").read_text())["facts"]
+    return json.loads((trained / "pretraining.json").read_text())
 
 
 def store_with(store_path, out, projection: Callable[[str, str], str]) -> PreparedStore:
@@ -105,6 +108,8 @@ def test_the_directory_is_complete_and_says_what_it_is_for(trained):
     assert {path.name for path in trained.iterdir()} == {
         "weights.safetensors",
         "view_classifier.json",
+        "part.json",
+        "pretraining.json",
         "MODEL_CARD.md",
     }
     card = (trained / "MODEL_CARD.md").read_text()
@@ -168,7 +173,7 @@ def test_what_cannot_be_measured_is_said(store_path, tmp_path, capsys, only):
         lambda split, true: "unknown" if split == "val" and true != only else true,
     )
     main(
-        f"train view-classifier --store {blind.path} --out {tmp_path / 'views'} --epochs 1 --threads 1 "
+        f"pretrain view-classifier {blind.path} --out {tmp_path / 'views'} --epochs 1 --threads 1 "
         "--architecture test_resnet --device cpu --no_progress".split()
     )
     printed, card = capsys.readouterr().out, (tmp_path / "views/MODEL_CARD.md").read_text()
@@ -265,15 +270,19 @@ def test_a_run_trains_with_it(store, trained, tmp_path):
     assert run.read_facts()["finished"] is True
 
     # Whoever goes on with the run has the same projections, or is told.
-    weights = (trained / "weights.safetensors").read_bytes()
-    assert run.read_facts()["view_classifier_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert json.loads(run.parts.read_text()) == {
+        "view_classifier": {
+            "kind": "view-classifier",
+            "path": str(trained),
+            "content_hash": ViewClassifier.content_hash(trained),
+        }
+    }
     train(config, run.path, resume=True, progress=False)
-    other = shutil.copytree(trained, tmp_path / "other")
-    change_weights = {name: value + 1 for name, value in load_file(trained / "weights.safetensors").items()}
-    save_file(change_weights, other / "weights.safetensors")
+    other = tmp_path / "other"
+    train_tiny(store, other, epochs=1)
     config.data.view_classifier = str(other)
     save_config(config, run.config)
-    with pytest.raises(RadScribeError, match=r"other' has changed since the run began"):
+    with pytest.raises(RadScribeError, match=r"view-classifier in '.*other' is not the one that the run was"):
         train(config, run.path, resume=True, progress=False)
     (other / "weights.safetensors").unlink()
     with pytest.raises(RadScribeError, match="there is no view classifier"):
@@ -281,11 +290,156 @@ def test_a_run_trains_with_it(store, trained, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_run_of_an_earlier_version_refuses_another_classifier(store, trained, tmp_path):
+    """It has no parts.json, and keeps the hash of the classifier's weights in run.json."""
+    views = old_directory(trained, tmp_path / "views")
+    config = override(tiny_config(store.path, epochs=1), {"data": {"view_classifier": str(views)}})
+    run = train(config, tmp_path / "run", progress=False)
+    run.parts.unlink()
+    with pytest.raises(RadScribeError, match="does not say which view classifier"):
+        train(config, run.path, resume=True, progress=False)
+    run.update_facts(view_classifier_sha256=sha256_of(views / "weights.safetensors"))
+    train(config, run.path, resume=True, progress=False)
+    other_weights(views)
+    with pytest.raises(RadScribeError, match=r"view-classifier in '.*views' is not the one that the run was"):
+        train(config, run.path, resume=True, progress=False)
+
+
+def test_check_reads_the_parts_of_a_run(store, trained, tmp_path, capsys):
+    views = shutil.copytree(trained, tmp_path / "views")
+    config = override(tiny_config(store.path, epochs=1), {"data": {"view_classifier": str(views)}})
+    run = train(config, tmp_path / "run", progress=False)
+    main(["check", str(run.path)])
+    assert "view_classifier is in" in capsys.readouterr().out
+    shutil.rmtree(views)
+    main(["check", str(run.path)])
+    assert "no longer in" in capsys.readouterr().out
+    train_tiny(store, views, epochs=1)
+    with pytest.raises(SystemExit):
+        main(["check", str(run.path)])
+    assert "is not the one that the run was trained with" in "".join(capsys.readouterr())
+
+
+# --- the part ----------------------------------------------------------------------------------------------
+
+
+def old_directory(trained, path):
+    """What earlier versions wrote: no part.json and no pretraining.json."""
+    shutil.copytree(trained, path)
+    change(facts=json.loads((path / "pretraining.json").read_text()))(path)
+    (path / "part.json").unlink()
+    (path / "pretraining.json").unlink()
+    return path
+
+
+def test_the_part_says_what_it_is_and_where_it_came_from(trained, store):
+    part = json.loads((trained / "part.json").read_text())
+    assert (part["kind"], part["format"], part["split"]) == ("view-classifier", 1, "train")
+    assert part["store_content_hash"] == store.manifest["content_hash"]
+    assert part["settings"]["architecture"] == "test_resnet"
+    assert part["files"] == {
+        name: hashlib.sha256((trained / name).read_bytes()).hexdigest()
+        for name in ("weights.safetensors", "view_classifier.json")
+    }
+
+
+def test_an_old_directory_loads(trained, store, tmp_path):
+    old = old_directory(trained, tmp_path / "old")
+    views = [view for study in store.studies("val") for view in study.views]
+    expected = ViewClassifier.load(trained, "cpu").projections(views)
+    assert ViewClassifier.load(old, "cpu").projections(views) == expected
+
+
+def test_the_content_hash_is_of_the_content(trained, store, tmp_path):
+    """A copy has the same one, wherever it is; another training has another."""
+    copy = shutil.copytree(trained, tmp_path / "copy")
+    assert ViewClassifier.content_hash(copy) == ViewClassifier.content_hash(trained)
+    train_tiny(store, tmp_path / "other", epochs=1)
+    assert ViewClassifier.content_hash(tmp_path / "other") != ViewClassifier.content_hash(trained)
+
+
+def other_weights(path):
+    """Weights that would load, but are not those that were written."""
+    weights = load_file(path / "weights.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, path / "weights.safetensors")
+
+
+def change_part(**fields):
+    def apply(path):
+        part = json.loads((path / "part.json").read_text())
+        (path / "part.json").write_text(json.dumps(part | fields))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (other_weights, "weights.safetensors' is not the file that was written: its sha256"),
+        (lambda path: change(seed=1)(path), "view_classifier.json' is not the file that was written"),
+        (lambda path: (path / "part.json").write_text("{"), "part.json' is damaged"),
+        (change_part(kind="masked-autoencoder"), "is of kind masked-autoencoder, not view-classifier"),
+        (change_part(format=2), "has format 2, and this RadScribe reads 1"),
+        (change_part(split=None), "does not describe a view-classifier"),
+        (change_part(files={}), "does not describe a view-classifier"),
+        (change_part(content_hash="0"), "its hashes do not fit each other"),
+    ],
+    ids=["weights", "description", "json", "kind", "format", "split", "files", "hash"],
+)
+def test_what_was_changed_is_refused(trained, tmp_path, damage, message):
+    shutil.copytree(trained, tmp_path / "views")
+    damage(tmp_path / "views")
+    with pytest.raises(RadScribeError, match=message):
+        ViewClassifier.load(tmp_path / "views", "cpu")
+
+
+# --- interruption ------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from radscribe.pretraining.loop import pretrain
+from radscribe.pretraining.settings import ViewClassifierSettings
+from radscribe.pretraining.view_classifier import ViewClassifierTask
+from radscribe.studies.store import PreparedStore
+
+loss, calls = ViewClassifierTask.loss, []
+def killing_loss(self, batch):
+    calls.append(batch)
+    if len(calls) == 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(self, batch)
+ViewClassifierTask.loss = killing_loss
+pretrain(ViewClassifierTask, PreparedStore(sys.argv[1]), sys.argv[2],
+    ViewClassifierSettings(architecture="test_resnet", epochs=3, batch=8, learning_rate=3e-3, threads=1,
+    device="cpu"), progress=False)
+"""
+
+
+def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path):
+    """Killed in its second epoch."""
+    train_tiny(store, tmp_path / "whole", epochs=3)
+    arguments = [sys.executable, "-c", KILLED, str(store.path), str(tmp_path / "killed")]
+    process = subprocess.run(arguments, capture_output=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    assert (tmp_path / "killed" / "checkpoint.pt").is_file()
+    train_tiny(store, tmp_path / "killed", epochs=3, resume=True)
+    first, second = ((tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert first.read_bytes() == second.read_bytes()
+    whole, killed = ({path.name for path in (tmp_path / name).iterdir()} for name in ("whole", "killed"))
+    assert whole == killed
+
+
+def test_resuming_what_was_begun_otherwise(store, trained, facts):
+    with pytest.raises(RadScribeError, match="batch was 8, is 9; architecture was test_resnet, is resnet18"):
+        train_tiny(store, trained, batch=9, architecture="resnet18", resume=True)
+    assert train_tiny(store, trained, resume=True) == facts
+
+
 # --- the command line --------------------------------------------------------------------------------------
 
 
 def test_the_command_trains_and_says_where_it_is(store, tmp_path, capsys):
-    arguments = ["train", "view-classifier", "--store", str(store.path), "--out", str(tmp_path / "views")]
+    arguments = ["pretrain", "view-classifier", str(store.path), "--out", str(tmp_path / "views")]
     arguments += ["--architecture", "test_resnet", "--epochs", "1", "--threads", "1", "--no-progress"]
     main(arguments)
     out = capsys.readouterr().out
@@ -299,8 +453,9 @@ def test_the_command_trains_and_says_where_it_is(store, tmp_path, capsys):
 
 def test_help_names_it_and_its_options(capsys):
     for arguments, named in (
-        (["train", "--help"], "train view-classifier"),
-        (["train", "view-classifier", "--help"], "--architecture"),
+        (["--help"], "pretrain view-classifier"),
+        (["pretrain", "--help"], "pretrain view-classifier"),
+        (["pretrain", "view-classifier", "--help"], "--architecture"),
     ):
         with pytest.raises(SystemExit, match="0"):
             main(arguments)
@@ -332,11 +487,8 @@ def test_an_existing_directory(store, trained):
         ({"epochs": 0}, "at least 1"),
         ({"batch": 0}, "at least 1"),
         ({"learning_rate": 1e30}, "the loss is .* at step .*such as --learning_rate 1e.29"),
-        (
-            {"backbone": BackboneConfig(architecture="test_resnt", weights="none")},
-            "Did you mean 'test_resnet'",
-        ),
-        ({"backbone": BackboneConfig(architecture="test_vit", weights="none")}, "one size only.*resnet18"),
+        ({"architecture": "test_resnt"}, "Did you mean 'test_resnet'"),
+        ({"architecture": "test_vit"}, "one size only.*resnet18"),
     ],
     ids=["epochs", "batch", "loss", "architecture", "size"],
 )
@@ -348,7 +500,7 @@ def test_wrong_options(store, tmp_path, options, message):
 
 def test_no_classifier_there(store, system, tmp_path):
     data = override(tiny_config(store.path), {"data": {"view_classifier": str(tmp_path)}}).data
-    with pytest.raises(RadScribeError, match=r"no view classifier in .*radscribe train view-classifier"):
+    with pytest.raises(RadScribeError, match=r"no view classifier in .*radscribe pretrain view-classifier"):
         TrainingSet.of(store.studies("train"), system, data, seed=0)
 
 
@@ -385,7 +537,9 @@ def change(**fields):
     ids=["cut", "no-weights", "weight", "json", "transform", "classes", "architecture"],
 )
 def test_a_damaged_classifier(trained, tmp_path, damage, message):
+    """Without part.json, which would say of any change that it is one."""
     shutil.copytree(trained, tmp_path / "views")
+    (tmp_path / "views" / "part.json").unlink()
     damage(tmp_path / "views")
     with pytest.raises(RadScribeError, match=message):
         ViewClassifier.load(tmp_path / "views", "cpu")

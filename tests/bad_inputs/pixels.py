@@ -68,7 +68,7 @@ ROWS: list[Row] = [
     ),
     Row(
         "a store that is smaller than the view classifier needs",
-        "train view-classifier --store {store} --out out",
+        "pretrain view-classifier {store} --out out",
         ("64 pixels; 128 are needed", "--short_side 128"),
         check=nothing_began,
     ),

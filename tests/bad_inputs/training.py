@@ -17,9 +17,9 @@ from radscribe.studies.prepare import prepare
 _SMALL = "--data.transform.short_side 64 --data.transform.crop 56"
 _TRAIN = f"train r2gen-cmn/phantom --store {{store}} --out new --no_progress {_SMALL}"
 _RESUME = "train r2gen-cmn/phantom --out run --resume --no_progress"
-_VIEWS = "train view-classifier --store {store} --out new --architecture test_resnet --no_progress"
-_AUTOENCODER = "train masked-autoencoder --store {store} --out new --no_progress"
-_LANGUAGE_MODEL = "pretrain-lm {store} --out new --no_progress"
+_VIEWS = "pretrain view-classifier {store} --out new --architecture test_resnet --no_progress"
+_AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
+_LANGUAGE_MODEL = "pretrain language-model {store} --out new --no_progress"
 _IMPORT = "interop import r2gen-cmn model.pth --annotation annotation.json --out new"
 
 
@@ -134,6 +134,8 @@ _OPTIONS = [
     (_LANGUAGE_MODEL, "--cleaning all", "'all'"),
     (_LANGUAGE_MODEL, "--text nowhere.txt", "nowhere.txt"),
     (_LANGUAGE_MODEL, "--resume", "there is no training to resume in 'new'"),
+    (_VIEWS, "--resume", "there is no training to resume in 'new'"),
+    (_AUTOENCODER, "--resume", "there is no training to resume in 'new'"),
     ("bench train", "--batch 0", "--batch must be at least 1"),
     ("bench train", "--repeats 0", "--repeats must be at least 1"),
     ("bench decode", "--threads 0", "--threads must be at least 1"),
@@ -337,7 +339,7 @@ ROWS: list[Row] = [
     Row("train without a val split", _SPLIT, "of the val split", arrange=_store("train", "test")),
     Row(
         "language model without a val split",
-        "pretrain-lm split --out new",
+        "pretrain language-model split --out new",
         "of the val split",
         arrange=_store("train", "test"),
     ),

@@ -7,6 +7,7 @@ from textwrap import fill
 
 from radscribe.about import VERSION
 from radscribe.cli.parsing import EPILOG, first_line
+from radscribe.cli.pretraining import RENAMED
 from radscribe.cli.table import COMMANDS, Command
 from radscribe.errors import RadScribeError, closest, unknown_name
 
@@ -28,6 +29,10 @@ def find_command(arguments: list[str]) -> Command:
         RadScribeError: there is no such command.
         SystemExit: help or the version was asked for, and is printed.
     """
+    for words, kind in RENAMED.items():
+        if tuple(arguments[: len(words)]) == words:
+            now = f"radscribe pretrain {kind}"
+            raise RadScribeError(f"radscribe {' '.join(words)} is {now} now", f"Type {now} STORE --out DIR")
     for count in (2, 1):
         if command := COMMANDS.get(tuple(arguments[:count])):
             return command

@@ -52,12 +52,15 @@ class Parser(argparse.ArgumentParser):
     Args:
         command: a function whose parameters are the options, and whose docstring is the help. Parameters
             before `*` are given without a name; those with a default may also be given with it. `**` stands
-            for fields of a configuration; see `add_fields`.
+            for `settings`, or for fields of a configuration; see `add_fields`.
         words: what is typed for it, such as `radscribe bench plan`.
         example: one whole command line.
+        settings: a dataclass with a default for each field; each is an option.
     """
 
-    def __init__(self, command: Callable[..., None], words: str, example: str = ""):
+    def __init__(
+        self, command: Callable[..., None], words: str, example: str = "", settings: type | None = None
+    ):
         self.options: dict[str, Option] = {}
         self._spelling: dict[str, str] = {}
         self._parts: set[str] = set()
@@ -75,11 +78,13 @@ class Parser(argparse.ArgumentParser):
         self.help_command = f"{words} --help"
         hints, texts = get_type_hints(command), documented(command)
         for name, parameter in inspect.signature(command).parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:  # `add_fields` adds these options
+            if parameter.kind is parameter.VAR_KEYWORD:  # these options are not the command's own
                 continue
             positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
             option = Option(name, hints[name], parameter.default, positional)
             self._add(self, option, texts[name])
+        if settings:
+            self._add_settings(settings)
         self.add_argument("-h", "--help", action="help", help="Show this help and stop.")
 
     def add_fields(self, name: str, config: Any, text: str = "") -> None:
@@ -105,6 +110,11 @@ class Parser(argparse.ArgumentParser):
                 self._add(group, Option(dotted, hints[field.name], value), texts[field.name])
         for dotted, value, text in nested:
             self.add_fields(dotted, value, text)
+
+    def _add_settings(self, settings: Any) -> None:
+        hints, texts = get_type_hints(settings), documented(settings)
+        for field in fields(settings):
+            self._add(self, Option(field.name, hints[field.name], field.default), texts[field.name])
 
     def parse(self, arguments: Iterable[str], *, strict: bool = True) -> dict[str, Any]:
         """The values that the arguments give, by name, in the order in which they are typed.

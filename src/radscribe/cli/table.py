@@ -8,6 +8,7 @@ from typing import Any
 
 from radscribe.cli import drafting, interop, listing, measuring, pretraining, scoring, studies, training
 from radscribe.cli.parsing import Parser
+from radscribe.pretraining.registry import PRETRAININGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,14 @@ class Command:
         example: what stands behind the name in the command line that the help shows.
         read: takes the parser and the arguments behind the name, and returns the values that are given. It is
             another than `Parser.parse` where some options depend on others.
+        settings: a dataclass whose fields are further options, where the function takes any.
     """
 
     name: str
     function: Callable[..., None]
     example: str
     read: Callable[[Parser, list[str]], dict[str, Any]] = Parser.parse
+    settings: type | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -35,7 +38,7 @@ class Command:
     def parser(self) -> Parser:
         """A parser of the options."""
         words = f"radscribe {self.name}"
-        return Parser(self.function, words, f"{words} {self.example}".rstrip())
+        return Parser(self.function, words, f"{words} {self.example}".rstrip(), self.settings)
 
     def parse(self, arguments: list[str]) -> dict[str, Any]:
         """What to call the function with.
@@ -56,15 +59,15 @@ _COMMANDS = (
     Command(
         "train", training.train, "r2gen-cmn/phantom --store stores/mine --out runs/mine", training.read_train
     ),
-    Command(
-        "train view-classifier", pretraining.train_view_classifier, "--store stores/mine --out runs/views"
+    *(
+        Command(
+            f"pretrain {name}",
+            pretraining.PRETRAIN[name],
+            f"stores/mine --out parts/{name}",
+            settings=entry.settings,
+        )
+        for name, entry in PRETRAININGS.items()
     ),
-    Command(
-        "train masked-autoencoder",
-        pretraining.train_masked_autoencoder,
-        "--store stores/mine --out runs/encoder",
-    ),
-    Command("pretrain-lm", pretraining.pretrain_lm, "stores/mine --out language-models/mine"),
     Command("generate", drafting.generate, "runs/mine my_studies/images --out drafts.jsonl"),
     Command("evaluate", scoring.evaluate, "runs/mine --split test"),
     Command("compare", scoring.compare, "base=runs/base-1,runs/base-2 mine=runs/mine-1,runs/mine-2"),

@@ -27,9 +27,8 @@ def train(
     """Train a recipe, choose its weights on the validation split, and score the test split once.
 
     Every field of the recipe is an option, as in --training.epochs 10 or --system.top_k 64. 'radscribe train
-    RECIPE --help' lists the fields and 'radscribe recipes' lists the recipes. Two trainings have options of
-    their own: 'radscribe train view-classifier' trains a classifier of frontal and lateral views, and
-    'radscribe train masked-autoencoder' trains a vision encoder to start from.
+    RECIPE --help' lists the fields and 'radscribe recipes' lists the recipes. What a recipe starts from, such
+    as a language model, is made by 'radscribe pretrain'.
 
     Args:
         recipe: Name of the recipe; 'radscribe recipes' lists the names.

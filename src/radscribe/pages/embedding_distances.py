@@ -31,6 +31,7 @@ from radscribe.files import check_output, replace_file
 from radscribe.parts.view_classifier import ViewClassifier, with_predicted_projections
 from radscribe.progress import track
 from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.run_parts import check_parts
 from radscribe.runs.trained_system import TrainedSystem, load
 from radscribe.runs.views import evaluation_batches
 from radscribe.studies.study import PROJECTIONS, Study
@@ -207,7 +208,9 @@ def distances_of_groups(
         measured = []
         for run in runs:
             studies = RunDirectory(run).open_store(store).studies(split)
-            measured.append(embedding_distances(load(run), studies, progress=progress))
+            trained = load(run)
+            check_parts(RunDirectory(run), trained.config)
+            measured.append(embedding_distances(trained, studies, progress=progress))
         yield name, EmbeddingDistances.of_runs(measured)
 
 

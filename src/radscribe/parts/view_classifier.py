@@ -1,8 +1,12 @@
 """The view classifier: tells frontal from lateral views where the data set does not say. Its directory has
 
 weights.safetensors     its weights, backbone and all
-view_classifier.json    architecture, image geometry, normalisation, classes, and where it came from
-MODEL_CARD.md           what it is, how often it is right, what it must not be used for
+view_classifier.json    architecture, image geometry, normalisation and classes
+part.json               where it came from, and the hashes of these two; see `Part`
+pretraining.json        how it was trained, and how often it is right
+MODEL_CARD.md           what it is, and what it must not be used for
+
+Earlier versions of RadScribe wrote neither part.json nor pretraining.json; such a directory is loaded too.
 """
 
 from __future__ import annotations
@@ -21,15 +25,18 @@ from torch import Tensor, nn
 from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.files import sha256_of
+from radscribe.parts.part import PART, Part, content_hash, make_command
 from radscribe.studies.study import PROJECTIONS, Projection, Study, View
 from radscribe.vision.backbones import Backbone, BackboneConfig
 from radscribe.vision.published_pixels import NormalisationConfig
 from radscribe.vision.transforms import TransformConfig, evaluation_view, stored_view
 from radscribe.weights import load_strictly
 
+KIND = "view-classifier"
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "view_classifier.json"
-MODEL_CARD = "MODEL_CARD.md"
+#: What it is loaded from.
+FILES = (WEIGHTS, DESCRIPTION)
 
 #: What it tells apart.
 CLASSES: tuple[Projection, ...] = PROJECTIONS[:2]
@@ -64,18 +71,18 @@ class ViewClassifier(nn.Module):
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto") -> Self:
-        """Read what `train_view_classifier` wrote; nothing is downloaded.
+        """Read the directory of a view classifier; nothing is downloaded.
 
         Args:
             path: the directory.
             device: `auto`, `cpu` or `cuda`.
 
         Raises:
-            RadScribeError: there is no view classifier, or a part of it is missing, damaged or does not fit.
+            RadScribeError: there is no view classifier, a file of it is missing, damaged or does not fit, or
+                is not the one that was written.
         """
         path = Path(path)
-        for file in (DESCRIPTION, WEIGHTS):
-            _check_there(path, file)
+        cls.content_hash(path)
         try:
             description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
             architecture, classes = description["architecture"], tuple(description["classes"])
@@ -101,14 +108,22 @@ class ViewClassifier(nn.Module):
         return classifier.to(chosen_device(device)).eval()
 
     @staticmethod
-    def sha256(path: Path | str) -> str:
-        """Of the weights of what `train_view_classifier` wrote to the directory `path`.
+    def content_hash(path: Path | str) -> str:
+        """The hash of the content of a view classifier's directory, in hexadecimal digits.
 
         Raises:
-            RadScribeError: there is no view classifier.
+            RadScribeError: there is no view classifier, or a file is not the one that was written.
         """
-        _check_there(Path(path), WEIGHTS)
-        return sha256_of(Path(path) / WEIGHTS)
+        path = Path(path)
+        for file in FILES:
+            if not (path / file).is_file():
+                raise RadScribeError(
+                    f"there is no view classifier in '{path}': it has no {file}",
+                    f"Train one: {make_command(KIND)}",
+                )
+        if (path / PART).is_file():
+            return Part.read(path, KIND, FILES).content_hash
+        return content_hash(KIND, {file: sha256_of(path / file) for file in FILES})
 
     def forward(self, views: Tensor) -> Tensor:
         """Logits `[views, 2]`, in the order of `CLASSES`, of uint8 grey views `[views, crop, crop]`."""
@@ -170,11 +185,3 @@ def with_predicted_projections(
         )
         for study in studies
     ]
-
-
-def _check_there(path: Path, file: str) -> None:
-    if not (path / file).is_file():
-        raise RadScribeError(
-            f"there is no view classifier in '{path}': it has no {file}",
-            "Train one: radscribe train view-classifier --store STORE --out DIR",
-        )

@@ -1,18 +1,15 @@
-"""What `radscribe pretrain-lm` says of a language model: on the screen, and in its model card."""
+"""What is said of a language model that was pretrained: on the screen, and in its model card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from radscribe.about import NOTICE
-
-MODEL_CARD = "MODEL_CARD.md"
+from radscribe.pretraining.model_card import Section
 
 
 def summary(facts: Mapping[str, Any]) -> str:
-    """What `radscribe pretrain-lm` prints of a training that is over."""
+    """What is printed of a training that is over."""
     texts, measured = facts["texts"], facts["validation"]
     units = ("perplexity", "word_perplexity", "byte_perplexity")
     lines = [
@@ -30,37 +27,33 @@ def summary(facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_card(out: Path, facts: Mapping[str, Any]) -> None:
-    """Write what the model is, what it was made from, and what it must not be used for."""
+def section(facts: Mapping[str, Any]) -> Section:
+    """What the model card says."""
     settings, texts, measured = facts["settings"], facts["texts"], facts["validation"]
+    names = measured["bare"]
     rows = "\n".join(
         f"| {form} | " + " | ".join(f"{value:.3f}" for value in values.values()) + " |"
         for form, values in measured.items()
     )
-    (out / MODEL_CARD).write_text(
-        f"""# Language model of reports, {settings["size"]}
-
-A Llama with {facts["parameters"]:,} parameters and a byte-level tokenizer of {facts["vocabulary"]:,} entries,
-pretrained to stand, frozen, in a system that drafts reports of chest X-rays.
-
-**Intended use:** {NOTICE}. What it writes by itself describes no patient. It repeats what it was trained on:
-where those texts may not be passed on, neither may it.
-
-- Trained on {texts["train_reports"]:,} reports of the train split of `{facts["store_source"]}` (content hash
-  {facts["store_content_hash"][:12]}, section {settings["section"]}, cleaning {settings["cleaning"]}), and on
-  {texts["paragraphs"]:,} paragraphs of {len(facts["text_files"])} text files.
-- Weights chosen by the loss on {texts["validation_reports"]:,} validation reports, of which
-  {texts["validation_reports_seen_in_training"]:,} stand word for word among the training texts.
-- RadScribe {facts["radscribe"]}, torch {facts["torch"]}, transformers {facts["transformers"]}.
-
-| validation reports | {" | ".join(name.replace("_", " ") for name in measured["bare"])} |
-|---|{"---|" * len(measured["bare"])}
+    return Section(
+        title=f"Language model of reports, {settings['size']}",
+        purpose=f"A Llama with {facts['parameters']:,} parameters and a byte-level tokenizer of "
+        f"{facts['vocabulary']:,} entries, pretrained to stand, frozen, in a system that drafts reports of "
+        "chest X-rays.",
+        caution="What it writes by itself describes no patient. It repeats what it was trained on: where "
+        "those texts may not be passed on, neither may it.",
+        learnt=f"{texts['train_reports']:,} reports, and {texts['paragraphs']:,} paragraphs of "
+        f"{len(facts['text_files'])} text files",
+        notes=[
+            f"Weights chosen by the loss on {texts['validation_reports']:,} validation reports, of which "
+            f"{texts['validation_reports_seen_in_training']:,} stand word for word among the training texts."
+        ],
+        rest=f"""| validation reports | {" | ".join(name.replace("_", " ") for name in names)} |
+|---|{"---|" * len(names)}
 {rows}
 
 The loss is in nats per token. `bare`: a report after `<s>` alone. `prompted`: after the prompt, with nothing
 where the image goes. `cued`: with half of the report's tokens there, in random order. `unigram`: of a model
 that knows only how often each token occurs. Perplexities per token compare models with the same tokenizer
-only.
-""",
-        encoding="utf-8",
+only.""",
     )

@@ -68,7 +68,9 @@ class Texts:
         read = []
         for file in files:
             text = read_text(file)
-            found = [_cleaned(each, cleaning) for each in re.split(r"\n\s*\n", text) if each.strip()]
+            found = [
+                _cleaned(paragraph, cleaning) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()
+            ]
             if not found:
                 raise RadScribeError(f"there is no text in {file}")
             before = len(paragraphs)
@@ -83,6 +85,20 @@ class Texts:
                 }
             )
         return cls(reports, list(paragraphs), validation, read)
+
+    def facts(self) -> dict[str, Any]:
+        """Of the text files their content, and how many texts of each kind there are, ready for JSON."""
+        learnt = {*self.reports, *self.paragraphs}
+        return {
+            "text_files": self.files,
+            "texts": {
+                "train_reports": len(self.reports),
+                "train_reports_distinct": len(set(self.reports)),
+                "paragraphs": len(self.paragraphs),
+                "validation_reports": len(self.validation),
+                "validation_reports_seen_in_training": sum(text in learnt for text in self.validation),
+            },
+        }
 
 
 def _reports(store: PreparedStore, split: str, section: str, cleaning: str) -> list[str]:

@@ -1,165 +1,372 @@
-"""What trainings on single views, without reports, have in common."""
+"""The loop of every pretraining: its epochs, its checkpoints, and how it goes on after an interruption.
+
+A kind of pretraining is a `Task`. While it trains, its directory also holds
+
+checkpoint.pt, previous.pt   the state after the last epoch, or after the step of a Ctrl-C, and the one before
+"""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from radscribe.about import VERSION
 from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.interruption import (
+    LOCK,
     StopRequest,
     check_empty,
     disk_errors_explained,
     memory_errors_explained,
     only_training,
 )
+from radscribe.pretraining.facts import begun_facts, resume_command, resumed_facts, write_facts
+from radscribe.pretraining.model_card import Section, write_model_card
+from radscribe.pretraining.settings import PretrainingSettings
 from radscribe.progress import Progress
-from radscribe.ranges import BATCH, COUNT, LEARNING_RATE, SEED, THREADS, check_options
 from radscribe.studies.store import PreparedStore
-from radscribe.studies.study import View
-from radscribe.vision.transforms import TransformConfig, stored_view, training_view
+from radscribe.weights import read_newest, save_checkpoint
+
+CHECKPOINT = "checkpoint.pt"
+PREVIOUS = "previous.pt"
+#: What a checkpoint has.
+_STATE = ("epoch", "step", "steps", "loss_sum", "best", "history", "model", "optimizer", "random")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ViewTraining:
-    """How to train, and where.
+class Batches(Sized, Iterable[Any], Protocol):
+    """The batches of one epoch, in their order, and their number."""
+
+
+class Task(ABC):
+    """What one kind of pretraining supplies to the loop.
+
+    Args:
+        store: prepared store to learn from; the test split is left alone.
+        settings: of its kind.
+
+    Raises:
+        RadScribeError: the store has nothing to learn from, or a setting is out of its range.
 
     Attributes:
-        epochs: over the views.
-        batch: views per step.
-        learning_rate: the highest.
-        seed: of weights, order, crops, and what else is random.
-        threads: CPU threads; 0 takes all.
-        device: `auto`, `cpu` or `cuda`.
-        progress: show how far it is.
+        kind: its name behind `radscribe pretrain`.
+        patience: the training stops after so many epochs without a better validation loss, and the weights of
+            the best epoch are kept. Without it all epochs are trained and the last weights are kept.
+        highest_rate: the highest learning rate.
+        inputs: facts of what is learnt from, ready for JSON.
+        model: set by `build`.
+        optimizer: of the model; set by `build`.
     """
 
-    epochs: int
-    batch: int
-    learning_rate: float
-    seed: int = 0
-    threads: int = 0
-    device: str = "auto"
-    progress: bool = True
+    kind: ClassVar[str]
+    patience: ClassVar[int | None] = None
+    highest_rate: float
+    inputs: dict[str, Any]
+    model: Any
+    optimizer: Optimizer
 
-    @contextmanager
-    def prepared(self, out: Path) -> Iterator[torch.device]:
-        """Make the directory, set threads and seed, and give the device to run on.
+    @abstractmethod
+    def __init__(self, store: PreparedStore, settings: Any):
+        """Read what is learnt from."""
 
-        Raises:
-            RadScribeError: there is something in `out` already, a number is out of its range, no such device,
-                or the disk or the memory is full.
-            InterruptionError: it was stopped by Ctrl-C; nothing is saved before the end.
-        """
-        check_options(
-            {
-                "--epochs": (self.epochs, COUNT),
-                "--batch": (self.batch, BATCH),
-                "--learning_rate": (self.learning_rate, LEARNING_RATE),
-                "--seed": (self.seed, SEED),
-                "--threads": (self.threads, THREADS),
-            }
-        )
-        device = chosen_device(self.device)
-        again = "Give the same command again"
-        with (
-            only_training(out),
-            disk_errors_explained(out, f"Make room there or put it right, empty '{out}', then: {again}"),
-            memory_errors_explained("--batch"),
-            StopRequest(lambda: ("stopped before its end, and nothing was saved", again)),
-        ):
-            check_empty(out)
-            if self.threads:
-                torch.set_num_threads(self.threads)
-            torch.manual_seed(self.seed)
-            yield device
-
-    def steps(self, views: Sequence[View]) -> int:
-        """Of all epochs over these views."""
-        return self.epochs * math.ceil(len(views) / self.batch)
-
-    def fit(
-        self,
-        views: Sequence[View],
-        transform: TransformConfig,
-        loss_of: Callable[[np.ndarray, Tensor], Tensor],
-        optimizer: Optimizer,
-        schedule: LRScheduler,
-        name: str,
-    ) -> None:
-        """All steps of the training.
+    @abstractmethod
+    def build(self, out: Path, device: torch.device) -> None:
+        """Make the model, with random or published weights, and its optimiser.
 
         Args:
-            views: to learn from.
-            transform: image geometry.
-            loss_of: of a batch: indices into `views` `[batch]` and pixels, uint8 `[batch, crop, crop]`.
-            optimizer: of what is trained.
-            schedule: over all `steps`.
-            name: what is trained, for the progress.
-
-        Raises:
-            RadScribeError: the loss is not finite.
+            out: the directory of the training.
+            device: to compute on.
         """
-        trained = [each for group in optimizer.param_groups for each in group["params"]]
-        with Progress(self.steps(views), name, "steps", show=self.progress) as bar:
-            for chosen, pixels in self._batches(views, transform):
-                loss = loss_of(chosen, pixels)
-                if not torch.isfinite(loss):
-                    raise RadScribeError(
-                        f"the loss is {loss.item()} at step {schedule.last_epoch}",
-                        f"Begin anew with a lower rate, such as --learning_rate {self.learning_rate / 10:g}",
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(trained, 1.0)
-                optimizer.step()
-                schedule.step()
-                if bar.due:
-                    bar.note = f"loss {loss.item():.3f}"
-                bar.update()
 
-    def _batches(
-        self, views: Sequence[View], transform: TransformConfig
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Of all epochs; what is random follows from seed and epoch."""
-        for epoch in range(self.epochs):
-            random = np.random.default_rng([self.seed, epoch])
-            order = random.permutation(len(views))
-            for start in range(0, len(order), self.batch):
-                chosen = order[start : start + self.batch]
-                pixels = [
-                    training_view(stored_view(views[number], transform).pixels, transform, random)
-                    for number in chosen
-                ]
-                yield chosen, torch.stack(pixels)
+    @abstractmethod
+    def batches(self, epoch: int) -> Batches:
+        """The batches of an epoch, counted from 0: a function of seed and epoch."""
 
-    def facts(self, store: PreparedStore, **settings: Any) -> dict[str, Any]:
-        """Where the result comes from, ready for JSON: versions, store and settings, further ones too."""
-        return {
-            "radscribe": VERSION,
-            "torch": torch.__version__,
-            "trained": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "store": str(store.path),
-            "store_source": store.manifest["source"],
-            "store_content_hash": store.manifest["content_hash"],
-            "settings": {
-                **settings,
-                "epochs": self.epochs,
-                "batch": self.batch,
-                "learning_rate": self.learning_rate,
-                "seed": self.seed,
-            },
+    @abstractmethod
+    def rate(self, epoch: int, step: int, steps: int) -> float:
+        """Share of the highest learning rate at a step of an epoch that has `steps`; both count from 0."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> Tensor:
+        """The loss of a batch, a scalar."""
+
+    def validate(self) -> dict[str, float]:
+        """Validation losses by name after an epoch; the weights are chosen by their mean."""
+        return {}
+
+    @abstractmethod
+    def outcome(self, losses: Mapping[str, float]) -> dict[str, Any]:
+        """Facts of a training that is over, measured with the weights that are kept.
+
+        Args:
+            losses: those of `validate` in the epoch whose weights are kept.
+        """
+
+    @abstractmethod
+    def save(self, out: Path, facts: Mapping[str, Any]) -> None:
+        """Write the model, which has the weights that are kept."""
+
+    @staticmethod
+    @abstractmethod
+    def section(facts: Mapping[str, Any]) -> Section:
+        """What the model card says."""
+
+    @staticmethod
+    @abstractmethod
+    def summary(facts: Mapping[str, Any]) -> str:
+        """What is printed of a training that is over."""
+
+
+def pretrain(
+    kind: type[Task],
+    store: PreparedStore,
+    out: Path | str,
+    settings: PretrainingSettings,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train a model that systems start from.
+
+    Args:
+        kind: of model.
+        store: prepared store to learn from.
+        out: the directory to write. A training that fails before its first checkpoint leaves nothing there.
+        settings: of that kind.
+        resume: go on after the last checkpoint, exactly as if there had been no interruption.
+        progress: show how far it is.
+
+    Returns:
+        The facts that `pretraining.json` holds.
+
+    Raises:
+        RadScribeError: there is something in `out` already or nothing to resume, there is nothing to learn
+            from, settings are out of range or not those that the training was begun with, the loss is not
+            finite, or the disk or the memory is full.
+        InterruptionError: it was stopped by Ctrl-C; the error says what is saved.
+    """
+    out = Path(out)
+    settings.check()
+    device = chosen_device(settings.device)
+    command = resume_command(kind.kind, store, out, settings)
+    room = f"Make room there or put it right, and go on: {command} (without --resume if '{out}' is empty)"
+    loop = _Loop(out, settings, progress)
+    with (
+        only_training(out),
+        disk_errors_explained(out, room),
+        memory_errors_explained("--batch"),
+        StopRequest(lambda: loop.what_is_saved(command)) as stop,
+    ):
+        task = kind(store, settings)
+        facts = begun_facts(kind.kind, store, settings, task.inputs)
+        if resume:
+            facts = resumed_facts(out, facts)
+            if facts["finished"]:
+                return facts
+        else:
+            check_empty(out, "Go on with it by --resume, or choose another --out")
+        try:
+            if not resume:
+                write_facts(out, facts)
+            loop.build(task, device)
+            loop.train(stop)
+        except Exception:
+            if not resume and loop.saved is None:  # whoever tries again finds the directory empty
+                _empty(out)
+            raise
+        _finish(task, loop, out, facts)
+    return facts
+
+
+def _empty(out: Path) -> None:
+    """Remove what a training wrote to a directory that was empty before."""
+    for path in out.iterdir():
+        if path.name != LOCK:
+            path.unlink()
+
+
+def _finish(task: Task, loop: _Loop, out: Path, facts: dict[str, Any]) -> None:
+    """Write what is left of a training that is over."""
+    facts |= {"steps": loop.steps, "epochs": loop.epoch}
+    if task.patience is not None:
+        facts["best_epoch"] = loop.best["epoch"]
+    losses = loop.history[facts.get("best_epoch", loop.epoch) - 1]
+    facts |= task.outcome(losses) | {"history": loop.history, "finished": True}
+    task.save(out, facts)
+    write_model_card(out, facts, task.section(facts))
+    write_facts(out, facts)
+    for name in (CHECKPOINT, PREVIOUS):
+        (out / name).unlink(missing_ok=True)
+
+
+class _Loop:
+    """A training on its way.
+
+    Args:
+        out: its directory.
+        settings: of the training.
+        progress: show how far it is.
+
+    Attributes:
+        epoch: whole epochs that are done.
+        step: steps of the epoch under way that are done.
+        steps: all steps that are done.
+        loss_sum: sum of the losses of the epoch under way.
+        history: the losses of each whole epoch.
+        best: of the epoch with the best validation loss: its number, its loss and its weights.
+        saved: the epochs and steps in the last checkpoint, if there is one.
+    """
+
+    task: Task
+
+    def __init__(self, out: Path, settings: PretrainingSettings, progress: bool):
+        self.out = out
+        self.checkpoint, self.previous = out / CHECKPOINT, out / PREVIOUS
+        self.settings = settings
+        self.progress = progress
+        self.epoch = self.step = self.steps = 0
+        self.loss_sum = 0.0
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {"loss": math.inf}
+        self.saved: tuple[int, int] | None = None
+
+    def build(self, task: Task, device: torch.device) -> None:
+        """Make the model of a task, in the state of the last checkpoint if there is one."""
+        self.task = task
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        torch.manual_seed(self.settings.seed)
+        task.build(self.out, device)
+        if found := read_newest(self.checkpoint, self.previous, _STATE):
+            self._load(*found)
+
+    def train(self, stop: StopRequest) -> None:
+        """Take all steps that are left, and leave the model with the weights that are kept."""
+        task = self.task
+        stop.stepping = True
+        total = self.settings.epochs * len(task.batches(self.epoch))
+        try:
+            with Progress(total, task.kind, "steps", done=self.steps, show=self.progress) as bar:
+                while not self._over():
+                    self._train_epoch(bar, stop)
+                    self._validate()
+                    self._save(stop)
+        finally:
+            stop.stepping = False
+        if task.patience is not None:
+            task.model.load_state_dict(self.best["model"])
+        task.model.eval()
+
+    def _over(self) -> bool:
+        patience = self.task.patience
+        waited = self.epoch - self.best.get("epoch", 0)
+        return self.epoch >= self.settings.epochs or (patience is not None and waited >= patience)
+
+    def _train_epoch(self, bar: Progress, stop: StopRequest) -> None:
+        """The steps of an epoch that are left."""
+        batches = self.task.batches(self.epoch)
+        self.task.model.train()
+        for number, batch in enumerate(batches):
+            if number < self.step:  # taken before the interruption, and drawn again for what follows
+                continue
+            loss = self._take_step(batch, len(batches))
+            if bar.due:
+                bar.note = f"epoch {self.epoch + 1} of {self.settings.epochs}, loss {loss:.3f}"
+            bar.update()
+            if stop.asked and self.step < len(batches):
+                self._save(stop)
+        self.history.append({"training loss": self.loss_sum / len(batches)})
+        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+
+    def _take_step(self, batch: Any, steps: int) -> float:
+        """One step of the optimiser; the loss before it."""
+        task = self.task
+        for group in task.optimizer.param_groups:
+            group["lr"] = task.highest_rate * task.rate(self.epoch, self.step, steps)
+        loss = task.loss(batch)
+        value = loss.item()
+        self._check_finite("loss", value, f"at step {self.steps}")
+        task.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(task.model.parameters(), 1.0)
+        task.optimizer.step()
+        self.step, self.steps, self.loss_sum = self.step + 1, self.steps + 1, self.loss_sum + value
+        return value
+
+    def _validate(self) -> None:
+        """Measure after an epoch, and keep its weights where it is the best so far."""
+        model = self.task.model.eval()
+        if not (losses := self.task.validate()):
+            return
+        self.history[-1] |= losses
+        loss = sum(losses.values()) / len(losses)
+        self._check_finite("validation loss", loss, f"after epoch {self.epoch}")
+        if loss < self.best["loss"]:
+            weights = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+            self.best = {"loss": loss, "epoch": self.epoch, "model": weights}
+
+    def _check_finite(self, what: str, value: float, when: str) -> None:
+        if not math.isfinite(value):
+            raise RadScribeError(
+                f"the {what} is {value} {when}",
+                "Begin anew in another --out with a lower rate, such as --learning_rate "
+                f"{self.task.highest_rate / 10:g}",
+            )
+
+    def _save(self, stop: StopRequest) -> None:
+        """Write a checkpoint, and end the training where that was asked for."""
+        random = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
+        state = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps": self.steps,
+            "loss_sum": self.loss_sum,
+            "best": self.best,
+            "history": self.history,
+            "model": self.task.model.state_dict(),
+            "optimizer": self.task.optimizer.state_dict(),
+            "random": random,
         }
+        save_checkpoint(self.checkpoint, self.previous, lambda path: torch.save(state, path))
+        self.saved = (self.epoch, self.steps)
+        if stop.asked:
+            stop.stop()
+
+    def _load(self, checkpoint: Path, state: Mapping[str, Any]) -> None:
+        try:
+            self.task.model.load_state_dict(state["model"])
+            self.task.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise RadScribeError(
+                f"'{checkpoint}' is of another training ({' '.join(str(error).split())[:100]})",
+                "Restore it from a copy, or begin anew with another --out",
+            ) from error
+        self.epoch, self.step, self.steps = (state[name] for name in ("epoch", "step", "steps"))
+        self.loss_sum, self.best, self.history = (state[name] for name in ("loss_sum", "best", "history"))
+        torch.set_rng_state(state["random"]["cpu"])
+        if "cuda" in state["random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["random"]["cuda"])
+        self.saved = (self.epoch, self.steps)
+
+    def what_is_saved(self, command: str) -> tuple[str, str]:
+        """What to say where the user stops the training: what is saved, and how to go on.
+
+        Args:
+            command: goes on with it.
+        """
+        if self.saved is None:
+            return "stopped before the first checkpoint; nothing new was saved", "Give the same command again"
+        epoch, steps = self.saved
+        return (
+            f"stopped; the training up to step {steps} (in epoch {min(epoch + 1, self.settings.epochs)} of "
+            f"{self.settings.epochs}) is saved in '{self.checkpoint}'",
+            f"Go on: {command}",
+        )

@@ -1,9 +1,11 @@
-"""`radscribe train view-classifier`: learns from the views of a store whose projection is known."""
+"""The view classifier learns from the views of a store whose projection is known."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -13,18 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.files import write_whole
+from radscribe.parts.part import Part
 from radscribe.parts.view_classifier import (
     CLASSES,
     DESCRIPTION,
-    MODEL_CARD,
+    FILES,
+    KIND,
     TRANSFORM,
     WEIGHTS,
     ViewClassifier,
 )
-from radscribe.pretraining.loop import ViewTraining
+from radscribe.pretraining.loop import Task
+from radscribe.pretraining.model_card import Section
+from radscribe.pretraining.settings import ViewClassifierSettings
+from radscribe.pretraining.views import ViewBatches
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import PROJECTIONS, View
 from radscribe.vision.backbones import BackboneConfig
@@ -51,103 +57,123 @@ class _KnownViews(NamedTuple):
         )
 
 
-def train_view_classifier(
-    store: PreparedStore, out: Path | str, *, backbone: BackboneConfig, training: ViewTraining
-) -> dict[str, Any]:
-    """Learn frontal and lateral from the train split, and measure on the val split; test is left alone.
+class ViewClassifierTask(Task):
+    """Learn frontal and lateral from the train split, and measure on the val split.
 
     The rarer projection counts as much as the other. The weights are those after the last epoch: nothing is
-    chosen on validation.
+    chosen on validation. The learning rate falls along half a cosine.
 
     Args:
-        store: with projections.
-        out: the directory to write.
-        backbone: its architecture, and the weights that it starts from.
-        training: how; the learning rate falls along half a cosine.
-
-    Returns:
-        The facts that `view_classifier.json` holds.
+        store: prepared store with projections.
+        settings: backbone and training.
 
     Raises:
-        RadScribeError: there is something in `out` already, the store's views are smaller than `TRANSFORM`
-            needs, the train split has no frontal or no lateral view that is known, the backbone cannot be
-            built, a number is out of range, or the loss is not finite.
+        RadScribeError: the train split has no frontal or no lateral view that is known.
     """
-    out = Path(out)
-    with training.prepared(out) as device:
-        return _train(store, out, backbone, training, device)
+
+    kind = KIND
+    model: ViewClassifier
+
+    def __init__(self, store: PreparedStore, settings: ViewClassifierSettings):
+        self.store = store
+        self.settings = settings
+        self.highest_rate = settings.learning_rate
+        self.train, self.validation = (_KnownViews.of(store, split) for split in ("train", "val"))
+        for name in CLASSES:
+            if not self.train.counts[name]:
+                raise RadScribeError(
+                    f"the train split of '{store.path}' has no view that is known to be {name}",
+                    "Prepare a source that states the projection of its views, with both of them",
+                )
+        self.inputs = {"views": {"train": self.train.counts, "val": self.validation.counts}}
+
+    def build(self, out: Path, device: torch.device) -> None:
+        """Make the backbone and its head.
+
+        Raises:
+            RadScribeError: the backbone cannot be built, or the store's views are smaller than it needs.
+        """
+        backbone = BackboneConfig(architecture=self.settings.architecture, weights=self.settings.weights)
+        self.model = ViewClassifier(backbone, TRANSFORM).to(device)
+        self.model.transform = settled_transform(TRANSFORM, self.store, self.model.backbone.pixels)
+        counts = [self.train.counts[name] for name in CLASSES]
+        self.class_weights = torch.tensor([len(self.train.views) / count for count in counts], device=device)
+        self.true = torch.tensor(self.train.classes)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.highest_rate)
+
+    def batches(self, epoch: int) -> ViewBatches:
+        """See `Task.batches`."""
+        settings = self.settings
+        return ViewBatches(self.train.views, self.model.transform, settings.batch, settings.seed, epoch)
+
+    def rate(self, epoch: int, step: int, steps: int) -> float:
+        """See `Task.rate`; it falls along half a cosine."""
+        return (1 + math.cos(math.pi * (epoch * steps + step) / (self.settings.epochs * steps))) / 2
+
+    def loss(self, batch: tuple[np.ndarray, Tensor]) -> Tensor:
+        """Cross-entropy, in which both projections weigh the same."""
+        chosen, views = batch
+        device = self.class_weights.device
+        return F.cross_entropy(self.model(views.to(device)), self.true[chosen].to(device), self.class_weights)
+
+    @torch.inference_mode()
+    def outcome(self, losses: Mapping[str, float]) -> dict[str, Any]:
+        """The share of the val split's views that are recognised: of all, and of each projection there."""
+        known = self.validation
+        if not known.views:
+            return {"validation": None}
+        right = [
+            predicted == CLASSES[true]
+            for predicted, true in zip(self.model.projections(known.views), known.classes, strict=True)
+        ]
+        shares = {"all": sum(right) / len(right)}
+        for number, name in enumerate(CLASSES):
+            its = [correct for correct, true in zip(right, known.classes, strict=True) if true == number]
+            if its:
+                shares[name] = sum(its) / len(its)
+        return {"validation": shares}
+
+    def save(self, out: Path, facts: Mapping[str, Any]) -> None:
+        """Write the view classifier, as `ViewClassifier.load` reads it."""
+        pixels = self.model.backbone.pixels
+        description = {
+            "architecture": self.settings.architecture,
+            "transform": asdict(self.model.transform),
+            "normalisation": {"mean": pixels.mean, "std": pixels.std},
+            "classes": CLASSES,
+        }
+        save_weights(self.model.state_dict(), out / WEIGHTS)
+        write_whole(out / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+        # Last, for it has the hashes of the others.
+        Part.write(out, self.kind, FILES, facts["settings"], self.store)
+
+    @staticmethod
+    def section(facts: Mapping[str, Any]) -> Section:
+        """See `Task.section`."""
+        return Section(
+            title=f"View classifier, {facts['settings']['architecture']}",
+            purpose="Tells frontal from lateral chest X-rays, for views whose data set does not say which "
+            "they are.",
+            caution="It knows no third answer: it calls any image one of the two.",
+            learnt=_counts(facts["views"]["train"]),
+            notes=[f"Recognised: {_accuracy(facts)}. Nothing was chosen on that split."],
+        )
+
+    @staticmethod
+    def summary(facts: Mapping[str, Any]) -> str:
+        """See `Task.summary`."""
+        lines = [f"view classifier   {facts['settings']['architecture']}"]
+        lines += [f"{split:18}{_counts(counts)}" for split, counts in facts["views"].items()]
+        lines.append(f"recognised        {_accuracy(facts)}")
+        return "\n".join(lines)
 
 
-def _train(
-    store: PreparedStore, out: Path, backbone: BackboneConfig, training: ViewTraining, device: torch.device
-) -> dict[str, Any]:
-    train, validation = (_KnownViews.of(store, split) for split in ("train", "val"))
-    for name in CLASSES:
-        if not train.counts[name]:
-            raise RadScribeError(
-                f"the train split of '{store.path}' has no view that is known to be {name}",
-                "Prepare a source that states the projection of its views, with both of them",
-            )
-    classifier = ViewClassifier(backbone, TRANSFORM).to(device)
-    classifier.transform = settled_transform(TRANSFORM, store, classifier.backbone.pixels)
-    weights = torch.tensor([len(train.views) / train.counts[name] for name in CLASSES], device=device)
-    true = torch.tensor(train.classes)
-
-    def loss_of(chosen: np.ndarray, views: Tensor) -> Tensor:
-        return F.cross_entropy(classifier(views.to(device)), true[chosen].to(device), weights)
-
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=training.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps(train.views))
-    classifier.train()
-    training.fit(train.views, classifier.transform, loss_of, optimizer, schedule, "view classifier")
-    classifier.eval()
-    facts = {
-        **training.facts(store, architecture=backbone.architecture, weights=backbone.weights),
-        "views": {"train": train.counts, "val": validation.counts},
-        "validation": _measure(classifier, validation) if validation.views else None,
-    }
-    save_weights(classifier.state_dict(), out / WEIGHTS)
-    (out / MODEL_CARD).write_text(_model_card(facts), encoding="utf-8")
-    description = {
-        "architecture": backbone.architecture,
-        "transform": asdict(classifier.transform),
-        "normalisation": {"mean": classifier.backbone.pixels.mean, "std": classifier.backbone.pixels.std},
-        "classes": CLASSES,
-        "facts": facts,
-    }
-    # Last, for it is what `load` looks for.
-    write_whole(out / DESCRIPTION, json.dumps(description, indent=2) + "\n")
-    return facts
-
-
-def _measure(classifier: ViewClassifier, known: _KnownViews) -> dict[str, float]:
-    """The share of views that are recognised: of all, and of each projection that there is."""
-    right = [
-        predicted == CLASSES[true]
-        for predicted, true in zip(classifier.projections(known.views), known.classes, strict=True)
-    ]
-    shares = {"all": sum(right) / len(right)}
-    for number, name in enumerate(CLASSES):
-        its = [correct for correct, true in zip(right, known.classes, strict=True) if true == number]
-        if its:
-            shares[name] = sum(its) / len(its)
-    return shares
-
-
-def summary(facts: dict[str, Any]) -> str:
-    """What `radscribe train view-classifier` prints of a training that is over."""
-    lines = [f"view classifier   {facts['settings']['architecture']}"]
-    lines += [f"{split:18}{_counts(counts)}" for split, counts in facts["views"].items()]
-    lines.append(f"recognised        {_accuracy(facts)}")
-    return "\n".join(lines)
-
-
-def _counts(counts: dict[str, int]) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     known = ", ".join(f"{counts[name]:,} {name}" for name in CLASSES)
     return f"{known} views; {counts['unknown']:,} unknown"
 
 
-def _accuracy(facts: dict[str, Any]) -> str:
+def _accuracy(facts: Mapping[str, Any]) -> str:
     measured = facts["validation"]
     if measured is None:
         return "not measured: the val split has no view whose projection is known"
@@ -156,19 +182,3 @@ def _accuracy(facts: dict[str, Any]) -> str:
         for name in CLASSES
     )
     return f"{measured['all']:.1%} of the val split's views: {of_each}"
-
-
-def _model_card(facts: dict[str, Any]) -> str:
-    settings = facts["settings"]
-    return f"""# View classifier, {settings["architecture"]}
-
-Tells frontal from lateral chest X-rays, for views whose data set does not say which they are.
-
-**Intended use:** {NOTICE}. It knows no third answer: it calls any image one of the two.
-
-- Trained on `{facts["store_source"]}` (content hash {facts["store_content_hash"][:12]}), train split only:
-  {_counts(facts["views"]["train"])}.
-- Recognised: {_accuracy(facts)}. Nothing was chosen on that split.
-- Backbone weights at the start: {settings["weights"]}. Epochs: {settings["epochs"]}, seed {settings["seed"]}.
-- RadScribe {facts["radscribe"]}, torch {facts["torch"]}; trained {facts["trained"]}.
-"""

@@ -44,6 +44,7 @@ def check_run(path: Path) -> list[Checked]:
         path: of the run.
     """
     from radscribe.runs.run_directory import RunDirectory
+    from radscribe.runs.run_parts import read_parts
 
     run = RunDirectory(path)
 
@@ -58,6 +59,16 @@ def check_run(path: Path) -> list[Checked]:
         known = "the hash on record" if "weights_sha256" in run.read_facts() else "NO hash on record"
         return f"{len(system.own_state_dict())} tensors that fit and are finite, {known}"
 
+    def parts() -> str:
+        said = []
+        for name, part in read_parts(run).items():
+            if Path(part.path).exists():
+                part.check(part.path)
+                said.append(f"{name} is in '{part.path}', with the hash on record")
+            else:
+                said.append(f"{name} is no longer in '{part.path}'; only training needs it")
+        return "; ".join(said)
+
     def scores() -> str:
         Evaluation.read(run.metrics, "Score the run again")
         return "scores of the test split"
@@ -68,6 +79,8 @@ def check_run(path: Path) -> list[Checked]:
         (run.vocabulary, lambda: f"{len(Vocabulary.load(run.vocabulary))} words"),
         (run.weights, weights),
     ]
+    if run.parts.exists():
+        checks.append((run.parts, parts))
     if run.log.exists():
         checks.append((run.log, lambda: f"{len(run.read_log())} entries"))
     if run.metrics.exists():

@@ -77,9 +77,9 @@ class DataConfig:
         views: Largest number of views per study; further views are left out.
         protocol: Protocol under which validation and test are scored.
         labels: Observation labels, for systems that learn them.
-        view_classifier: Directory that `radscribe train view-classifier` wrote. It predicts the projection of
-            training views whose projection is unknown, for systems that learn from it; without it these views
-            stay unknown.
+        view_classifier: Directory that `radscribe pretrain view-classifier` wrote. It predicts the
+            projection of training views whose projection is unknown, for systems that learn from it; without
+            it these views stay unknown.
         transform: Sizes, crops and changes of the images.
     """
 

@@ -4,6 +4,7 @@ config.yaml           the complete configuration, preprocessing included
 vocabulary.json       the words, with the rules that made them
 weights.safetensors   the best weights by validation, but for those of a frozen language model
 language_model.json   which language model that is: name, revision and hash of its content
+parts.json            the parts that it was trained with, such as a view classifier: kind, path, content hash
 run.json              where it came from: store, its hash, versions, best score; the hash of its weights
 training_log.jsonl    one line per logged step and per validation
 metrics.json          the test split's scores with the baselines'; metrics.txt has the tables of all of them,
@@ -89,6 +90,7 @@ class RunDirectory:
         self.vocabulary = self.path / "vocabulary.json"
         self.weights = self.path / "weights.safetensors"
         self.language_model = self.path / "language_model.json"
+        self.parts = self.path / "parts.json"
         self.facts = self.path / "run.json"
         self.log = self.path / "training_log.jsonl"
         self.metrics = self.path / "metrics.json"

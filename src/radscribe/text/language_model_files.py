@@ -27,7 +27,7 @@ _NAMING = (
     "--system.language_model.name meta-llama/Llama-2-7b-chat-hf"
 )
 _MAKING = (
-    "Make a small one with radscribe pretrain-lm STORE --out language-model, and pass "
+    "Make a small one with radscribe pretrain language-model STORE --out language-model, and pass "
     "--system.language_model.name language-model"
 )
 

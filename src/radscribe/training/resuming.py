@@ -16,6 +16,7 @@ from radscribe.errors import RadScribeError
 from radscribe.interruption import check_empty
 from radscribe.runs.config import RunConfig, field_names, save_config
 from radscribe.runs.run_directory import RunDirectory
+from radscribe.studies.store import PreparedStore
 from radscribe.weights import read_newest, whole_or_not_at_all
 
 #: What a checkpoint of Lightning and ours must have.
@@ -86,28 +87,23 @@ def check_new(run: RunDirectory) -> None:
     check_empty(run.path)
 
 
-def check_same_inputs(run: RunDirectory, inputs: Mapping[str, str], config: RunConfig) -> None:
-    """Check that a run goes on with what it learnt from before.
-
-    Args:
-        run: the resumed run.
-        inputs: hashes of what is there now, by their names in `run.json`.
-        config: names the places of them.
+def check_same_store(run: RunDirectory, store: PreparedStore) -> None:
+    """Check that a run goes on with the studies that it learnt from before.
 
     Raises:
-        RadScribeError: something has changed, or the run does not say what it was.
+        RadScribeError: their content has changed, or the run does not say what it was.
     """
-    before, places = run.read_facts(), [config.store, config.data.view_classifier]
-    for (name, now), place in zip(inputs.items(), places, strict=False):
-        if name not in before:
-            raise RadScribeError(
-                f"'{run.facts}' is missing or damaged: it does not say what the run learnt from ({name})",
-                "Restore it from a copy, or begin anew with another --out",
-            )
-        if before[name] != now:
-            raise RadScribeError(
-                f"'{place}' has changed since the run began", f"Its hash was {before[name]}, it is {now}"
-            )
+    before, now = run.read_facts().get("store_content_hash"), store.manifest["content_hash"]
+    if before is None:
+        raise RadScribeError(
+            f"'{run.facts}' is missing or damaged: it does not say what the run learnt from "
+            "(store_content_hash)",
+            "Restore it from a copy, or begin anew with another --out",
+        )
+    if before != now:
+        raise RadScribeError(
+            f"'{store.path}' has changed since the run began", f"Its hash was {before}, it is {now}"
+        )
 
 
 def check_best_weights(run: RunDirectory) -> None:

@@ -32,10 +32,10 @@ from radscribe.interruption import (
     only_training,
     worker_errors_explained,
 )
-from radscribe.parts.view_classifier import ViewClassifier
 from radscribe.runs.config import RunConfig, field_names
 from radscribe.runs.model_card import write_model_card
 from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.run_parts import check_parts, record_parts
 from radscribe.runs.scoring import score_run, scored_references, write_drafts
 from radscribe.runs.views import evaluation_batches, projections_of, studies_with_report
 from radscribe.studies.store import PreparedStore
@@ -52,7 +52,7 @@ from radscribe.training.resuming import (
     check_best_weights,
     check_changes,
     check_new,
-    check_same_inputs,
+    check_same_store,
     may_start_over,
     newest_checkpoint,
     record_changes,
@@ -146,7 +146,8 @@ class _Training:
         validation_studies = studies_with_report(store.studies("val"), config.data.section, "val")
         if resume:
             vocabulary = Vocabulary.load(run.vocabulary)
-            check_same_inputs(run, _inputs(config, store), config)
+            check_same_store(run, store)
+            check_parts(run, config)
         else:
             reports = [study.report(config.data.section) for study in train_studies]
             vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
@@ -166,6 +167,7 @@ class _Training:
             system.backbone.keep_normalisation()
             run.create(config, vocabulary, _facts(run, config, store))
             run.record_language_model(system)
+            record_parts(run, config)
         if self.changes:
             record_changes(run, config, self.changes, self.saved.step if self.saved else 0)
         module = TrainingModule(system, config, batches, references, _advice(run, config))
@@ -290,8 +292,8 @@ def _warn_of_unknown_projections(training_set: TrainingSet, config: RunConfig) -
     if count := projections.count(unknown):
         print(
             f"radscribe: {count:,} of {len(projections):,} training views have no known projection, from "
-            f"which {config.system_name} would learn. To have it predicted: radscribe train view-classifier "
-            "--store STORE --out view-classifier, with a store that states it, and pass "
+            f"which {config.system_name} would learn. To have it predicted: radscribe pretrain "
+            "view-classifier STORE --out view-classifier, with a store that states it, and pass "
             "--data.view_classifier view-classifier",
             file=sys.stderr,
         )
@@ -307,14 +309,6 @@ def _settled_as(kept: RunConfig, config: RunConfig) -> RunConfig:
     return config
 
 
-def _inputs(config: RunConfig, store: PreparedStore) -> dict[str, str]:
-    """Hashes of what training learns from, by their names in `run.json`."""
-    hashes = {"store_content_hash": store.manifest["content_hash"]}
-    if config.data.view_classifier:
-        hashes["view_classifier_sha256"] = ViewClassifier.sha256(config.data.view_classifier)
-    return hashes
-
-
 def _facts(run: RunDirectory, config: RunConfig, store: PreparedStore) -> dict[str, Any]:
     return {
         "radscribe": VERSION,
@@ -322,7 +316,7 @@ def _facts(run: RunDirectory, config: RunConfig, store: PreparedStore) -> dict[s
         "system": config.system_name,
         **store_facts(run, store.path),
         "store_source": store.manifest["source"],
-        **_inputs(config, store),
+        "store_content_hash": store.manifest["content_hash"],
         "torch": torch.__version__,
         "lightning": lightning.__version__,
         "python": platform.python_version(),

@@ -1,0 +1,120 @@
+"""`pretraining.json`: where a pretrained model came from, and what a resumed training must have again."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from radscribe.about import VERSION
+from radscribe.errors import RadScribeError
+from radscribe.files import read_json_object, write_whole
+from radscribe.pretraining.settings import PretrainingSettings
+from radscribe.studies.store import PreparedStore
+
+FACTS = "pretraining.json"
+_DAMAGED = "Restore it from a copy, or begin anew with another --out"
+
+
+def begun_facts(
+    kind: str, store: PreparedStore, settings: PretrainingSettings, inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The facts of a training that begins now.
+
+    Args:
+        kind: of pretraining.
+        store: that is learnt from.
+        settings: of the training.
+        inputs: further facts of what is learnt from.
+    """
+    return {
+        "kind": kind,
+        "radscribe": VERSION,
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+        "python": platform.python_version(),
+        "settings": settings.recorded(),
+        "store": str(store.path),
+        "store_source": store.manifest["source"],
+        "store_content_hash": store.manifest["content_hash"],
+        **inputs,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": False,
+    }
+
+
+def write_facts(out: Path, facts: Mapping[str, Any]) -> None:
+    """Write `pretraining.json`, whole or not at all."""
+    write_whole(out / FACTS, json.dumps(facts, indent=2) + "\n")
+
+
+def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of the training in a directory, if it is this one.
+
+    Args:
+        out: the directory.
+        now: the facts that the training would begin with.
+
+    Raises:
+        RadScribeError: there is no training, it is damaged, or it was begun with other settings or inputs;
+            the error names each with both values.
+    """
+    if not (out / FACTS).is_file():
+        raise RadScribeError(
+            f"there is no training to resume in '{out}'",
+            "Leave out --resume to begin it, with an empty --out",
+        )
+    before = read_json_object(out / FACTS, _DAMAGED)
+    try:
+        different = _differences(before, now)
+        before["finished"]
+    except (KeyError, TypeError) as error:
+        raise RadScribeError(
+            f"'{out / FACTS}' is damaged ({type(error).__name__}: {error})", _DAMAGED
+        ) from error
+    if different:
+        raise RadScribeError(
+            f"the training in '{out}' was begun otherwise: {'; '.join(different)}",
+            "Resume it with what it was begun with, or begin anew with another --out",
+        )
+    return before
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two trainings, in words."""
+    kind = before.get("kind", "language-model")  # the only one that earlier versions could resume
+    if kind != now["kind"]:
+        return [f"it was {kind}, is {now['kind']}"]
+    different = [
+        f"{name} was {before['settings'][name]}, is {value}"
+        for name, value in now["settings"].items()
+        if before["settings"][name] != value
+    ]
+    if before["store_content_hash"] != now["store_content_hash"]:
+        different.append(
+            f"the store was {before['store']} with another content: its hash was "
+            f"{before['store_content_hash'][:12]}, is {now['store_content_hash'][:12]}"
+        )
+    texts = [
+        {file["sha256"]: file["file"] for file in facts.get("text_files", [])} for facts in (before, now)
+    ]
+    if list(texts[0]) != list(texts[1]):
+        was, now_is = (", ".join(files.values()) or "none" for files in texts)
+        different.append(f"the text files are not the same: they were {was}, are {now_is}")
+    return different
+
+
+def resume_command(kind: str, store: PreparedStore, out: Path, settings: PretrainingSettings) -> str:
+    """The command that goes on with a training."""
+    words = ["radscribe", "pretrain", kind, str(store.path), "--out", str(out), "--resume"]
+    usual = {field.name: field.default for field in fields(settings)}
+    for name, value in asdict(settings).items():
+        if value != usual[name]:
+            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return shlex.join(words)
