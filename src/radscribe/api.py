@@ -78,6 +78,7 @@ def evaluate(
     store: Path | str | None = None,
     split: str = "test",
     protocol: ProtocolName | None = None,
+    retriever: Path | str | None = None,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -89,12 +90,14 @@ def evaluate(
         store: the store to score on; the one that the run was trained on unless given.
         split: `train`, `val`, `test` or `all`.
         protocol: the text rules; the run's own unless given.
+        retriever: the directory of a retriever, whose reports are then scored beside the other baselines.
         meteor: also compute METEOR, which starts Java for some ten seconds, where Java is there.
         resamples: how many bootstrap resamples stand behind each interval.
         progress: show progress.
 
     Raises:
-        RadScribeError: no study of the split has a report, or a study cannot be read.
+        RadScribeError: no study of the split has a report, a study cannot be read, or the retriever cannot be
+            used.
     """
     directory = RunDirectory(run)
     prepared = directory.open_store(Path(store) if store else None)
@@ -103,6 +106,7 @@ def evaluate(
         prepared,
         split,
         protocol=protocol,
+        retriever=retriever,
         meteor=meteor,
         resamples=resamples,
         progress=progress,

@@ -61,6 +61,7 @@ class Provenance:
         reference_labels_sha256: of ids and labels of the references.
         further: what further families of scores were computed against, by family.
         tokenizer: name of the language model whose tokens references were cut at, if any.
+        retriever: content hash of the retriever whose reports are a baseline, if any.
     """
 
     protocol: str
@@ -77,6 +78,7 @@ class Provenance:
     reference_labels_sha256: str | None = None
     further: Mapping[str, str] = field(default_factory=dict)
     tokenizer: str | None = None
+    retriever: str | None = None
 
     def __str__(self) -> str:
         parts = [f"protocol {self.protocol}", f"cleaning {self.cleaning}"]
@@ -95,6 +97,8 @@ class Provenance:
         for rules in dict.fromkeys(self.further.values()):
             families = [family for family, its_rules in self.further.items() if its_rules == rules]
             parts.append(f"{', '.join(families)} against {rules}")
+        if self.retriever is not None:
+            parts.append(f"reports retrieved by the part {self.retriever[:12]}")
         parts.append(f"95% intervals from {self.resamples} resamples, seed {self.seed}")
         parts.append(f"radscribe {self.radscribe_version}")
         return "; ".join([*parts, NOTICE])

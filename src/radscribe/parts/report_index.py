@@ -107,6 +107,10 @@ class ReportIndex:
         """The ids of all studies whose reports are here."""
         return set(self._patients)
 
+    def has_view(self, views: Iterable[str]) -> bool:
+        """Whether a study whose report is here has one of these views, which are given as `pixel_hashes`."""
+        return any(view in self._of_view for view in views)
+
     def patients_of(self, study: Study, views: Iterable[str]) -> set[str]:
         """The patients of the train split who may be the patient of a study.
 
