@@ -55,9 +55,10 @@ def assign_splits(
 
     Patients are sorted by SHA-256(`seed:patient`), and the sorted list is cut where the cumulative number of
     studies is nearest to the fractions. Unlike a threshold on each hash, this keeps the fractions of small
-    sources too: every share is within half of its two border patients of its fraction. Each split with a
-    fraction above 0 also gets at least one patient if there are enough. A patient with some studies whose
-    split the source states joins the first of these splits with all other studies.
+    sources too: a cut misses its place by at most half of the studies of one patient. Each split with a
+    fraction above 0 gets at least one patient if there are enough, even if the cut must move for this. If the
+    source states the split of some studies of a patient, the other studies of this patient join the first of
+    these splits.
 
     Args:
         studies: Patient id of each study, and its split in the source (or None).

@@ -137,7 +137,7 @@ def content_hash(path: Path) -> str:
     """SHA-256 over `studies.jsonl`, whose lines hold the hash of each view, and `splits.csv`.
 
     Raises:
-        RadScribeError: one of the two cannot be read.
+        RadScribeError: one of the two files cannot be read.
     """
     digest = hashlib.sha256()
     for name in (STUDIES, SPLITS_FILE):
