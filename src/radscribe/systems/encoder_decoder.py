@@ -240,5 +240,5 @@ class EncoderDecoderSystem(System):
 
 
 def inputs_of(tokens: Tensor) -> Tensor:
-    """The decoder's input as it writes `tokens` `[studies, length]`: the begin, and all but the last token."""
+    """The decoder's input as it writes `tokens` `[studies, length]`: the begin and all but the last token."""
     return F.pad(tokens[:, :-1], (1, 0))

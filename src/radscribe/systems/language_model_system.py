@@ -1,4 +1,4 @@
-"""The common parts of systems with a frozen LLM, which reads visual embeddings in a prompt and then writes."""
+"""The common parts of systems with a frozen LLM, which reads visual embeddings in a prompt and writes."""
 
 from __future__ import annotations
 
