@@ -41,7 +41,7 @@ class RelationalMemory(nn.Module):
         )
 
     def _advance(self, memory: Tensor, keys: Tensor, values: Tensor, gates: Tensor) -> Tensor:
-        """Update the memory by a word: key and value `[batch, heads, 1, ...]`, and gates `[batch, 1, ...]`."""
+        """Update the memory by a word: key and value `[batch, heads, 1, ...]`, gates `[batch, 1, ...]`."""
         own_keys, own_values = self.attention.project_memory(memory)
         attended = self.attention.attend(
             memory, torch.cat([own_keys, keys], dim=2), torch.cat([own_values, values], dim=2), None

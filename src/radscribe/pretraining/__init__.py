@@ -1,1 +1,1 @@
-"""What systems start from, made from a prepared store."""
+"""Pretraining: models that systems start from are made from a prepared store."""

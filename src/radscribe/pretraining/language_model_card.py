@@ -1,4 +1,4 @@
-"""What is said of a language model that was pretrained: on the screen, and in its model card."""
+"""The texts about a pretrained language model: its summary on the screen, and its model card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from radscribe.pretraining.model_card import Section
 
 
 def summary(facts: Mapping[str, Any]) -> str:
-    """What is printed of a training that is over."""
+    """The summary that is printed after a training."""
     texts, measured = facts["texts"], facts["validation"]
     units = ("perplexity", "word_perplexity", "byte_perplexity")
     lines = [
@@ -28,7 +28,7 @@ def summary(facts: Mapping[str, Any]) -> str:
 
 
 def section(facts: Mapping[str, Any]) -> Section:
-    """What the model card says."""
+    """The content of the model card."""
     settings, texts, measured = facts["settings"], facts["texts"], facts["validation"]
     names = measured["bare"]
     rows = "\n".join(
