@@ -29,7 +29,7 @@ class LowRankConfig:
 
 
 def add_adapters(network: nn.Module, config: LowRankConfig, targets: list[str] | None = None) -> None:
-    """Freeze `network` and put trainable adapters beside some of its linear layers, in place.
+    """Freeze `network` and add trainable adapters to some of its linear layers, in place.
 
     Args:
         network: Any network with linear layers.

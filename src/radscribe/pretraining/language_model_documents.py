@@ -176,7 +176,7 @@ class Encoder:
         """Make tensors of several rows.
 
         Returns:
-            ids: Ids `[rows, tokens]`. Padding is at the end, which a causal model cannot see from the tokens.
+            ids: Ids `[rows, tokens]`, padded at the end: no token of a causal model attends to the padding.
             labels: Labels `[rows, tokens]`: `IGNORED` for padding and for tokens that are not predicted.
         """
         longest = max(len(row.ids) for row in rows)

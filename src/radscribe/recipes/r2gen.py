@@ -1,6 +1,7 @@
-"""Recipes of R2Gen.
+"""Recipes of R2Gen: by default with the paper's values; `released` recipes do what its code does.
 
-The paper's rates and decay are the default; where it is silent, the released code's values stand in both.
+The default rates and decay are the paper's. Values that the paper does not give are the released code's in
+both.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def phantom() -> RunConfig:
 
 
 def _released(config: RunConfig) -> RunConfig:
-    """What the released code does differently from the paper, for any dataset."""
+    """Change a configuration to what the released code does differently from the paper, for any dataset."""
     config.data.transform.evaluation = "squash"
     config.data.transform.horizontal_flip = True
     return config

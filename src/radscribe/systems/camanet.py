@@ -60,7 +60,7 @@ class CAMANetConfig(R2GenConfig):
         classifier: Classifier of the observations: `sigmoid` with bias, from 0.5 on (released code), or
             `softmax` without bias, above 0.5, as printed in Eq. 6-7. One softmax exceeds 0.5 for one
             observation at most; the paper's own results (Figure 8, Table V) need several.
-        map_normalisation: How the maps behind a discriminative map are normalised: `each` map by itself
+        map_normalisation: How the maps that make a discriminative map are normalised: `each` map by itself
             (Eq. 8-9, 14-16), or `joint`: once, after their maximum was taken (released code).
         word_anchor: What a word must resemble to be selected: the encoded `discriminative_token` (Eq. 13), or
             the encoded `first_patch` (released code, by mistake).
@@ -218,7 +218,7 @@ class CAMANetTransformer(MemoryDrivenTransformer):
 
         Args:
             encoded: Output of the encoder.
-            tokens: int `[studies, length]`, what the decoder reads: begin and words.
+            tokens: The decoder's input, int `[studies, length]`: begin and words.
             token_mask: bool `[studies, length]`, True for the begin and the words.
 
         Returns:

@@ -65,7 +65,7 @@ class TransformerConfig(SystemConfig):
 
 
 class TransformerNetwork(nn.Module):
-    """Everything behind the backbone: projection of visual tokens, encoder, embedding, decoder, output layer.
+    """The network after the backbone: projection of visual tokens, encoder, embedding, decoder, output layer.
 
     Args:
         config: Sizes of the network.

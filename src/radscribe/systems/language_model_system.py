@@ -25,7 +25,7 @@ from radscribe.vision.backbones import VisualTokens, share_among_views
 
 
 class LanguageModelSystem(System):
-    """A system that puts what it sees into the prompt of a frozen language model.
+    """A system that puts visual embeddings into the prompt of a frozen language model.
 
     Args:
         config: Configuration of the language model.

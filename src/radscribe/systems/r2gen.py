@@ -52,7 +52,7 @@ class R2GenConfig(TransformerConfig):
 
 
 class MemoryDrivenTransformer(TransformerNetwork):
-    """Everything behind the visual extractor: encoder, relational memory, memory-driven decoder."""
+    """The network after the visual extractor: encoder, relational memory, memory-driven decoder."""
 
     def __init__(self, config: R2GenConfig, channels: int, logits: int):
         slots, width = config.memory_slots, config.width

@@ -138,7 +138,7 @@ class CrossModalMemory(nn.Module):
 
 
 class CrossModalMemoryNetwork(TransformerNetwork):
-    """Everything behind the visual extractor: memory, encoder, decoder."""
+    """The network after the visual extractor: memory, encoder, decoder."""
 
     def __init__(self, config: R2GenCMNConfig, channels: int, logits: int):
         super().__init__(config, channels, logits)

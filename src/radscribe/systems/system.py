@@ -210,7 +210,7 @@ class System(nn.Module):
 
     @abstractmethod
     def stream(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Iterator[Draft]:
-        """Draft as `generate` does, and give the drafts after every token; the last are those of `generate`.
+        """Draft as `generate` does, and give the drafts after every token; the last ones equal `generate`'s.
 
         A beam search may change its mind: a draft need not begin with the draft of the step before.
 

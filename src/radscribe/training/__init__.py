@@ -1,1 +1,1 @@
-"""From a recipe to a trained run directory."""
+"""Training: it turns a recipe into a trained run directory."""
