@@ -150,7 +150,7 @@ class FrozenLanguageModel(nn.Module):
         return self
 
     def trainable_names(self) -> set[str]:
-        """Names of the parameters that train, such as the adapters' parameters; the model's own never train."""
+        """Names of the parameters that train, such as the adapters' weights; the model's own never train."""
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     # --- text -------------------------------------------------------------------------------------------

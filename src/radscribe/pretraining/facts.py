@@ -80,8 +80,8 @@ def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
     if different:
         raise RadScribeError(
-            f"the training in '{out}' was begun otherwise: {'; '.join(different)}",
-            "Resume it with what it was begun with, or begin anew with another --out",
+            f"the training in '{out}' was begun with other settings or data: {'; '.join(different)}",
+            "Resume it with the settings and data that it was begun with, or begin anew with another --out",
         )
     return before
 

@@ -103,7 +103,7 @@ SYSTEMS: dict[str, SystemEntry] = {
             title="Bidirectional Learning for the Visual Representation in Radiology Report Generation "
             "with Frozen LLMs",
             published="Anonymous, under review",
-            summary="What a frozen language model reads of an image, it must also generate from the report.",
+            summary="A frozen language model reads visual embeddings and must generate them from the report.",
             variants=(
                 "v2t",
                 "v2t-clip",

@@ -291,9 +291,9 @@ def _warn_of_unknown_projections(training_set: TrainingSet, config: RunConfig) -
     ]
     if count := projections.count(unknown):
         print(
-            f"radscribe: {count:,} of {len(projections):,} training views have no known projection, from "
-            f"which {config.system_name} would learn. To have it predicted: radscribe pretrain "
-            "view-classifier STORE --out view-classifier, with a store that states it, and pass "
+            f"radscribe: {count:,} of {len(projections):,} training views have no known projection, but "
+            f"{config.system_name} learns from projections. To have them predicted: radscribe pretrain "
+            "view-classifier STORE --out view-classifier, with a store that states projections, and pass "
             "--data.view_classifier view-classifier",
             file=sys.stderr,
         )
