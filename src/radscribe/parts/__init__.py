@@ -1,1 +1,1 @@
-"""Parts: pretrained models that systems start from; each is checked and loaded by itself."""
+"""Pretrained models that systems start from; each is checked and loaded by itself."""

@@ -1,1 +1,1 @@
-"""Pretraining: models that systems start from are made from a prepared store."""
+"""Making models that systems start from, from a prepared store."""

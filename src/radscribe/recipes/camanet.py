@@ -100,7 +100,7 @@ def _register_ablations() -> None:
 
         @recipe(f"{name}/base", DOCS)
         def without_maps(base=base) -> RunConfig:
-            """Base: the same backbone and memory-driven Transformer, and nothing else."""
+            """Base: CAMANet's backbone and memory-driven Transformer, and nothing else."""
             config = base()
             config.system.attention_consistency = config.system.vdm_assisted_encoder = False
             return config

@@ -15,7 +15,7 @@ DOCS = "systems/r2gen-cmn.md"
 
 @recipe("r2gen-cmn/iu-xray", DOCS)
 def iu_xray() -> RunConfig:
-    """R2GenCMN on IU X-Ray as the paper describes it: two views, responses only, rates x 0.8 each epoch."""
+    """R2GenCMN on IU X-Ray as in the paper: two views, responses only, learning rates x 0.8 per epoch."""
     training = TrainingConfig(epochs=100, batch_size=16, patience=50)
     return datasets.three_beams("r2gen-cmn", R2GenCMNConfig(), datasets.iu_xray(), training)
 
@@ -73,7 +73,7 @@ def _register_ablations() -> None:
 
         @recipe(f"{name}/base", DOCS)
         def without_memory(base=base) -> RunConfig:
-            """BASE: the same Transformer without memory."""
+            """BASE: R2GenCMN's Transformer without memory."""
             config = base()
             config.system.memory = "none"
             return config

@@ -139,7 +139,7 @@ class BidirectionalConfig(SystemConfig):
 
 
 class Bidirectional(LanguageModelSystem):
-    """The system `bidirectional`: both directions through one frozen language model."""
+    """The system `bidirectional`: vision to text and text to vision through one frozen language model."""
 
     def __init__(self, config: BidirectionalConfig, vocabulary: Vocabulary, maximum_length: int):
         super().__init__(config.language_model, vocabulary, maximum_length)

@@ -1,1 +1,1 @@
-"""Training: it turns a recipe into a trained run directory."""
+"""Turning a recipe into a trained run directory."""
