@@ -1,4 +1,8 @@
-"""Diversity of texts, which shows a system that writes the same report for every study."""
+"""Diversity of texts: how varied and how long the drafts of a system are.
+
+A system that writes the same report for every study can score well without using the image; its diversity
+shows it.
+"""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def _clinical(studies: ScoredStudies) -> FamilyScores:
         else:
             statistics[row] = clinical_statistics(states, labelled.references)
     if studies.drafts.keys() - labelled.drafts.keys():
-        missing["clinical efficacy of the baselines"] = f"the {labelled.source} have no labels of theirs"
+        missing["clinical efficacy of the baselines"] = f"the {labelled.source} do not cover them"
     return FamilyScores(statistics, missing)
 
 

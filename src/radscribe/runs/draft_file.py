@@ -59,7 +59,7 @@ class DraftFile:
         if path.suffix.lower() not in SUFFIXES:
             raise RadScribeError(
                 f"drafts cannot be written to '{path}': its name ends in neither .jsonl nor .csv",
-                "Give such a name, or leave out --out to have JSON Lines on standard output",
+                "Give such a name, or leave out --out to print JSON Lines",
             )
         check_place(path)
         check_place(self.partial)

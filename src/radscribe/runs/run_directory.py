@@ -4,8 +4,7 @@ config.yaml           the complete configuration, preprocessing included
 vocabulary.json       the words, with the rules that made them
 weights.safetensors   the best weights by validation, without those of a frozen language model
 language_model.json   the language model that the run needs: name, revision and hash of its content
-parts.json            the parts that the run was trained with, such as a view classifier: kind, path, content
-hash
+parts.json            the parts of the training, such as a view classifier: kind, path, content hash
 run.json              where the run came from: store, its hash, versions, best score; the hash of its weights
 training_log.jsonl    one line per logged step and per validation
 metrics.json          the scores of the test split and of the baselines; metrics.txt has all tables,
@@ -185,7 +184,7 @@ class RunDirectory:
             numbers += scores.values() if isinstance(scores, dict) else [None]
             if not all(isinstance(value, (int, float)) for value in numbers):
                 raise RadScribeError(
-                    f"'{self.log}' is damaged: entry {number} has not the numbers of a step",
+                    f"'{self.log}' is damaged: entry {number} lacks the numbers of a step",
                     "Remove the line that is damaged",
                 )
         return lines
@@ -256,8 +255,8 @@ class RunDirectory:
         """The present path of the store that the run was trained on.
 
         Two places are tried: the absolute path, and the path relative to the run directory, which still works
-        if run and store were moved together. If both have a store, the one with the content that the run was
-        trained on is chosen.
+        if run and store were moved together. If both have a store, the store with the content that the run
+        was trained on is chosen.
 
         Raises:
             RadScribeError: the run names no store, or neither place has one.
@@ -355,6 +354,6 @@ class RunDirectory:
         for name, tensor in weights.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise RadScribeError(
-                    f"'{self.weights}' is damaged: {name} holds what is no finite number", _DAMAGED
+                    f"'{self.weights}' is damaged: {name} holds a number that is not finite", _DAMAGED
                 )
         return weights

@@ -244,7 +244,7 @@ def _check_numbers(study: Study, logprob: float, decoding: DecodingConfig) -> No
         raise RadScribeError(
             f"no draft of study '{study.id}' is allowed by decoding.minimum_length {decoding.minimum_length} "
             f"with decoding.no_repeat_ngram {decoding.no_repeat_ngram}",
-            "Lower the one, or set the other to 0",
+            "Lower decoding.minimum_length, or set decoding.no_repeat_ngram to 0",
         )
     if not math.isfinite(logprob):
         raise RadScribeError(
