@@ -99,9 +99,9 @@ def explain(
 ) -> None:
     """Draft studies and show where the run looked as it wrote each word: PNG files and one HTML page.
 
-    Shows those of these that the system has: cross-attention of each word, visual and textual discriminative
-    maps (VDM and TDM), class activation maps with probabilities, important words, memory vectors. Studies
-    that cannot be read are named on standard error and left out.
+    The page shows what the system has of the following: cross-attention of each word, visual and textual
+    discriminative maps (VDM and TDM), class activation maps with probabilities, important words, memory
+    vectors. Studies that cannot be read are named on standard error and left out.
 
     Args:
         run: The run directory of a trained system.
