@@ -38,7 +38,7 @@ def bench(
     decode and train compare a system with its own backbone, memory compares R2Gen's relational memory with
     the loop of the released code, and score compares the metrics with pycocoevalcap. 'radscribe bench plan
     RECIPE' has options of its own: it plans memory and time of a recipe with a frozen language model on a GPU
-    that is not there.
+    that you do not have.
 
     Args:
         task: What to measure: decode (drafting, every token forced), train (forward and backward pass and
@@ -101,7 +101,7 @@ def plan(
     bandwidth_tb: float = 2.04,
     teraflops: float = 312.0,
 ) -> None:
-    """Plan memory and time of a recipe with a frozen language model on a GPU that is not there.
+    """Plan memory and time of a recipe with a frozen language model on a GPU that you do not have.
 
     One training step of one study runs here, with the recipe's parts at their sizes, random weights, and one
     and two layers of the language model; everything else is computed from it. No weights are downloaded. It
