@@ -149,7 +149,7 @@ class ReportIndex:
             {
                 row
                 for patient in patients
-                for row in self._rows[patient]
+                for row in self._rows.get(patient, ())
                 if self.first_study(row, patients) is None
             }
             for patients in without

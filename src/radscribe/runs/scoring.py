@@ -262,7 +262,7 @@ def keep_scores(
         return f"Not kept, for the run's own protocol is {own_protocol}. To keep them: --json > FILE"
     kept = run.kept_scores(store, split)
     own = kept.metrics == run.metrics and kept.metrics.is_file()
-    if own and not _has_more_rows(evaluation, Evaluation.read(kept.metrics, "Delete it, and score again")):
+    if own and not (RETRIEVED in evaluation.rows and _has_more_rows(evaluation, kept.metrics)):
         return f"{kept.metrics} stays as it was"
     try:
         kept.metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -279,8 +279,9 @@ def keep_scores(
     return f"Kept: {kept.metrics}, {kept.tables.name} and {kept.drafts.name}"
 
 
-def _has_more_rows(new: Evaluation, old: Evaluation) -> bool:
-    """Whether scores have all that others have, and a further baseline."""
+def _has_more_rows(new: Evaluation, metrics: Path) -> bool:
+    """Whether scores have all that a file of scores has, and a further baseline."""
+    old = Evaluation.read(metrics, "Delete it, and score again")
     same = new.provenance.references_sha256 == old.provenance.references_sha256
     return same and old.scores.items() < new.scores.items()
 
