@@ -340,7 +340,7 @@ def test_another_file_is_refused(trained, tmp_path, name):
 def test_no_part_and_another_part_are_refused(trained, tmp_path):
     with pytest.raises(RadScribeError, match="there is no retriever in") as error:
         Retriever.load(tmp_path)
-    assert "radscribe pretrain retriever" in str(error.value.hint)
+    assert "radscribe pretrain retriever" in str(error.value)
     part = shutil.copytree(trained, tmp_path / "part")
     values = json.loads((part / "part.json").read_text())
     (part / "part.json").write_text(json.dumps(values | {"kind": "view-classifier"}))
