@@ -458,7 +458,7 @@ ROWS: list[Row] = [
     Row(
         "import what is not finite",
         _IMPORT,
-        "encoder_decoder.x holds what is no finite",
+        "encoder_decoder.x holds a number that is not finite",
         arrange=_broken_tensors,
     ),
     Row("import weights of another", _IMPORT, "is no checkpoint of r2gen-cmn", arrange=_tensors_of_another),
