@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from radscribe.about import NOTICE
 
+#: What stores of synthetic studies are prepared from.
+PHANTOM = "phantom"
 #: Says it on every surface that shows drafts of such a run.
 SYNTHETIC = "trained on synthetic images: its drafts say nothing about real ones"
 
@@ -27,6 +29,15 @@ class RunOrigin:
     sha256: str
     trained_on: str
     caution: str = ""
+
+
+def source_in_words(source: str) -> str:
+    """What a store was prepared from, in words.
+
+    Args:
+        source: as the store's manifest has it.
+    """
+    return f"synthetic images ({source})" if source == PHANTOM else source
 
 
 class Alternative(NamedTuple):

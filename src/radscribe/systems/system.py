@@ -207,6 +207,17 @@ class System(nn.Module):
             decoding: how to decode.
         """
 
+    def observation_probabilities(self, views: Tensor, view_mask: Tensor) -> Tensor | None:
+        """Probability of each of `OBSERVATIONS` `[studies, observations]`, as its drafts carry them.
+
+        None, which is the default, where the system does not classify them.
+
+        Args:
+            views: uint8 grey `[studies, views, height, width]`.
+            view_mask: bool `[studies, views]`, True for views that are there.
+        """
+        return None
+
     @abstractmethod
     def stream(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Iterator[Draft]:
         """Draft as `generate` does, and show the drafts after every token; the last are those of `generate`.
