@@ -1,4 +1,4 @@
-"""The command that prints the probabilities of observations."""
+"""The command that prints the probabilities of the observations in images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def observe(
         json: Print one JSON object per study, which also says where the probabilities come from.
         split: Split to print where the source is a prepared store: train, val, test or all; without it all
             studies are printed.
-        batch: Number of studies that are seen at the same time.
+        batch: Number of studies that are processed at once.
         device: Device to compute on; auto takes a GPU where there is one.
     """
     if batch < 1:
@@ -51,6 +51,6 @@ def observe(
     if not observed:
         reasons = [rejection.reason for rejection in rejections] or ["there is none"]
         raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
-    if not json:  # where each line has the notice
+    if not json:  # Each JSON line has the notice.
         print(f"{observed} studies, {len(rejections)} rejected; {NOTICE}")
     print_caution(classifier, observer)

@@ -1,4 +1,4 @@
-"""What several commands print."""
+"""Printing that several commands share: JSON, rejections and cautions."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def print_rejections(rejections: Sequence[Rejection]) -> None:
 
 
 def print_caution(path: Path, trained: TrainedSystem | Observer) -> None:
-    """Say on standard error what to bear in mind with all that it says, where there is such a thing."""
+    """Print on standard error the caution that belongs to all that a run or part says, if there is one."""
     if caution := trained.caution:
         print(f"CAUTION: {path} was {caution}", file=sys.stderr)

@@ -1,7 +1,6 @@
-"""How good the probabilities of one observation are: ranking, threshold, and calibration.
+"""Measuring the probabilities of one observation: area under the curve, threshold, and calibration.
 
-Each function takes one observation over all studies whose label is known, and each is exact: no draws, no
-grid.
+Each function takes one observation over all studies whose label is known. No function draws random numbers.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from scipy.stats import rankdata
 
-#: Bins of equal width in which confidence and frequency are compared.
+#: Number of bins of the expected calibration error.
 BINS = 10
 #: Temperatures lie between this and its inverse.
 _LOWEST_TEMPERATURE = 0.05
 
 
 class Threshold(NamedTuple):
-    """From which probability on an observation is present, and the F1 that this gives."""
+    """The probability from which on an observation counts as present, and the F1 of this threshold."""
 
     value: float
     f1: float
@@ -33,27 +32,27 @@ def area_under_curve(probabilities: np.ndarray, present: np.ndarray) -> float | 
     higher probability; a tie counts half (Mann and Whitney, 1947).
 
     Args:
-        probabilities: or logits `[studies]`.
-        present: bool `[studies]`.
+        probabilities: Probabilities or logits `[studies]`.
+        present: Studies that have the observation, bool `[studies]`.
 
     Returns:
-        The area; None where no study has the observation, or all have it.
+        The area; None if no study has the observation, or if all have it.
     """
     positives = int(present.sum())
     negatives = len(present) - positives
     if not positives or not negatives:
         return None
-    ranks = rankdata(probabilities)  # the mean rank where several are equal
+    ranks = rankdata(probabilities)  # equal values share their mean rank
     return float((ranks[present].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def f1_at(probabilities: np.ndarray, present: np.ndarray, threshold: float) -> float:
-    """F1 of what has at least a threshold; 0 where nothing is present and nothing is recognised.
+    """F1 of the studies that reach a threshold; 0 if no study has the observation and none reaches it.
 
     Args:
-        probabilities: `[studies]`.
-        present: bool `[studies]`.
-        threshold: from which on a study has the observation.
+        probabilities: Probabilities `[studies]`.
+        present: Studies that have the observation, bool `[studies]`.
+        threshold: Lowest probability that counts as present.
     """
     recognised = probabilities >= threshold
     either = int(recognised.sum() + present.sum())
@@ -61,13 +60,13 @@ def f1_at(probabilities: np.ndarray, present: np.ndarray, threshold: float) -> f
 
 
 def best_threshold(probabilities: np.ndarray, present: np.ndarray) -> Threshold:
-    """The threshold with the highest F1; the highest such threshold where there are several.
+    """The threshold with the highest F1; if several thresholds have it, the highest of them.
 
-    It lies half way between two neighbouring probabilities, so that no rounding moves a study across it.
+    It lies half way between two neighbouring probabilities, so that rounding moves no study across it.
 
     Args:
-        probabilities: `[studies]`, at least one.
-        present: bool `[studies]`.
+        probabilities: Probabilities of at least one study `[studies]`.
+        present: Studies that have the observation, bool `[studies]`.
     """
     order = np.argsort(-probabilities, kind="stable")
     ordered = probabilities[order]
@@ -80,13 +79,13 @@ def best_threshold(probabilities: np.ndarray, present: np.ndarray) -> Threshold:
 
 
 def best_temperature(logits: np.ndarray, present: np.ndarray) -> float:
-    """The temperature that a logit is divided by for the lowest cross-entropy (Guo et al., ICML 2017).
+    """The temperature with the lowest cross-entropy; logits are divided by it (Guo et al., ICML 2017).
 
-    It changes no ranking. It lies between 0.05 and 20.
+    It does not change the order of the studies. It lies between 0.05 and 20.
 
     Args:
-        logits: `[studies]`, at least one.
-        present: bool `[studies]`.
+        logits: Logits of at least one study `[studies]`.
+        present: Studies that have the observation, bool `[studies]`.
     """
     signed = np.where(present, logits, -logits).astype(np.float64)
 
@@ -104,14 +103,14 @@ def calibrated(logits: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def expected_calibration_error(probabilities: np.ndarray, present: np.ndarray) -> float:
-    """How far probabilities are from frequencies, on average over the studies.
+    """The expected calibration error: how far probabilities are from frequencies, averaged over the studies.
 
-    The studies of each of `BINS` bins of equal width have a mean probability and a share that has the
-    observation; their difference counts by the number of studies in the bin.
+    The studies are put into `BINS` bins of equal width. The error of a bin is the difference between the mean
+    probability of its studies and the share of them that have the observation.
 
     Args:
-        probabilities: `[studies]`, at least one.
-        present: bool `[studies]`.
+        probabilities: Probabilities of at least one study `[studies]`.
+        present: Studies that have the observation, bool `[studies]`.
     """
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     gaps = np.bincount(bins, weights=probabilities - present, minlength=BINS)

@@ -1,10 +1,10 @@
-"""The observation classifier: the probability of each of the 14 observations in the views of a study.
+"""The observation classifier, which gives the probability of each of the 14 observations in a study.
 
-Its directory has
+Its directory has these files:
 
-weights.safetensors           its weights, backbone and all
+weights.safetensors           its weights, including those of the backbone
 observation_classifier.json   architecture, image geometry, normalisation, temperatures and thresholds
-part.json                     where it came from, and the hashes of these two; see `Part`
+part.json                     where it came from, and the hashes of the two files above; see `Part`
 pretraining.json              how it was trained, and how good it is
 MODEL_CARD.md                 what it is, and what it must not be used for
 """
@@ -37,7 +37,7 @@ from radscribe.weights import load_strictly, save_weights
 KIND = "observation-classifier"
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "observation_classifier.json"
-#: What it is loaded from.
+#: The files that an observation classifier is loaded from.
 FILES = (WEIGHTS, DESCRIPTION)
 
 _TEMPERATURE = Range(0, above=True)
@@ -48,18 +48,19 @@ _AGAIN = f"Take it from a copy, or train it again: {make_command(KIND)}"
 class ObservationClassifier(nn.Module):
     """A backbone, the mean of its visual tokens, and a linear layer with a sigmoid for each observation.
 
-    The tokens of all views of a study are averaged, which is the same as to average the logits of its views.
+    The tokens of all views of a study are averaged. Because the head is linear, this is the mean of the
+    logits of the views.
 
     Args:
-        backbone: its architecture, and the weights that it starts from.
-        transform: image geometry.
+        backbone: Architecture of the backbone, and the weights that it starts from.
+        transform: Image geometry.
 
     Raises:
         RadScribeError: the backbone cannot be built, or takes views of another size only.
 
     Attributes:
-        temperatures: what each logit is divided by, float32 `[observations]`.
-        thresholds: from which probability on each observation is present, float32 `[observations]`.
+        temperatures: Temperatures by which the logits are divided, float32 `[observations]`.
+        thresholds: Lowest probabilities that count as present, float32 `[observations]`.
     """
 
     def __init__(self, backbone: BackboneConfig, transform: TransformConfig):
@@ -76,17 +77,17 @@ class ObservationClassifier(nn.Module):
         self.head = nn.Linear(self.backbone.channels, len(OBSERVATIONS))
         self.temperatures: Tensor
         self.thresholds: Tensor
-        # They stand in the description, where people can read them, and not among the weights.
+        # They are stored in the description, which people can read, and not with the weights.
         self.register_buffer("temperatures", torch.ones(len(OBSERVATIONS)), persistent=False)
         self.register_buffer("thresholds", torch.full((len(OBSERVATIONS),), 0.5), persistent=False)
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto") -> Self:
-        """Read the directory of an observation classifier; nothing is downloaded.
+        """Load an observation classifier from its directory; nothing is downloaded.
 
         Args:
-            path: the directory.
-            device: `auto`, `cpu` or `cuda`.
+            path: Directory of the classifier.
+            device: Device to compute on: `auto`, `cpu` or `cuda`.
 
         Raises:
             RadScribeError: there is no observation classifier, or a file of it is missing, damaged, does not
@@ -122,7 +123,7 @@ class ObservationClassifier(nn.Module):
 
     @staticmethod
     def part(path: Path | str) -> Part:
-        """What `part.json` says, once every file is found to be the one that was written.
+        """Read `part.json`, and compare every file with its hash.
 
         Raises:
             RadScribeError: there is no observation classifier, or a file is not the one that was written.
@@ -130,11 +131,11 @@ class ObservationClassifier(nn.Module):
         return Part.read(Path(path), KIND, FILES)
 
     def save(self, path: Path, architecture: str) -> None:
-        """Write weights and description, as `load` reads them; `part.json` is written after them.
+        """Write the weights and the description; `part.json` must be written after them.
 
         Args:
-            path: the directory.
-            architecture: of the backbone.
+            path: Directory of the classifier.
+            architecture: Name of the backbone in timm.
         """
         pixels = self.backbone.pixels
         description = {
@@ -155,8 +156,8 @@ class ObservationClassifier(nn.Module):
         """Logits `[studies, observations]` in the order of `OBSERVATIONS`.
 
         Args:
-            views: uint8 grey `[studies, views, crop, crop]`.
-            view_mask: bool `[studies, views]`, True for views that are there, at least one in each study.
+            views: Views, uint8 grey `[studies, views, crop, crop]`.
+            view_mask: bool `[studies, views]`, True for views that exist; each study has at least one.
         """
         visual = self.backbone(views, view_mask)
         return self.head(visual.tokens.sum(dim=1) / visual.mask.sum(dim=1, keepdim=True))
@@ -171,7 +172,7 @@ class ObservationClassifier(nn.Module):
         """The calibrated probability of each observation.
 
         Args:
-            study: a study, or the views of one.
+            study: A study, or the views of one study.
 
         Raises:
             RadScribeError: there is no view, a view cannot be read, or stands in a store of another short
@@ -184,7 +185,7 @@ class ObservationClassifier(nn.Module):
         return dict(zip(OBSERVATIONS, self.predict(*stack_views([pixels]))[0].tolist(), strict=True))
 
     def states(self, study: Study | Sequence[View]) -> dict[str, ObservationState]:
-        """Which observations are `present`, by their thresholds, and which `absent`; see `probabilities`."""
+        """The state of each observation: `present` if it reaches its threshold, or else `absent`."""
         probabilities = self.probabilities(study)
         return {
             name: "present" if probabilities[name] >= threshold else "absent"
@@ -198,7 +199,7 @@ class ObservationClassifier(nn.Module):
 
 
 def _of_each(observations: Mapping[str, Mapping[str, Any]], field: str, within: Range) -> Tensor:
-    """A number of each observation.
+    """One number of each observation as a tensor, in the order of `OBSERVATIONS`.
 
     Raises:
         ValueError: the observations are others, or a number is out of its range.

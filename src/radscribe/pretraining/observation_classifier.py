@@ -1,8 +1,8 @@
-"""The observation classifier learns the observations of a store's studies from all their views.
+"""Training the observation classifier on all views of the studies of a store.
 
-A label is of a study, and an observation need not show in each of its views: an effusion may hide in the
-frontal view and be plain in the lateral one. So the loss is of the mean logit of a study's views, and not of
-each view by itself, and what is trained is what is used.
+A label belongs to a study, and an observation need not be visible in each of its views: an effusion can be
+hidden in the frontal view and plain in the lateral view. So the loss is computed from the mean logit of the
+views of a study, and not from each view alone. Prediction uses the same mean.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from radscribe.studies.study import Study
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.transforms import TransformConfig, settled_transform, stack_views
 
-#: An observation that fewer studies of the val split have, or have not, keeps temperature 1 and threshold .5.
+#: If fewer studies of the val split have an observation, or do not have it, temperature and threshold are not
+#: chosen: they stay 1 and 0.5.
 FEWEST = 5
-#: Against the weights that learn single studies by heart.
 _WEIGHT_DECAY = 0.05
-#: Studies that are measured side by side.
+#: Number of studies that are measured at once.
 _TOGETHER = 32
 
 
 class _LabelledStudies(NamedTuple):
-    """The studies of a split that have labels, and these `[studies, observations]`, NaN where ignored."""
+    """The studies of a split that have labels, and their labels `[studies, observations]`, NaN if ignored."""
 
     studies: list[Study]
     labels: np.ndarray
@@ -67,7 +67,7 @@ class _LabelledStudies(NamedTuple):
         return cls([study for study, is_there in zip(studies, there, strict=True) if is_there], labels[there])
 
     def counts(self) -> dict[str, Any]:
-        """How many studies there are, and how many have and have not each observation."""
+        """The number of studies, of views, and of studies that have or do not have each observation."""
         present, absent = ((self.labels == value).sum(axis=0) for value in (1, 0))
         return {
             "studies": len(self.studies),
@@ -85,8 +85,8 @@ class ObservationClassifierTask(Task):
     The weights are those after the last epoch. The learning rate falls along half a cosine.
 
     Args:
-        store: prepared store with reports or labels.
-        settings: backbone, labels and training.
+        store: Prepared store with reports or labels.
+        settings: Settings of backbone, labels and training.
 
     Raises:
         RadScribeError: the train split has no labels, a study lacks those that are asked for, or the label
@@ -133,8 +133,8 @@ class ObservationClassifierTask(Task):
             torch.where(balanced, known / (2 * count.clamp(min=1)), 1.0).to(device)
             for count in (present, absent)
         )
-        # What is learnt with weights would be the probability where half of all studies have the observation.
-        # The loss sees logits as they are there, so that the model's own are those of the store.
+        # With balanced weights the network learns probabilities as if half of all studies had the observation.
+        # The loss shifts the logits to that frequency, so that the model itself keeps that of the store.
         self.shift = torch.where(balanced.to(device), -log_odds, 0.0)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=self.highest_rate, weight_decay=_WEIGHT_DECAY
@@ -161,7 +161,7 @@ class ObservationClassifierTask(Task):
         return losses / there.sum()
 
     def outcome(self, losses: Mapping[str, float]) -> dict[str, Any]:
-        """Choose temperatures and thresholds on the val split, and measure there."""
+        """Choose temperatures and thresholds on the val split, and measure the classifier on it."""
         measured = {}
         logits = self._validation_logits()
         for column, name in enumerate(OBSERVATIONS):
@@ -198,16 +198,16 @@ class ObservationClassifierTask(Task):
 
 
 def measure(logits: np.ndarray, present: np.ndarray) -> dict[str, Any]:
-    """Temperature and threshold of one observation, and how good its probabilities are with them.
+    """Choose temperature and threshold of one observation, and measure its probabilities with them.
 
     Args:
-        logits: `[studies]`.
-        present: bool `[studies]`.
+        logits: Logits `[studies]`.
+        present: Studies that have the observation, bool `[studies]`.
 
     Returns:
-        `auc` is None where no study has the observation, or all have it, `f1` where no study has it, and both
-        calibration errors where there is no study. `chosen` says whether temperature and threshold
-        are chosen, for `FEWEST` studies have the observation and as many have it not; else they are 1 and .5.
+        `auc` is None if no study has the observation or all have it, `f1` if no study has it, and both
+        calibration errors if there is no study. `chosen` is True if at least `FEWEST` studies have the
+        observation and at least as many do not; otherwise the temperature is 1 and the threshold 0.5.
     """
     chosen = min(int(present.sum()), int((~present).sum())) >= FEWEST
     temperature = best_temperature(logits, present) if chosen else 1.0

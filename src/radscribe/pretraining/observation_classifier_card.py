@@ -1,4 +1,4 @@
-"""What is said of an observation classifier that was trained: on the screen, and in its model card."""
+"""The texts about an observation classifier: its summary on the screen, and its model card."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from radscribe.pretraining.model_card import Section
 
-#: Fields of what was measured, with the heads of their columns.
+#: Measured fields, with the heads of their columns.
 _MEASURED = {
     "auc": "AUC",
     "f1": "F1",
@@ -20,7 +20,7 @@ _COLUMNS = ["train", "val", *_MEASURED.values()]
 
 
 def summary(facts: Mapping[str, Any]) -> str:
-    """What is printed of a training that is over."""
+    """The text that is printed at the end of the training."""
     lines = [
         f"observation classifier   {facts['settings']['architecture']}",
         *(f"{split:25}{_count(counts)}" for split, counts in facts["labels"].items()),
@@ -34,7 +34,7 @@ def summary(facts: Mapping[str, Any]) -> str:
 
 
 def section(facts: Mapping[str, Any]) -> Section:
-    """What the model card says."""
+    """The section of the model card."""
     settings = facts["settings"]
     rows = "\n".join(f"| {name} | {' | '.join(cells)} |" for name, cells in _rows(facts).items())
     return Section(
@@ -76,18 +76,18 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def mean_of(facts: Mapping[str, Any], field: str) -> float | None:
-    """The mean of a measured field over the observations for which it is known; None where it is for none.
+    """The mean of a measured field over the observations whose value is known; None if no value is known.
 
     Args:
-        facts: of the training.
-        field: `auc`, `f1`, `calibration_error_before` or `calibration_error`.
+        facts: Facts of the training.
+        field: Name of the field: `auc`, `f1`, `calibration_error_before` or `calibration_error`.
     """
     values = [value for measured in facts["validation"].values() if (value := measured[field]) is not None]
     return sum(values) / len(values) if values else None
 
 
 def _notes(facts: Mapping[str, Any]) -> list[str]:
-    """One sentence on each point that a reader of the table must know."""
+    """One sentence for each point that a reader of the table must know."""
     train = facts["labels"]["train"]["observations"]
     measured = facts["validation"]
     named = {

@@ -1,4 +1,4 @@
-"""What the trainings on views, without reports, learn from: single views, or all views of a study."""
+"""The batches of trainings that learn from images, without reports: single views, or all views of a study."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from radscribe.vision.transforms import TransformConfig, stack_views, stored_vie
 
 
 class ViewBatches:
-    """The batches of one epoch over single views; what is random in them follows from seed and epoch.
+    """The batches of one epoch over single views; order and crops depend on seed and epoch only.
 
     Args:
-        views: to learn from.
-        transform: image geometry.
-        size: views per batch; the last batch may be smaller.
-        seed: of the training.
-        epoch: counted from 0.
+        views: Views to learn from.
+        transform: Image geometry.
+        size: Number of views per batch; the last batch may be smaller.
+        seed: Random seed of the training.
+        epoch: Number of the epoch, counted from 0.
     """
 
     def __init__(self, views: Sequence[View], transform: TransformConfig, size: int, seed: int, epoch: int):
@@ -33,7 +33,7 @@ class ViewBatches:
         return -(-len(self.views) // self.size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Give the number of each view of a batch `[batch]`, and pixels, uint8 `[batch, crop, crop]`."""
+        """Give each batch: numbers of its views `[batch]`, and their pixels, uint8 `[batch, crop, crop]`."""
         random = np.random.default_rng(self._seeds)
         order = random.permutation(len(self.views))
         for start in range(0, len(order), self.size):
@@ -49,11 +49,11 @@ class StudyBatches:
     """The batches of one epoch over studies with all their views; see `ViewBatches`.
 
     Args:
-        studies: to learn from, each with at least one view.
-        transform: image geometry.
-        size: studies per batch; the last batch may be smaller.
-        seed: of the training.
-        epoch: counted from 0.
+        studies: Studies to learn from; each has at least one view.
+        transform: Image geometry.
+        size: Number of studies per batch; the last batch can be smaller.
+        seed: Random seed of the training.
+        epoch: Number of the epoch, counted from 0.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class StudyBatches:
         return -(-len(self.studies) // self.size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Give the number of each study of a batch `[batch]`, and what `stack_views` makes of its views."""
+        """Yields the numbers of the studies of a batch `[batch]`, and their views as `stack_views` returns them."""
         random = np.random.default_rng(self._seeds)
         order = random.permutation(len(self.studies))
         for start in range(0, len(order), self.size):

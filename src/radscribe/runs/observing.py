@@ -1,4 +1,4 @@
-"""The probability of each observation in a study: of an observation classifier, or of a run that has one."""
+"""Probabilities of the observations in a study, from an observation classifier or from a run that has one."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from radscribe.studies.given import Given, given_studies
 from radscribe.studies.rejection import Rejection
 from radscribe.vision.transforms import stack_views
 
-#: More views than any study has: an observation classifier takes all.
+#: An observation classifier takes all views of a study; no study has so many.
 _ALL_VIEWS = 1000
 _SYNTHETIC = "trained on synthetic images: its probabilities say nothing about real ones"
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedStudy:
-    """What a classifier says of one study. Research use, not for clinical diagnosis.
+    """The probabilities of the observations in one study. Research use, not for clinical diagnosis.
 
     Attributes:
-        id: the study's.
-        probabilities: of each observation, by name.
-        thresholds: from which probability on each observation counts as present.
-        images: files of the views that were seen; of a store, the files that it was prepared from.
-        origin: which part or run says it, and what that was trained on.
-        notice: what it must not be used for.
+        id: Id of the study.
+        probabilities: Probability of each observation, by name.
+        thresholds: Lowest probability of each observation that counts as present, by name.
+        images: Files of the views; for a store, the files that it was prepared from.
+        origin: The part or run that gave the probabilities, and what it was trained on.
+        notice: Notice on the intended use.
     """
 
     id: str
@@ -56,7 +56,7 @@ class ObservedStudy:
         return self.probabilities[name] >= self.thresholds[name]
 
     def __str__(self) -> str:
-        """A line with the id, and one for each observation."""
+        """One line with the id, and one line for each observation."""
         rows = [
             f"  {name:26}  {probability:.3f}  {'above' if self.above(name) else 'below'} "
             f"{self.thresholds[name]:.3f}"
@@ -65,7 +65,7 @@ class ObservedStudy:
         return "\n".join([self.id, *rows])
 
     def to_json(self) -> dict[str, Any]:
-        """What a line of `radscribe observe --json` holds."""
+        """The values of one line of `radscribe observe --json`."""
         return {
             "id": self.id,
             "observations": {
@@ -86,14 +86,14 @@ class ObservedStudy:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """A classifier of the observations, ready to be used.
+    """A loaded classifier of the observations: a part, or the classifier of a run.
 
     Attributes:
-        predict: from views uint8 `[studies, views, crop, crop]` and their mask bool `[studies, views]` to
-            probabilities float32 `[studies, observations]`.
-        data: how many views of a study count, and their image geometry.
-        thresholds: of each observation, by name.
-        origin: which part or run it is.
+        predict: Function from views uint8 `[studies, views, crop, crop]` and their mask bool `[studies, views]`
+            to probabilities float32 `[studies, observations]`.
+        data: Number of views of a study that are used, and their image geometry.
+        thresholds: Threshold of each observation, by name.
+        origin: The part or run.
     """
 
     predict: Callable[[Tensor, Tensor], Tensor]
@@ -103,7 +103,7 @@ class Observer:
 
     @property
     def caution(self) -> str:
-        """What to bear in mind with all that it says, such as what it was trained on; else empty."""
+        """The caution that belongs to all its probabilities; empty if there is none."""
         return self.origin.caution
 
     @classmethod
@@ -111,8 +111,8 @@ class Observer:
         """Load the directory of an observation classifier, or of a run whose system has a classifier.
 
         Args:
-            path: the directory.
-            device: `auto`, `cpu` or `cuda`.
+            path: Directory of the classifier or of the run.
+            device: Device to compute on: `auto`, `cpu` or `cuda`.
 
         Raises:
             RadScribeError: it is neither, or is damaged.
@@ -178,10 +178,10 @@ class Observer:
         """The probability of each observation in each study, in order.
 
         Args:
-            studies: see `given_studies`.
-            batch_size: studies that are seen side by side.
-            on_rejection: called with each study that cannot be read; without it such a study raises.
-            split: of the prepared stores; see `given_studies`.
+            studies: Studies in any form that `given_studies` takes.
+            batch_size: Number of studies that are processed at once.
+            on_rejection: Called with each study that cannot be read; without it such a study raises.
+            split: Split of the prepared stores; see `given_studies`.
 
         Raises:
             RadScribeError: a study that cannot be read (see `on_rejection`), one of a store with another

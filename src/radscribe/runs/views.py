@@ -1,4 +1,4 @@
-"""What a trained system is given of a study: its report, its views and their masks, alone or in batches."""
+"""Inputs of a trained system for a study: views, finding masks and reports, one by one or in batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def studies_with_report(studies: Sequence[Study], section: str, split: str) -> l
     """The studies that have the section.
 
     Raises:
-        RadScribeError: none has.
+        RadScribeError: no study has it.
     """
     found = [study for study in studies if study.report(section).strip()]
     if not found:
@@ -48,12 +48,12 @@ def evaluation_views(study: Study, config: DataConfig) -> list[Tensor]:
 def readable_studies(
     studies: Iterable[Study], config: DataConfig, on_rejection: Callable[[Rejection], None] | None
 ) -> Iterator[tuple[Study, list[Tensor]]]:
-    """Each study that can be read, with its `evaluation_views`.
+    """Read the studies: yields each study that can be read, with its `evaluation_views`.
 
     Args:
-        studies: any.
-        config: how many views count, and their image geometry.
-        on_rejection: called with each study that cannot be read; without it such a study raises.
+        studies: Studies to read.
+        config: Gives the number of views and their image geometry.
+        on_rejection: Called with each study that cannot be read; without it such a study raises.
 
     Raises:
         RadScribeError: a study stands in a store of another short side than that of training, or cannot be
@@ -61,7 +61,7 @@ def readable_studies(
     """
     for study in studies:
         for view in study.views:
-            check_view(view, config.transform)  # no fault of the study: its store does not fit
+            check_view(view, config.transform)  # Not a rejection: the store is wrong.
         try:
             views = evaluation_views(study, config)
             if not views:
@@ -73,10 +73,10 @@ def readable_studies(
 
 
 def reject(study: Study, error: RadScribeError, on_rejection: Callable[[Rejection], None] | None) -> None:
-    """Tell `on_rejection` of a study that cannot be used.
+    """Pass a study that cannot be used to `on_rejection`.
 
     Raises:
-        RadScribeError: the error, where there is no `on_rejection`.
+        RadScribeError: the error, if there is no `on_rejection`.
     """
     if on_rejection is None:
         raise error
@@ -84,7 +84,7 @@ def reject(study: Study, error: RadScribeError, on_rejection: Callable[[Rejectio
 
 
 def evaluation_masks(study: Study, config: DataConfig) -> list[dict[str, np.ndarray]]:
-    """The findings' masks in each of `evaluation_views`, bool `[crop, crop]` by observation, where known.
+    """The known masks of the findings in each of `evaluation_views`, bool `[crop, crop]` by observation.
 
     Raises:
         RadScribeError: a view cannot be read.
@@ -100,12 +100,12 @@ def projections_of(study: Study, config: DataConfig) -> list[int]:
     return [PROJECTIONS.index(view.projection) for view in study.views[: config.views]]
 
 
-#: A study on its way into a batch: id, views, tokens, observation labels, projections.
+#: A study before it is put into a batch: id, views, tokens, observation labels, projections.
 Item = tuple[str, list[Tensor], list[int], np.ndarray, list[int]]
 
 
 def collate(items: list[Item]) -> Batch:
-    """Put studies side by side, padded."""
+    """Combine studies into a batch, with padding."""
     study_ids, views, tokens, labels, projections = zip(*items, strict=True)
     stacked, mask = stack_views(list(views))
     projected = torch.full(mask.shape, PROJECTIONS.index("unknown"))
@@ -132,7 +132,7 @@ class _EvaluationSet(Dataset):
 def evaluation_batches(
     studies: Sequence[Study], config: DataConfig, batch_size: int, workers: int
 ) -> DataLoader:
-    """Batches without reports, in order, each study once."""
+    """Batches of all studies in order, without their reports."""
     return DataLoader(
         _EvaluationSet(studies, config), batch_size=batch_size, num_workers=workers, collate_fn=collate
     )
