@@ -133,7 +133,7 @@ class ObservationClassifierTask(Task):
             torch.where(balanced, known / (2 * count.clamp(min=1)), 1.0).to(device)
             for count in (present, absent)
         )
-        # With balanced weights the network learns probabilities as if half of all studies had the observation.
+        # With balanced weights a network learns probabilities as if half of the studies had the observation.
         # The loss shifts the logits to that frequency, so that the model itself keeps that of the store.
         self.shift = torch.where(balanced.to(device), -log_odds, 0.0)
         self.optimizer = torch.optim.AdamW(

@@ -68,7 +68,7 @@ class StudyBatches:
         return -(-len(self.studies) // self.size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Yields the numbers of the studies of a batch `[batch]`, and their views as `stack_views` returns them."""
+        """Yields the numbers of the studies of a batch `[batch]`, and what `stack_views` makes of them."""
         random = np.random.default_rng(self._seeds)
         order = random.permutation(len(self.studies))
         for start in range(0, len(order), self.size):

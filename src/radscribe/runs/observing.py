@@ -89,8 +89,8 @@ class Observer:
     """A loaded classifier of the observations: a part, or the classifier of a run.
 
     Attributes:
-        predict: Function from views uint8 `[studies, views, crop, crop]` and their mask bool `[studies, views]`
-            to probabilities float32 `[studies, observations]`.
+        predict: Function from views uint8 `[studies, views, crop, crop]` and their mask bool
+            `[studies, views]` to probabilities float32 `[studies, observations]`.
         data: Number of views of a study that are used, and their image geometry.
         thresholds: Threshold of each observation, by name.
         origin: The part or run.
