@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from radscribe.cli import drafting, interop, listing, measuring, pretraining, scoring, studies, training
+from radscribe.cli import (
+    drafting,
+    interop,
+    listing,
+    measuring,
+    observing,
+    pretraining,
+    scoring,
+    studies,
+    training,
+)
 from radscribe.cli.parsing import Parser
 from radscribe.pretraining.registry import PRETRAININGS
 
@@ -70,6 +80,7 @@ _COMMANDS = (
         for name, entry in PRETRAININGS.items()
     ),
     Command("generate", drafting.generate, "runs/mine my_studies/images --out drafts.jsonl"),
+    Command("observe", observing.observe, "parts/observation-classifier my_studies/images"),
     Command("evaluate", scoring.evaluate, "runs/mine --split test"),
     Command("compare", scoring.compare, "base=runs/base-1,runs/base-2 mine=runs/mine-1,runs/mine-2"),
     Command("label", studies.label, "reports.txt --json"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from radscribe.pretraining.settings import (
     LanguageModelSettings,
     MaskedAutoencoderSettings,
+    ObservationClassifierSettings,
     PretrainingSettings,
     ViewClassifierSettings,
 )
@@ -65,6 +66,16 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
             settings=ViewClassifierSettings,
             module="radscribe.pretraining.view_classifier",
             class_name="ViewClassifierTask",
+        ),
+        PretrainingEntry(
+            name="observation-classifier",
+            summary="Train a classifier of the 14 observations on the views of a store.",
+            description="It learns the observations of the train split from all views of a study. On the val "
+            "split it chooses temperatures and thresholds, and is measured; the test split is not used. "
+            "'radscribe observe' prints its probabilities for any images.",
+            settings=ObservationClassifierSettings,
+            module="radscribe.pretraining.observation_classifier",
+            class_name="ObservationClassifierTask",
         ),
         PretrainingEntry(
             name="masked-autoencoder",

@@ -6,10 +6,13 @@ Nothing here imports torch, so that the options are shown at once.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from radscribe.device import Device
-from radscribe.ranges import BATCH, COUNT, LEARNING_RATE, SEED, THREADS, check_options
+from radscribe.errors import RadScribeError
+from radscribe.files import sha256_of
+from radscribe.ranges import BATCH, COUNT, LEARNING_RATE, PIXELS, SEED, THREADS, check_options
 from radscribe.text.cleaning import CleaningName
 
 #: Settings that decide where a training runs, but not what it learns: a resumed training may change them.
@@ -105,6 +108,58 @@ class ViewClassifierSettings(PretrainingSettings):
     epochs: int = 5
     batch: int = 32
     learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservationClassifierSettings(PretrainingSettings):
+    """Settings of a classifier of the 14 observations.
+
+    Attributes:
+        architecture: Backbone, by its name in timm.
+        weights: Weights to start from: none (random weights), the tag of published weights, or a file.
+        short_side: Length in pixels that the short side of a view is resized to before the crop.
+        crop: Side in pixels of the square that the backbone sees.
+        labels: Source of the labels: `report` labels the section by rules, `store` takes the labels that the
+            data set itself has, and a path names a label file: CSV as CheXpert and CheXbert write it, or JSON
+            as CAMANet's authors released it.
+        section: Report section that is labelled; several sections are joined by ' + '.
+        uncertain: What an uncertain observation counts as.
+        missing: What an observation that is not mentioned counts as.
+        class_balanced: Let the studies with an observation weigh as much in the loss as those without it,
+            for each observation.
+        epochs: Number of passes over the training studies.
+        batch: Number of studies per training step.
+        learning_rate: Learning rate at the start; it falls to 0.
+    """
+
+    architecture: str = "test_resnet"
+    weights: str = "none"
+    short_side: int = 144
+    crop: int = 128
+    labels: str = "report"
+    section: str = "findings"
+    uncertain: Literal["as_present", "as_absent", "ignore"] = "as_present"
+    missing: Literal["as_absent", "ignore"] = "as_absent"
+    class_balanced: bool = False
+    epochs: int = 20
+    batch: int = 16
+    learning_rate: float = 2e-3
+
+    def check(self) -> None:
+        """See `PretrainingSettings.check`; it checks the source of the labels and the sizes too."""
+        PretrainingSettings.check(self)  # classes with slots have no super() without arguments
+        check_options({"--short_side": (self.short_side, PIXELS), "--crop": (self.crop, PIXELS)})
+        if self.crop > self.short_side:
+            raise RadScribeError(f"--crop {self.crop} is larger than --short_side {self.short_side}")
+        if not self.labels:
+            raise RadScribeError("--labels is empty", "Give report, store or a label file")
+
+    def recorded(self) -> dict[str, Any]:
+        """See `PretrainingSettings.recorded`; with the hash of a label file."""
+        recorded = PretrainingSettings.recorded(self)
+        if self.labels not in ("report", "store"):
+            recorded["labels_sha256"] = sha256_of(Path(self.labels))
+        return recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
