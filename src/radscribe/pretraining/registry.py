@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from radscribe.pretraining.settings import (
     LanguageModelSettings,
     MaskedAutoencoderSettings,
-    PretrainingSettings,
+    PhraseTableSettings,
     ViewClassifierSettings,
 )
 
 if TYPE_CHECKING:
-    from radscribe.pretraining.loop import Task
+    from radscribe.studies.store import PreparedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +26,49 @@ class PretrainingEntry:
         name: as users type it.
         summary: what it makes, in one line.
         description: what it learns from, what it prints, and where its result goes.
-        settings: its options.
-        module: where its task is.
-        class_name: the task's class there.
+        settings: A dataclass with its options.
+        module: The module that makes it.
+        class_name: The task in that module, for a kind that is trained in epochs. Without one nothing is
+            trained, and the module has a function `make` that makes the part.
     """
 
     name: str
     summary: str
     description: str
-    settings: type[PretrainingSettings]
+    settings: type[Any]
     module: str
-    class_name: str
+    class_name: str = ""
 
-    def task(self) -> type[Task]:
-        """What `pretrain` takes."""
-        task: type[Task] = getattr(import_module(self.module), self.class_name)
-        return task
+    @property
+    def trained(self) -> bool:
+        """Whether it is trained in epochs, and can go on after an interruption."""
+        return bool(self.class_name)
+
+    def make(
+        self, store: PreparedStore, out: Path, settings: Any, *, progress: bool, resume: bool = False
+    ) -> str:
+        """Make it.
+
+        Args:
+            store: Prepared store to learn from.
+            out: Directory to write.
+            settings: Of the type that `settings` names.
+            progress: Show how far it is.
+            resume: Go on with an interrupted training; only for a kind that is trained.
+
+        Returns:
+            What is printed of it.
+
+        Raises:
+            RadScribeError: see `pretraining.loop.pretrain`, or the function `make` of the module.
+        """
+        module: Any = import_module(self.module)
+        if not self.trained:
+            return str(module.make(store, out, settings, progress=progress))
+        from radscribe.pretraining.loop import pretrain
+
+        task = getattr(module, self.class_name)
+        return str(task.summary(pretrain(task, store, out, settings, resume=resume, progress=progress)))
 
 
 PRETRAININGS: dict[str, PretrainingEntry] = {
@@ -75,6 +103,15 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
             settings=MaskedAutoencoderSettings,
             module="radscribe.pretraining.masked_autoencoder",
             class_name="MaskedAutoencoderTask",
+        ),
+        PretrainingEntry(
+            name="phrases",
+            summary="Count phrases that go with each observation in the reports of a store, for CmEAA.",
+            description="It reads the reports of the train split alone, and keeps phrases that occur with "
+            "an observation more often than by chance (pointwise mutual information). It prints how many "
+            "phrases there are, and how alike those of two studies are. Look at them with radscribe phrases.",
+            settings=PhraseTableSettings,
+            module="radscribe.pretraining.phrase_table",
         ),
     ]
 }
