@@ -87,7 +87,7 @@ def make(store: PreparedStore, out: Path, settings: PhraseTableSettings, *, prog
             raise RadScribeError(
                 f"no phrase that goes with an observation occurs more than {settings.minimum_count} times in "
                 f"the {len(documents)} reports of the train split",
-                f"Choose a lower --minimum_count than {settings.minimum_count}",
+                "Choose a lower --minimum_count, or a store with more reports",
             )
         facts |= _measured(table, documents, settings.seed) | {"finished": True}
         try:
