@@ -1,4 +1,4 @@
-"""The kinds of pretraining, by name. Nothing here imports torch until one of them begins."""
+"""The kinds of pretraining, by name; nothing here imports torch until a pretraining begins."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class PretrainingEntry:
     """One kind of pretraining.
 
     Attributes:
-        name: as users type it.
-        summary: what it makes, in one line.
-        description: what it learns from, what it prints, and where its result goes.
-        settings: A dataclass with its options.
+        name: The name that users type.
+        summary: What the pretraining makes, in one line.
+        description: What it learns from, what it prints, and where its result is used.
+        settings: The class of its settings, which are its options.
         module: The module that makes it.
-        class_name: The task in that module, for a kind that is trained in epochs. Without one nothing is
-            trained, and the module has a function `make` that makes the part.
+        class_name: The class of the task in that module, for a kind that is trained in epochs. Without one
+            nothing is trained, and the module has a function `make` that makes the part.
     """
 
     name: str
@@ -47,20 +47,20 @@ class PretrainingEntry:
     def make(
         self, store: PreparedStore, out: Path, settings: Any, *, progress: bool, resume: bool = False
     ) -> str:
-        """Make it.
+        """Make a part or a model of this kind.
 
         Args:
-            store: Prepared store to learn from.
-            out: Directory to write.
-            settings: Of the type that `settings` names.
-            progress: Show how far it is.
-            resume: Go on with an interrupted training; only for a kind that is trained.
+            store: The prepared store to learn from.
+            out: The directory to write.
+            settings: An instance of the settings class of this kind.
+            progress: Show the progress.
+            resume: Continue an interrupted training; this is for a kind that is trained only.
 
         Returns:
-            What is printed of it.
+            A summary of the result, to be printed.
 
         Raises:
-            RadScribeError: see `pretraining.loop.pretrain`, or the function `make` of the module.
+            RadScribeError: See `pretraining.loop.pretrain`, or the function `make` of the module.
         """
         module: Any = import_module(self.module)
         if not self.trained:
