@@ -446,12 +446,14 @@ def test_only_the_train_split_is_read(store, part, tmp_path):
 
 
 def test_reports_that_the_labeller_cannot_read_are_left_out(store, tmp_path, capsys):
-    foreign = with_reports(
-        store, tmp_path / "store", {"train"}, "Das Herz ist nicht vergrößert, kein Erguss beiderseits."
-    )
+    text = "Das Herz ist nicht vergrößert, kein Erguss beiderseits."
+    one = with_reports(store, tmp_path / "one", {"train"}, text, most=1)
+    assert "27 of the train split; left out: 1 unreadable" in make(one, tmp_path / "part")
+    assert "1 of 28 reports are unreadable to the labeller" in capsys.readouterr().err
+    every = with_reports(store, tmp_path / "every", {"train"}, text)
     with pytest.raises(RadScribeError, match="cannot read any of the 28 reports"):
-        make(foreign, tmp_path / "part")
-    assert not (tmp_path / "part").exists()
+        make(every, tmp_path / "another")
+    assert not (tmp_path / "another").exists()
 
 
 def test_a_full_disk_leaves_nothing(store, tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from radscribe.text.stop_words import stop_words
@@ -52,8 +52,8 @@ def candidates(reports: Iterable[Sequence[Words]], minimum_count: int) -> dict[W
     return {words: counts[words] for words in sorted(stripped & frequent) if _tells(words)}
 
 
-def occurrences(sentence: Words, phrases: Iterable[Words]) -> Iterator[Words]:
-    """Every occurrence of a phrase in a sentence; `phrases` is a set or a mapping."""
+def occurrences(sentence: Words, phrases: Container[Words]) -> Iterator[Words]:
+    """Every occurrence of a phrase in a sentence; occurrences may overlap."""
     for begin in range(len(sentence)):
         for end in range(begin + 1, min(begin + LONGEST, len(sentence)) + 1):
             if (words := sentence[begin:end]) in phrases:
