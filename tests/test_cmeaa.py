@@ -140,8 +140,8 @@ class Transcription:
         """T of one pair."""
         hidden = np.concatenate([x, z])
         for layer in (0, 2):
-            hidden = np.maximum(self.linear(f"aligner.networks.{number}.{layer}", hidden), 0)
-        return float(self.linear(f"aligner.networks.{number}.4", hidden)[0])
+            hidden = np.maximum(self.linear(f"aligner.networks.{number}.layers.{layer}", hidden), 0)
+        return float(self.linear(f"aligner.networks.{number}.layers.4", hidden)[0])
 
 
 SKIPS = {
@@ -405,7 +405,7 @@ class TestAligner:
         assert all(p.grad is None for p in built.adapters.parameters())
         assert built.aligner.expand.weight.grad is None
         assert built.aligner.report.weight.grad.any()
-        assert built.aligner.networks[0][0].weight.grad.any()
+        assert built.aligner.networks[0].layers[0].weight.grad.any()
         adapted.tokens.square().sum().backward()
         assert built.aligner.expand.weight.grad.any()
         assert built.adapters.down.weight.grad.any()
@@ -455,14 +455,14 @@ class TestAligner:
             network.zero_grad()
             bound = first(network, x + shift, z, z[:0])
             bound.backward()
-            found = network[0].weight.grad.clone()
+            found = network.layers[0].weight.grad.clone()
             joint, marginal = scores(shift)
             assert bound.item() == pytest.approx((joint.mean() - marginal.exp().mean().log()).item())
             batch = marginal.exp().mean()
             means.append(batch.item() if not means else 0.99 * means[-1] + 0.01 * batch.item())
             network.zero_grad()
             (joint.mean() - batch / means[-1]).backward()
-            assert (found - network[0].weight.grad).abs().max() < 1e-5 * found.abs().max()
+            assert (found - network.layers[0].weight.grad).abs().max() < 1e-5 * found.abs().max()
             assert first.log_mean.exp().item() == pytest.approx(means[-1], rel=1e-5)
         assert second.log_mean.isinf()
 
@@ -503,8 +503,8 @@ class TestAligner:
         network = built.aligner.networks[0]
         with torch.no_grad():
             for layer in (0, 2):
-                network[layer].weight.normal_()
-            network[4].weight.copy_(50 * torch.sign(torch.randn(1, 512)) / 4)
+                network.layers[layer].weight.normal_()
+            network.layers[4].weight.copy_(50 * torch.sign(torch.randn(1, 512)) / 4)
         given = Embedded(words().embeddings.float(), words().mask)
         for _ in range(3):
             with torch.autocast("cpu", torch.bfloat16):

@@ -28,7 +28,7 @@ Marginals = Literal["permutation", "derangement", "all_pairs"]
 _RATE = 0.01
 
 
-class StatisticsNetwork(nn.Sequential):
+class StatisticsNetwork(nn.Module):
     """T: three linear layers with ReLU between.
 
     Args:
@@ -37,7 +37,8 @@ class StatisticsNetwork(nn.Sequential):
     """
 
     def __init__(self, width: int, hidden: int = 512):
-        super().__init__(
+        super().__init__()
+        self.layers = nn.Sequential(
             nn.Linear(2 * width, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
@@ -47,7 +48,7 @@ class StatisticsNetwork(nn.Sequential):
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Scores `[...]` of pairs of `x` and `z`, both `[..., width]`, in 32 bits at least."""
-        scores = super().forward(torch.cat([x, z], dim=-1)).squeeze(-1)
+        scores = self.layers(torch.cat([x, z], dim=-1)).squeeze(-1)
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
     def all_pairs(self, x: Tensor, z: Tensor) -> Tensor:
