@@ -4,11 +4,12 @@ BIN := .venv/bin
 WORKERS ?= 2
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup demo test lint docs clean
+.PHONY: help setup demo test quick lint docs clean
 help:
 	@echo "make setup  install into .venv"
 	@echo "make demo   prepare the phantom data, train, score, and write demo/index.html"
 	@echo "make test   lint, types and tests"
+	@echo "make quick  the tests that take seconds"
 	@echo "make lint   ruff and mypy"
 	@echo "make docs   build the documentation site into site/"
 
@@ -31,6 +32,9 @@ demo: setup
 
 test: lint
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+quick: setup
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check src tests

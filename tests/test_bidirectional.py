@@ -324,7 +324,7 @@ class TestWhatIsGenerated:
         fields = {"vision_kind": "backbone", "backbone": RESNET, "preceding": "queries"}
         system = built("/v2t-t2v", **fields, patches=9)
         with pytest.raises(
-            RadScribeError, match=r"patches is 9, but .* 4 of them\. Pass --system\.patches 4"
+            RadScribeError, match=r"patches is 9, but a view has 4 patches\. Pass --system\.patches 4"
         ):
             system(batch_of(system))
         system = built("/v2t-t2v", **fields, patches=4)

@@ -8,7 +8,9 @@ from statistics import mean
 import pytest
 
 from radscribe.evaluation.metrics import text_statistics
-from radscribe.pretraining.language_model import Pretraining, pretrain_language_model
+from radscribe.pretraining.language_model import LanguageModelTask
+from radscribe.pretraining.loop import pretrain
+from radscribe.pretraining.settings import LanguageModelSettings
 from radscribe.recipes import get_recipe
 from radscribe.runs.config import RunConfig, override
 from radscribe.runs.scoring import scored_references
@@ -39,8 +41,8 @@ def test_drafts_belong_to_their_studies(name, store, tmp_path):
 def language_model(store, tmp_path_factory):
     """One that learnt the train split's reports, and to look at what stands where the image goes."""
     path = tmp_path_factory.mktemp("language_models") / "phantom"
-    settings = Pretraining(epochs=20)
-    pretrain_language_model(PreparedStore(store), path, settings, threads=1, device="cpu", progress=False)
+    settings = LanguageModelSettings(epochs=20, threads=1, device="cpu")
+    pretrain(LanguageModelTask, PreparedStore(store), path, settings, progress=False)
     return path
 
 

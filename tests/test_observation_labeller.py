@@ -224,7 +224,7 @@ def test_label_files_are_read_by_name(tmp_path):
     [
         ([["study_id", "edema"], ["1", "1"]], "no column named as a CheXpert observation.*study_id, edema"),
         ([["study_id", "Edema"], ["1", "2"]], "line 2: 'Edema' is '2', not 1, 0, -1"),
-        ([["study_id", "Edema"], ["1", "0"], ["1", "1"]], "line 3: study '1' stands there twice"),
+        ([["study_id", "Edema"], ["1", "0"], ["1", "1"]], "line 3: study '1' is listed twice"),
         ([], "Its columns: none"),
     ],
 )
@@ -303,7 +303,7 @@ def test_label_files_in_json(tmp_path):
         (json.dumps({"s1": values(Edema="1")}), "study 's1': 'Edema' is \"1\", not 1"),
         (json.dumps({"s1": values(Edema=math.nan)}), "study 's1': 'Edema' is NaN, not 1"),
         (json.dumps({"s1": values(Edema=[1])}), r"study 's1': 'Edema' is \[1\], not 1"),
-        (json.dumps({"s1": values()})[:-1] + ', "s1": []}', "study 's1' stands there twice"),
+        (json.dumps({"s1": values()})[:-1] + ', "s1": []}', "study 's1' is listed twice"),
     ],
 )
 def test_bad_label_files_in_json(tmp_path, content, message):

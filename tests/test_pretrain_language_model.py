@@ -437,7 +437,9 @@ def test_resuming_what_is_not_there_or_was_begun_otherwise(store, model_folder, 
         pretrain(store, tmp_path / "none", resume=True)
     text = [str(text_file)]
     settings = settings_of(**facts["settings"] | {"batch": 5, "seed": 1, "text": text})
-    with pytest.raises(RadScribeError, match="begun otherwise: batch was 4, is 5; seed was 0, is 1"):
+    with pytest.raises(
+        RadScribeError, match="begun with other settings or data: batch was 4, is 5; seed was 0, is 1"
+    ):
         pretrain(store, model_folder, settings, resume=True)
     settings = settings_of(**facts["settings"])
     with pytest.raises(

@@ -334,7 +334,9 @@ def test_drafts_that_have_other_scores_are_refused(phantom, tmp_path):
     lines = run.drafts("test").read_text().splitlines()
     lines[0] = json.dumps(json.loads(lines[0]) | {"text": NORMAL})
     run.drafts("test").write_text("\n".join(lines))
-    with pytest.raises(RadScribeError, match=r"has not the scores that .*metrics\.json' states: BLEU-1"):
+    with pytest.raises(
+        RadScribeError, match=r"does not have the scores that .*metrics\.json' states: BLEU-1"
+    ):
         write_run_page(run.path, tmp_path / "page.html")
 
 

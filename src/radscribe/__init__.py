@@ -2,7 +2,7 @@
 
 Research use, not for clinical diagnosis.
 
-What stands in `__all__` is the interface for Python. Each name is imported when it is first used, so that
+The names in `__all__` are the interface for Python. Each name is imported when it is first used, so that
 `import radscribe` is quick and does not import torch.
 """
 

@@ -1,4 +1,4 @@
-"""The version, and the notice that stands on every surface."""
+"""The version of RadScribe, and its notice: research use, not for clinical diagnosis."""
 
 from importlib.metadata import version
 

@@ -1,4 +1,6 @@
-"""What `import radscribe` offers beside the types: a run is trained, scored, and asked for drafts."""
+"""The functions of the Python interface: train a run, draft reports with it, explain its drafts, and score
+it.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,11 @@ def train(
     """Train a recipe on a prepared store, choose the weights on validation, and score the test split once.
 
     Args:
-        recipe: the name of a recipe, such as `r2gen-cmn/phantom`.
-        store: the prepared store.
-        out: the run directory to write.
-        progress: show progress.
-        **fields: fields of the recipe to change, by section, as in `training={"epochs": 3}`.
+        recipe: Name of a recipe, such as `r2gen-cmn/phantom`.
+        store: Prepared store to train on.
+        out: Run directory to write.
+        progress: Show progress.
+        **fields: Fields of the recipe to change, by section, as in `training={"epochs": 3}`.
 
     Returns:
         The run directory. `radscribe.load` takes it.
@@ -48,9 +50,9 @@ def generate(run: Path | str, studies: Given, **options: Any) -> Iterator[DraftR
     """Draft a report for each study with a trained run.
 
     Args:
-        run: a run directory. To draft more than once, `radscribe.load` it and call its `generate`.
-        studies: see `TrainedSystem.generate`.
-        **options: see `TrainedSystem.generate`.
+        run: Run directory. To draft more than once, `radscribe.load` it and call its `generate`.
+        studies: Studies to draft reports for; see `TrainedSystem.generate`.
+        **options: Options of `TrainedSystem.generate`.
 
     Raises:
         RadScribeError: see `radscribe.load` and `TrainedSystem.generate`.
@@ -62,9 +64,9 @@ def explain(run: Path | str, studies: Given, **options: Any) -> Iterator[Explana
     """Draft a report for each study with a trained run, and show where it looked.
 
     Args:
-        run: a run directory. To draft more than once, `radscribe.load` it and call its `explain`.
-        studies: see `TrainedSystem.generate`.
-        **options: see `TrainedSystem.explain`.
+        run: Run directory. To draft more than once, `radscribe.load` it and call its `explain`.
+        studies: Studies to draft reports for; see `TrainedSystem.generate`.
+        **options: Options of `TrainedSystem.explain`.
 
     Raises:
         RadScribeError: see `radscribe.load` and `TrainedSystem.explain`.
@@ -82,16 +84,16 @@ def evaluate(
     resamples: int = 1000,
     progress: bool = True,
 ) -> Evaluation:
-    """Score a run's drafts of a split beside the baselines. Printed, the result is the tables of scores.
+    """Score a run's drafts of one split, and the baselines too. `print` shows the result as tables of scores.
 
     Args:
-        run: a run directory.
-        store: the store to score on; the one that the run was trained on unless given.
-        split: `train`, `val`, `test` or `all`.
-        protocol: the text rules; the run's own unless given.
-        meteor: also compute METEOR, which starts Java for some ten seconds, where Java is there.
-        resamples: how many bootstrap resamples stand behind each interval.
-        progress: show progress.
+        run: Run directory.
+        store: Store to score on. Without it, the store that the run was trained on.
+        split: Split to score: `train`, `val`, `test` or `all`.
+        protocol: Text rules of the score. Without them, the run's own protocol.
+        meteor: Also compute METEOR where Java is installed. This starts Java and takes about ten seconds.
+        resamples: Number of bootstrap resamples behind each interval.
+        progress: Show progress.
 
     Raises:
         RadScribeError: no study of the split has a report, or a study cannot be read.

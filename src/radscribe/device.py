@@ -1,4 +1,4 @@
-"""Where to run."""
+"""Choosing the device: CPU or GPU."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DEVICES: tuple[str, ...] = get_args(Device)
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` names here.
+    """The device of this machine for the name `auto`, `cpu` or `cuda`.
 
     Raises:
-        RadScribeError: the name is none of these, or `cuda` is asked for and not there.
+        RadScribeError: the name is none of these, or it is `cuda` and there is no CUDA device.
     """
     import torch
 

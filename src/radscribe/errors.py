@@ -1,4 +1,4 @@
-"""What users are meant to read: what is wrong or doubtful, and what to type next."""
+"""Errors and warnings for users: each says what is wrong or doubtful, and what to do next."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class RadScribeError(Exception):
     """Something that the user can put right.
 
     Args:
-        message: one sentence that names the study, file, field or value at fault.
-        hint: what to type or to look at next.
-        exit_code: what the command line ends with: 2 where the command cannot be run as it was typed, 1 where
-            it ran and nothing came of it.
+        message: One sentence that names the study, file, field or value at fault.
+        hint: What the user should type or look at next.
+        exit_code: Exit code of the command line: 2 if the command cannot be run as it was typed, 1 if it ran
+            and produced no result.
     """
 
     def __init__(self, message: str, hint: str = "", *, exit_code: int = 2):
@@ -23,13 +23,13 @@ class RadScribeError(Exception):
 
 
 class InterruptionError(RadScribeError):
-    """The user stopped a command: what is saved, and how to go on."""
+    """The user stopped a command; the message says what is saved and how to go on."""
 
     def __init__(self, message: str, hint: str = ""):
         super().__init__(message, hint, exit_code=130)
 
 
-#: What other programs call an option or a field, and its names here.
+#: Names of options and fields in other programs, and the names that RadScribe has for them.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "accumulate_grad_batches": ("accumulate",),
     "annotations": ("annotation",),
@@ -103,12 +103,12 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 
 
 def closest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
-    """The names that someone who typed `name` may have meant, the likeliest first.
+    """The known names that a user who typed `name` may have meant, the likeliest first.
 
     Args:
-        name: a name that is not there, such as `training.lr`.
-        known: those that are.
-        count: at most this many are returned.
+        name: Name that was typed and does not exist, such as `training.lr`.
+        known: Names that exist.
+        count: Largest number of names to return.
     """
     known = list(known)
     section, _, word = name.lower().replace("-", "_").rpartition(".")
@@ -123,7 +123,7 @@ def closest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> RadScribeError:
-    """The error for a name that is not there: it offers the closest one and lists what exists."""
+    """The error for a name that does not exist: it offers the closest name and lists the known names."""
     known = sorted(known)
     close = closest(name, known)
     suggestion = f"Did you mean '{close[0]}'? " if close else ""
@@ -131,10 +131,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> RadScribeError:
 
 
 def warn(message: str, hint: str) -> None:
-    """Tell the user on standard error of something doubtful that stops nothing.
+    """Print a warning about something doubtful on standard error; the command goes on.
 
     Args:
-        message: one sentence that says what is doubtful.
-        hint: what it means, and what to do about it.
+        message: One sentence that says what is doubtful.
+        hint: What it means, and what to do about it.
     """
     print(f"warning: {message.rstrip('.')}. {hint}", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""Files: text and tables as people save them, JSON that RadScribe wrote, and files that are written.
+"""Files: reading text, tables and JSON, and writing files whole or not at all.
 
-What is read may have a byte order mark, Latin-1, semicolons or quoted newlines. What is written is whole or
-not there, and takes the place of no file of others.
+Files of users may have a byte order mark, Latin-1 encoding, semicolons or quoted newlines. `check_output`
+protects files that RadScribe did not write from being replaced.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import Any
 
 from radscribe.errors import RadScribeError
 
-#: Ids made from file names that are no valid UTF-8 hold lone surrogates, and must survive.
+#: Encoding of text that holds ids. Ids made from file names that are not valid UTF-8 hold lone surrogates,
+#: which must survive.
 ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogatepass"}
 #: Key under which `read_rows` leaves the fields of a row that has more fields than the header.
 SURPLUS_FIELDS = None
-#: No table of reports is larger: the reports of MIMIC-CXR take some 300 MB.
+#: Largest file that is read, in bytes. The reports of MIMIC-CXR take only some 300 MB.
 MAX_BYTES = 2**31
 
 A_FOLDER = "a folder, not a file"
@@ -46,9 +47,9 @@ _ELSEWHERE = "Choose another --out"
 
 
 def file_problem(path: Path) -> str:
-    """Why a path is no file that can be read, in a few words; empty where it is one.
+    """Why a path is not a regular file, in a few words; empty if it is one.
 
-    The path is not opened: opening a named pipe waits for ever, and a device need not end.
+    The path is not opened: opening a named pipe waits for ever, and a device may never end.
     """
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
@@ -104,11 +105,11 @@ def read_text(path: Path, limit: int = MAX_BYTES) -> str:
 
 
 def read_lines(file: str, hint: str) -> Iterator[str]:
-    """The lines of a text file, or of standard input as they come, without their ends.
+    """The lines of a text file or of standard input, without line ends. Standard input is read as it arrives.
 
     Args:
-        file: the path of the file; `-` stands for standard input.
-        hint: what to do where there is no line.
+        file: Path of the file; `-` stands for standard input.
+        hint: What the error tells the user to do if there is no line.
 
     Raises:
         RadScribeError: see `read_text`; or standard input is closed, there is no line, or a line is no text.
@@ -147,15 +148,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' stands there twice")
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is given twice")
     return found
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str | None, str]]]]:
-    """The column names and the rows (with the line on which each ends) of a CSV or TSV file with a header.
+    """The column names and the rows of a CSV or TSV file with a header, each row with its last line number.
 
-    A `.tsv` file is split at tabs; others at commas, or at the semicolons or tabs that spreadsheets
-    write where the header has no comma. Missing trailing fields are blank.
+    A `.tsv` file is split at tabs. Any other file is split at commas; if its header has no comma, it is split
+    at the semicolons or tabs that spreadsheets write. Missing trailing fields are blank.
 
     Raises:
         RadScribeError: the file cannot be read, is empty, has two columns of one name, or is no table (an
@@ -180,14 +181,14 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str | None, s
 
 
 def require_different(path: Path, columns: list[str]) -> None:
-    """Raise RadScribeError where two columns of a file have one name; blank names are left out."""
+    """Raise RadScribeError if two columns of a file have the same name; blank names do not count."""
     twice = [name for number, name in enumerate(columns) if name and name in columns[:number]]
     if twice:
         raise RadScribeError(f"{path} has two columns '{twice[0]}'", "Rename or remove one of them")
 
 
 def require_columns(path: Path, columns: list[str], needed: tuple[str, ...]) -> None:
-    """Raise RadScribeError naming the first of the needed columns that a file does not have."""
+    """Raise RadScribeError if a file lacks a needed column; the error names the first missing one."""
     for name in needed:
         if name not in columns:
             raise RadScribeError(f"{path} has no column '{name}'", f"Its columns: {', '.join(columns)}")
@@ -201,8 +202,8 @@ def read_json_object(path: Path, hint: str) -> dict[str, Any]:
     """The object in a JSON file.
 
     Args:
-        path: of the file.
-        hint: what to do where the file is damaged.
+        path: The file to read.
+        hint: What the error tells the user to do if the file is damaged.
 
     Raises:
         RadScribeError: the file cannot be read, or does not hold a JSON object.
@@ -211,11 +212,11 @@ def read_json_object(path: Path, hint: str) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path, hint: str) -> list[dict[str, Any]]:
-    """The objects in a JSON Lines file, blank lines left out.
+    """The objects in a JSON Lines file; blank lines are skipped.
 
     Args:
-        path: of the file.
-        hint: what to do where the file is damaged.
+        path: The file to read.
+        hint: What the error tells the user to do if the file is damaged.
 
     Raises:
         RadScribeError: the file cannot be read, or a line does not hold a JSON object; it names the line.
@@ -246,14 +247,14 @@ def _json_object(text: str, where: str, hint: str) -> dict[str, Any]:
 
 @contextmanager
 def writing(path: Path, hint: str = _ELSEWHERE) -> Iterator[None]:
-    """Turn what the system says where a file cannot be written into one error that names the file.
+    """Turn an error of the operating system into one error that names the file which cannot be written.
 
     Args:
-        path: what is written.
-        hint: what to do then.
+        path: The file that is written.
+        hint: What the error tells the user to do.
 
     Raises:
-        RadScribeError: it could not be written.
+        RadScribeError: the file could not be written.
     """
     try:
         yield
@@ -262,10 +263,10 @@ def writing(path: Path, hint: str = _ELSEWHERE) -> Iterator[None]:
 
 
 def check_place(path: Path) -> None:
-    """Check that a file can be made, and the folders that it is to stand in; nothing is made yet.
+    """Check that a file and its folders can be created; nothing is created yet.
 
     Raises:
-        RadScribeError: it cannot.
+        RadScribeError: the file cannot be created.
     """
     with writing(path):
         place = next(place for place in (path, *path.parents) if place.exists())
@@ -276,15 +277,16 @@ def check_place(path: Path) -> None:
 
 
 def check_output(path: Path, mark: bytes, kind: str) -> None:
-    """Check, before the work begins, that a file can be written and that no file of others is in its place.
+    """Check, before the work begins, that a file can be written and would replace only a file of RadScribe.
 
     Args:
-        path: where the file is to stand.
-        mark: what stands in every file of this kind that RadScribe wrote; such a file may be replaced.
-        kind: what the file is to be, in words, as in `a page`.
+        path: The file that will be written.
+        mark: Bytes that RadScribe writes into every file of this kind; a file with the mark may be replaced.
+        kind: Kind of the file in words, such as `a page`.
 
     Raises:
-        RadScribeError: it is a folder, a file without the mark, or below what is no folder.
+        RadScribeError: the path is a folder, is a file without the mark, or lies below something that is no
+            folder.
     """
     check_place(path)
     if path.is_dir():
@@ -299,15 +301,15 @@ def check_output(path: Path, mark: bytes, kind: str) -> None:
 
 
 def _is_marked(content: bytes, mark: bytes) -> bool:
-    """Whether a file is ours; nothing is lost with an empty one."""
+    """Whether RadScribe wrote a file. An empty file counts too, because nothing is lost with it."""
     return not content or mark in content
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of `path` once it is written.
+    """Give a temporary path to write to; when it is written, it replaces `path`.
 
-    Whatever happens, either the old or the new content stands at `path`.
+    Whatever happens, `path` has either its old or its new content.
     """
     partial = path.with_name(f"{path.name}.tmp")
     try:
@@ -320,14 +322,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file such that, whatever happens, either its old or its new content is there.
+    """Write a file in one step: whatever happens, it has either its old or its new content.
 
     Args:
-        path: the file.
-        content: its new content; text is written as `ENCODING` says.
+        path: The file to write.
+        content: New content of the file; text is encoded as `ENCODING` says.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     with replacing(path) as partial, partial.open("wb") as file:
         file.write(content.encode(**ENCODING) if isinstance(content, str) else content)
@@ -336,15 +338,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def replace_file(path: Path, content: str | bytes, hint: str = _ELSEWHERE) -> None:
-    """Do as `write_whole`, make the folder of the file, and say in one line why that cannot be done.
+    """Write a file by `write_whole` after creating its folder; a failure becomes an error of one line.
 
     Args:
-        path: the file; its folder is made.
-        content: its new content.
-        hint: what to do where it cannot be written.
+        path: The file to write; its folder is created.
+        content: New content of the file.
+        hint: What the error tells the user to do if the file cannot be written.
 
     Raises:
-        RadScribeError: it cannot be written.
+        RadScribeError: the file cannot be written.
     """
     with writing(path, hint):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -352,14 +354,14 @@ def replace_file(path: Path, content: str | bytes, hint: str = _ELSEWHERE) -> No
 
 
 def sha256_of(path: Path, hint: str = "") -> str:
-    """The hash of a file's content, in hexadecimal digits.
+    """The SHA-256 hash of a file's content, in hexadecimal digits.
 
     Args:
-        path: the file.
-        hint: what to do where it cannot be read.
+        path: The file to read.
+        hint: What the error tells the user to do if the file cannot be read.
 
     Raises:
-        RadScribeError: it cannot be read.
+        RadScribeError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What can stop a training: another one in its directory, Ctrl-C, a full disk, and too little memory."""
+"""What can stop a training: a second training in its directory, Ctrl-C, a full disk, or too little memory."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LOCK = "training.lock"
 
 @contextmanager
 def only_training(out: Path) -> Iterator[None]:
-    """Make a directory, and keep other trainings out of it as long as this one runs.
+    """Create a directory, and keep other trainings out of it while this training runs.
 
-    The lock ends with the process, however the process ends. A directory that was made here and is still
-    empty at the end is removed again.
+    The lock ends with the process, however the process ends. A directory that was created here is removed at
+    the end if it is still empty.
 
     Raises:
-        RadScribeError: the directory cannot be made, or another process trains in it.
+        RadScribeError: the directory cannot be created, or another process trains in it.
     """
     made = not out.exists()
     try:
@@ -45,7 +45,7 @@ def only_training(out: Path) -> Iterator[None]:
         finally:
             (out / LOCK).unlink(missing_ok=True)
             if made:
-                with suppress(OSError):  # it is not empty
+                with suppress(OSError):  # the directory is not empty
                     out.rmdir()
 
 
@@ -53,7 +53,7 @@ def _locked(descriptor: int) -> bool:
     """Lock an open file for this process; False where another process has locked it."""
     try:
         import fcntl
-    except ImportError:  # there is none on Windows
+    except ImportError:  # Windows has no fcntl
         return True
     try:
         # A lock of this process alone: data loading processes that outlive it for a moment do not hold it.
@@ -75,11 +75,11 @@ def _no_directory(out: Path, error: OSError) -> RadScribeError:
 
 @contextmanager
 def disk_errors_explained(out: Path, hint: str) -> Iterator[None]:
-    """Turn an error of the file system, such as a full disk, into one line.
+    """Turn an error of the file system, such as a full disk, into an error of one line.
 
     Args:
-        out: what is written.
-        hint: what to do once there is room.
+        out: File or directory that is written.
+        hint: What the error tells the user to do once the disk has room.
 
     Raises:
         RadScribeError: a file could not be written or read.
@@ -94,13 +94,13 @@ def disk_errors_explained(out: Path, hint: str) -> Iterator[None]:
 
 @contextmanager
 def memory_errors_explained(option: str) -> Iterator[None]:
-    """Turn a want of memory into one line.
+    """Turn an out-of-memory error into an error of one line.
 
     Args:
-        option: sets how many studies, views or texts are in memory at the same time.
+        option: Name of the option that sets how many studies, views or texts are in memory at the same time.
 
     Raises:
-        RadScribeError: memory could not be had.
+        RadScribeError: there was not enough memory.
     """
     import torch
 
@@ -118,13 +118,14 @@ def memory_errors_explained(option: str) -> Iterator[None]:
 
 @contextmanager
 def worker_errors_explained(hint: str) -> Iterator[None]:
-    """Turn what a data loading process raises, a traceback in a message, into its last line.
+    """Turn an error of a data loading process, whose message is a traceback, into the last line of that
+    message.
 
     Args:
-        hint: what to do where such a process died.
+        hint: What the error tells the user to do if the process died.
 
     Raises:
-        RadScribeError: a view could not be read there, or the process died.
+        RadScribeError: the process could not read a view, or died.
     """
     try:
         yield
@@ -135,15 +136,17 @@ def worker_errors_explained(hint: str) -> Iterator[None]:
                 text.splitlines()[-1].partition(": ")[2] or "a view cannot be read"
             ) from error
         if "DataLoader worker" in text:
-            raise RadScribeError("a data loading process died, perhaps for want of memory", hint) from error
+            raise RadScribeError(
+                "a data loading process died, perhaps because memory ran out", hint
+            ) from error
         raise
 
 
 def check_new_directory(out: Path) -> None:
-    """Check that a directory is not there yet and can be made.
+    """Check that a directory does not exist yet and can be created.
 
     Raises:
-        RadScribeError: it is there, or a part of its path is a file.
+        RadScribeError: the directory exists, or a part of its path is a file.
     """
     if out.exists():
         raise RadScribeError(f"'{out}' exists already", "Choose another --out")
@@ -152,10 +155,10 @@ def check_new_directory(out: Path) -> None:
 
 
 def check_empty(out: Path, hint: str = "Choose another --out") -> None:
-    """Check that nothing is in a directory but the lock.
+    """Check that a directory holds nothing but the lock.
 
     Raises:
-        RadScribeError: there is something.
+        RadScribeError: the directory holds something else.
     """
     others = sorted(path.name for path in out.iterdir() if path.name != LOCK)
     if others:
@@ -163,17 +166,17 @@ def check_empty(out: Path, hint: str = "Choose another --out") -> None:
 
 
 class StopRequest:
-    """Ctrl-C while a training runs; a context manager for the main thread.
+    """Handles Ctrl-C while a training runs; a context manager for the main thread.
 
-    Outside of steps Ctrl-C stops at once. Within them the first Ctrl-C asks: the training looks at `asked`
-    after each step, saves, and stops. The second one stops at once.
+    While `stepping` is false, Ctrl-C stops the training at once. While it is true, the first Ctrl-C only sets
+    `asked`: the training reads it after each step, saves, and stops. A second Ctrl-C stops at once.
 
     Args:
-        message: says what is saved and how to go on, when it is called.
+        message: Function that returns the message and the hint of the error: what is saved, and how to go on.
 
     Attributes:
-        stepping: the training takes steps, and looks at `asked`.
-        asked: it shall save and stop.
+        stepping: Whether the training takes steps, and reads `asked` after each.
+        asked: Whether the training shall save and stop.
     """
 
     def __init__(self, message: Callable[[], tuple[str, str]]):
@@ -185,7 +188,7 @@ class StopRequest:
         self._installed = False
 
     def __enter__(self) -> Self:
-        with suppress(ValueError):  # another thread than the main one has no signals
+        with suppress(ValueError):  # only the main thread can handle signals
             self._before = signal.signal(signal.SIGINT, self._on_signal)
             self._installed = True
         return self
@@ -195,7 +198,7 @@ class StopRequest:
             signal.signal(signal.SIGINT, self._before)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a data loading process: it ends with its parent
+        if os.getpid() != self._process:  # this is a data loading process, which ends with its parent
             return
         if self.stepping and not self.asked:
             self.asked = True
@@ -212,6 +215,6 @@ class StopRequest:
         """End the training.
 
         Raises:
-            InterruptionError: always; it says what is saved and how to go on.
+            InterruptionError: always; the message says what is saved and how to go on.
         """
         raise InterruptionError(*self.message())

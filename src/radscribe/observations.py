@@ -1,4 +1,4 @@
-"""The 14 CheXpert observations, the states they have, and what a state is worth as a number."""
+"""The 14 CheXpert observations, their states, and the numbers that stand for the states."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parse_state(value: str) -> ObservationState:
     """A state from a cell of a label file: 1, 0, -1 or blank as in CheXpert and CheXbert, or its name.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the value is anything else.
     """
     state = value.strip().lower().replace(" ", "_")
     if not state or state == "nan":
@@ -57,15 +57,16 @@ def as_binary(
     uncertain: Literal["as_present", "as_absent", "ignore"],
     missing: Literal["as_absent", "ignore"],
 ) -> dict[str, int]:
-    """States as numbers, under policies that the caller must name: published codes differ in them.
+    """States as the numbers 0 and 1, by policies that the caller must name, because published codes differ in
+    them.
 
     Args:
-        states: by observation.
-        uncertain: what an uncertain observation counts as.
-        missing: what an observation that is not mentioned counts as.
+        states: State of each observation, by name.
+        uncertain: What an uncertain observation counts as.
+        missing: What an observation that is not mentioned counts as.
 
     Returns:
-        1 (present) or 0 (absent) by observation; one that is ignored has no key.
+        1 (present) or 0 (absent) by observation; an observation that is ignored has no key.
     """
     values: dict[ObservationState, int | None] = {
         "present": 1,

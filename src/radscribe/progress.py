@@ -1,4 +1,4 @@
-"""How far a command is: a bar on a terminal, and otherwise a line every ten seconds, on standard error."""
+"""Progress of a command on standard error: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from tqdm import tqdm
 
 Item = TypeVar("Item")
-#: Between two lines where there is no terminal.
+#: Seconds between two lines if there is no terminal.
 SECONDS = 10.0
 
 
@@ -19,14 +19,14 @@ class Progress:
     """Shows how many steps of some work are done; a context manager.
 
     Args:
-        total: number of steps.
-        name: what is done, in one or two words.
-        unit: what a step is, in the plural, such as `studies`.
-        done: steps that were done earlier.
-        show: without it nothing is shown.
+        total: Number of steps.
+        name: What is done, in one or two words.
+        unit: What a step is, in the plural, such as `studies`.
+        done: Number of steps that were done earlier.
+        show: Whether to show progress.
 
     Attributes:
-        note: how the work is going, such as its loss; set it where `due` says so.
+        note: Text on how the work is going, such as its loss; set it when `due` is true.
     """
 
     def __init__(self, total: int, name: str, unit: str, *, done: int = 0, show: bool = True):
@@ -61,7 +61,7 @@ class Progress:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to show something; a note that is costly to make is made then."""
+        """Whether it is time to show something; a note that is costly to make should be made only then."""
         interval = SECONDS if self._bar is None else self._bar.mininterval
         return (self._lines or self._bar is not None) and time.monotonic() - self._shown >= interval
 

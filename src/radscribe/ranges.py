@@ -1,4 +1,4 @@
-"""Ranges of numbers: what is out of range is one line that names the number, its value and its range."""
+"""Ranges of numbers; the error for a number out of range names the number, its value and its range."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Range(NamedTuple):
     """The numbers from `low` to `high`.
 
     Attributes:
-        low: the smallest number.
-        high: the largest number; without it every finite number from `low` on is in the range.
-        above: `low` itself is not in the range.
+        low: Smallest number of the range.
+        high: Largest number of the range; without it, every finite number from `low` on is in the range.
+        above: Whether `low` itself is outside the range.
     """
 
     low: float
@@ -32,20 +32,21 @@ class Range(NamedTuple):
         return lowest if self.high == math.inf else f"{lowest} and at most {self.high:,.10g}"
 
 
-#: How many of something that the work goes through one by one.
+#: Count of things that are processed one by one.
 COUNT = Range(1, 1_000_000)
-#: How many of something that may be left out.
+#: Count of things that may also be 0.
 COUNT_OR_NONE = Range(0, 1_000_000)
-#: Studies, views or texts that are in memory at the same time.
+#: Number of studies, views or texts that are in memory at the same time.
 BATCH = Range(1, 65_536)
-#: Width of a layer, heads and other sizes of networks. What is within them may still need too much memory.
+#: Sizes of networks, such as the width of a layer or the number of heads. A size in this range may still need
+#: too much memory.
 WIDTH = Range(1, 65_536)
 LAYERS = Range(1, 256)
-#: Tokens of a text.
+#: Number of tokens of a text.
 LENGTH = Range(2, 8192)
 #: Side of an image, in pixels.
 PIXELS = Range(8, 8192)
-#: A share that is left out at random.
+#: Share of values that dropout sets to 0 at random.
 DROPOUT = Range(0, 0.999)
 SHARE = Range(0, 1)
 WEIGHT = Range(0)
@@ -63,9 +64,9 @@ def check_fields(config: Any, prefix: str, **ranges: Range) -> None:
     """Check fields of a configuration.
 
     Args:
-        config: the configuration.
-        prefix: what stands before each field's name in its dotted name, such as `training.`.
-        **ranges: the range of each field.
+        config: Configuration to check.
+        prefix: Text before each field's name in its dotted name, such as `training.`.
+        **ranges: Range of each field, by the field's name.
 
     Raises:
         ValueError: names the first field that is out of its range.
@@ -79,7 +80,7 @@ def check_options(options: Mapping[str, tuple[Any, Range]]) -> None:
     """Check options of a command.
 
     Args:
-        options: the value of each option and its range, by the option's name, such as `--batch`.
+        options: Value and range of each option, by the option's name, such as `--batch`.
 
     Raises:
         RadScribeError: names the first option that is out of its range.
@@ -90,10 +91,10 @@ def check_options(options: Mapping[str, tuple[Any, Range]]) -> None:
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Check that a configuration's field has one of its values.
+    """Check that a field of a configuration has one of the values that it may have.
 
     Raises:
-        ValueError: names field, value and choices.
+        ValueError: names the field, its value and the choices.
     """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, not '{value}'")

@@ -1,4 +1,4 @@
-"""Values of options and fields: from text, YAML or JSON to the type that is asked for, and types in words."""
+"""Conversion of options and fields from text, YAML or JSON to their types, and the types in words."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-#: Longer values are cut in messages.
+#: Number of characters of a value that messages show; longer values are cut.
 _SHOWN = 60
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
-#: Types in words, and what stands for their values in help.
+#: Types in words, and the placeholders for their values in help.
 _WORDS = {
     int: "a whole number",
     float: "a number",
@@ -27,16 +27,16 @@ _PLACEHOLDERS = {int: "NUMBER", float: "NUMBER", bool: "true|false", str: "TEXT"
 
 
 def converted(value: Any, hint: Any) -> Any:
-    """A value as the type that is asked for.
+    """Convert a value to a type.
 
     Args:
-        value: text as it is typed on a command line, or a value from YAML or JSON.
-        hint: `int`, `float`, `bool`, `str`, `Path`, a `Literal`, or a list, a tuple, a dictionary with string
-            keys or an optional one of these.
+        value: Text as it is typed on a command line, or a value from YAML or JSON.
+        hint: Type to convert to: `int`, `float`, `bool`, `str`, `Path`, a `Literal`, or a list, a tuple, a
+            dictionary with string keys or an optional one of these.
 
     Raises:
-        ValueError: the value is of another type. Its message says what is needed and stands behind the name
-            of the option or field, as in `needs a whole number, not 'few'`.
+        ValueError: the value does not fit the type. The message says what is needed and is written after the
+            name of the option or field, as in `needs a whole number, not 'few'`.
     """
     hint = required(hint)[0] if value is not None else hint
     kind, parts = get_origin(hint) or hint, get_args(hint)
@@ -74,7 +74,7 @@ def _plain(value: Any, kind: type) -> Any:
         if isinstance(truth, bool):
             return truth
     elif isinstance(value, bool):
-        pass  # which Python takes for a number
+        pass  # Python counts a bool as a number
     elif kind is str:
         if isinstance(value, str):
             return value
@@ -112,15 +112,15 @@ def _wrong(value: Any, hint: Any) -> ValueError:
 
 
 def typed(value: Any, hint: Any, name: str = "") -> Any:
-    """A JSON value as the type that was written: the inverse of `dataclasses.asdict`.
+    """Convert a JSON value back to the type that was written: the inverse of `dataclasses.asdict`.
 
-    Fields that a dataclass does not have are passed over, so that a file may hold more than is read.
+    Fields that a dataclass does not have are ignored, so that a file may hold more than is read.
 
     Args:
-        value: what `json.loads` gives.
-        hint: `int`, `float` or `str`, a `Literal`, a dataclass, a mapping with string keys, a tuple of values
-            of one type, or an optional one of these.
-        name: of the value, in messages.
+        value: Value that `json.loads` gave.
+        hint: Type to convert to: `int`, `float` or `str`, a `Literal`, a dataclass, a mapping with string
+            keys, a tuple of values of one type, or an optional one of these.
+        name: Name of the value in messages.
 
     Raises:
         ValueError: the value, or one within it, has another type or is missing. The message names it by its
@@ -162,7 +162,7 @@ def _path(name: str, part: object) -> str:
 
 
 def required(hint: Any) -> tuple[Any, bool]:
-    """The type behind an optional one, and whether it is optional: `int | None` is `int` and True."""
+    """The type inside an optional type, and whether it was optional: `int | None` gives `int` and True."""
     if get_origin(hint) not in (Union, UnionType):
         return hint, False
     (kind,) = (part for part in get_args(hint) if part is not type(None))
@@ -170,7 +170,7 @@ def required(hint: Any) -> tuple[Any, bool]:
 
 
 def in_words(hint: Any) -> str:
-    """What values a type takes, such as `a whole number` or `one of step, cosine`."""
+    """The values that a type takes, in words, such as `a whole number` or `one of step, cosine`."""
     hint, _ = required(hint)
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind is Literal:
@@ -183,7 +183,7 @@ def in_words(hint: Any) -> str:
 
 
 def placeholder(hint: Any) -> str:
-    """What stands for a value of a type in help, such as `PATH`."""
+    """The word that stands for a value of a type in help, such as `PATH`."""
     hint, _ = required(hint)
     kind = get_origin(hint) or hint
     if kind in (list, tuple):
@@ -192,7 +192,7 @@ def placeholder(hint: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: as it is typed, in quotes, and cut where it is long."""
+    """A value as a message shows it: as it is typed, in quotes, and cut if it is long."""
     text = " ".join(written(value).split())
     return f"'{text[:_SHOWN]}...'" if len(text) > _SHOWN else f"'{text}'"
 

@@ -1,4 +1,4 @@
-"""Weights and checkpoints: written whole or not at all, read strictly, our own and published ones."""
+"""Weights and checkpoints, our own and published ones: written whole or not at all, and read strictly."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from radscribe.files import replacing
 
 
 def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> Any:
-    """A `transformers` model of a configuration, with published weights unless `weights` is `none`.
+    """Build a `transformers` model, with published weights unless `weights` is `none`.
 
     Args:
-        model_class: of `transformers`.
-        config: with the sizes; None for the weights' own.
-        weights: a hub name, a folder, or `none`.
-        field: the option of the command that names the weights, for errors.
+        model_class: Class of `transformers` to build.
+        config: Configuration with the sizes; None takes the configuration of the weights.
+        weights: Name on the Hugging Face hub, a folder, or `none`.
+        field: Option of the command that names the weights, for errors.
 
     Raises:
-        RadScribeError: the weights are not there, could not be downloaded, or are of other sizes.
+        RadScribeError: the weights are not there, could not be downloaded, or have other sizes.
     """
     if weights == "none":
         return model_class(config)
@@ -56,13 +56,13 @@ def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> 
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Keep `transformers` from drawing bars for files that it reads and writes; downloads keep theirs."""
+    """Switch off the progress bars of `transformers` for reading and writing files; downloads keep theirs."""
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    enable_progress_bars()  # the line above switches those of downloads off too
+    enable_progress_bars()  # the line above also switches off the bars of downloads
     try:
         yield
     finally:
@@ -72,10 +72,10 @@ def without_bars() -> Iterator[None]:
 
 @contextmanager
 def whole_or_not_at_all(path: Path) -> Iterator[Path]:
-    """Give a path to write weights to; `path` is replaced by it once they are written.
+    """Give a temporary path to write weights to; when they are written, it replaces `path`.
 
     Raises:
-        RadScribeError: it could not be written; what stood at `path` before still stands there.
+        RadScribeError: the weights could not be written; `path` still has its old content.
     """
     try:
         with replacing(path) as partial:
@@ -87,7 +87,7 @@ def whole_or_not_at_all(path: Path) -> Iterator[Path]:
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write weights by name as safetensors, whole or not at all."""
+    """Write weights by name as a safetensors file, whole or not at all."""
     with whole_or_not_at_all(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial)
 
@@ -95,16 +95,16 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
 def load_strictly(
     module: nn.Module, weights: Mapping[str, Tensor], what: str, own: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Load weights into a module: every one that it has, and no other.
+    """Load weights into a module; they must be exactly the weights that the module has.
 
     Args:
-        module: what they are loaded into.
-        weights: by name.
-        what: names them in errors.
-        own: the weights that must be there, where these are not all that the module has.
+        module: Module that the weights are loaded into.
+        weights: Weights by name.
+        what: Name of the weights in errors.
+        own: Weights that must be there, if these are not all weights of the module.
 
     Raises:
-        RadScribeError: names what is missing, unexpected, or of another shape.
+        RadScribeError: names the weights that are missing, unexpected, or of another shape.
     """
     own = module.state_dict() if own is None else own
     problems = [f"missing {name}" for name in sorted(own.keys() - weights.keys())]
@@ -117,23 +117,23 @@ def load_strictly(
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise RadScribeError(f"{what} does not fit the configuration: {'; '.join(problems[:5])}{more}")
-    # Names and shapes were checked; what is not the module's own stays as it is.
+    # Names and shapes were checked. Weights of the module that are not in `own` stay as they are.
     module.load_state_dict(dict(weights), strict=False)
 
 
 def read_newest(last: Path, previous: Path, parts: Sequence[str]) -> tuple[Path, dict[str, Any]] | None:
-    """Read the newest whole checkpoint of two.
+    """Read the last checkpoint, or the one before it if the last is missing or damaged.
 
-    Where the last one is missing or damaged, the one before it is taken, which standard error says; a damaged
-    one is kept with `.damaged` behind its name.
+    If the checkpoint before the last is read, standard error says so; a damaged last checkpoint is kept with
+    `.damaged` added to its name.
 
     Args:
-        last: the last checkpoint.
-        previous: the one before it.
-        parts: what a checkpoint has, by name.
+        last: Path of the last checkpoint.
+        previous: Path of the checkpoint before it.
+        parts: Names of the parts that a checkpoint must have.
 
     Returns:
-        Its path and its parts, or None where none was ever written.
+        The path and the parts of the checkpoint that was read, or None if no checkpoint was ever written.
 
     Raises:
         RadScribeError: there are checkpoints, and all are damaged.
@@ -174,11 +174,11 @@ def _read(path: Path, parts: Sequence[str]) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except _DamagedError:
         raise
-    except Exception as error:  # torch raises whatever the broken file provokes
+    except Exception as error:  # torch raises errors of many kinds for a broken file
         raise _DamagedError(" ".join(f"{type(error).__name__}: {error}".split())[:100]) from error
     missing = [name for name in parts if not isinstance(state, dict) or name not in state]
     if missing:
-        raise _DamagedError(f"it is no checkpoint of such a training: it has no {missing[0]}")
+        raise _DamagedError(f"it is no checkpoint of this kind of training: it has no {missing[0]}")
     return state
 
 
@@ -186,12 +186,12 @@ def save_checkpoint(last: Path, previous: Path, save: Callable[[Path], object]) 
     """Write a checkpoint, and keep the one before it.
 
     Args:
-        last: the checkpoint to write.
-        previous: where the one before it is kept.
-        save: writes the checkpoint to a path.
+        last: Path of the checkpoint to write.
+        previous: Path where the checkpoint before it is kept.
+        save: Function that writes the checkpoint to a path.
 
     Raises:
-        RadScribeError: it could not be written; what was there is still there.
+        RadScribeError: the checkpoint could not be written; the earlier checkpoints are still there.
     """
     with whole_or_not_at_all(last) as partial:
         save(partial)

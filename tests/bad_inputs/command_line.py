@@ -154,7 +154,7 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("generate {run} {store} --decoding ''", "--decoding needs a JSON object, such as"),
     # Options that would do nothing.
     ("prepare images --out new --studies 5", ("--studies does nothing here", "--limit")),
-    ("bench score --system r2gen", ("--system does nothing here", "score has no use for it")),
+    ("bench score --system r2gen", ("--system does nothing here", "score does not use it")),
     ("bench memory --views 1", "--views does nothing here"),
     ("bench train --beam 2", "--beam does nothing here"),
     ("bench decode --pairs 2", "--pairs does nothing here"),
@@ -174,7 +174,7 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("recipes x", ("unknown recipe 'x'", "Known: ")),
     ("recipes r2gen-cmn", ("unknown recipe 'r2gen-cmn'", "r2gen-cmn/phantom")),
     ("recipes r2gen-cmn/fantom", "Did you mean 'r2gen-cmn/phantom'"),
-    ("train --store {store} r2gen-cmn/phantom", "the recipe stands right behind train"),
+    ("train --store {store} r2gen-cmn/phantom", "the recipe must be the first word after train"),
     ("train r2gen_cmn/phantom", "Did you mean 'r2gen-cmn/phantom'"),
 ]
 

@@ -570,12 +570,12 @@ RUNS = [
     ),
     of_run(
         "with NaN in its weights",
-        "network.logits.bias holds what is no finite number",
+        "network.logits.bias holds a number that is not finite",
         changed_weights(not_a_number, hashed=True),
     ),
     of_run(
         "with NaN in weights without a hash",
-        "network.logits.bias holds what is no finite number",
+        "network.logits.bias holds a number that is not finite",
         changed_weights(not_a_number, hashed=False),
     ),
     of_run(

@@ -165,7 +165,7 @@ STALE = [
     ),
     refused(
         "a source with another file",
-        "1 otherwise rejected (x.pdf)",
+        "1 rejected differently (x.pdf)",
         prepared(lambda w: w.write("images/x.pdf", "x")),
     ),
     goes_on(

@@ -91,7 +91,7 @@ TABLES = [
     refused("JSON Lines that are too deep", "nested too deeply", table(DEEP, "images/t.jsonl")),
     refused(
         "an object that has a name twice",
-        "stands there twice",
+        "is given twice",
         table('{"image": "0.png", "image": "1.png"}', "images/t.jsonl"),
     ),
 ]

@@ -106,7 +106,7 @@ LABEL_FILES = [
     label_row(
         "labels: a study twice",
         table(*good_labels(), good_labels()[1]),
-        "line 5: study 'b' stands there twice",
+        "line 5: study 'b' is listed twice",
     ),
     label_row("labels: a blank id", table(["", *["1"] * 14]), "line 2: the column 'study_id' is blank"),
     label_row(

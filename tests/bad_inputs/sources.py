@@ -11,7 +11,7 @@ from bad_inputs.rows import Row, Workshop
 
 OUT = "--out made --workers 1 --short_side 32"
 #: Opens a copy of the shared store, which was made by the same settings.
-AGAIN = "prepare phantom --studies 30 --short_side 64 --workers 1 --out store"
+AGAIN = "prepare phantom --studies 40 --short_side 64 --workers 1 --out store"
 DEEP = "[" * 100_000
 
 

@@ -397,7 +397,7 @@ ROWS: list[Row] = [
     Row(
         "resume from a pickle of something else",
         _RESUME,
-        "it is no checkpoint of such a training: it has no optimizer_states",
+        "it is no checkpoint of this kind of training: it has no optimizer_states",
         arrange=_damaged_run(_another_pickle),
     ),
     Row(

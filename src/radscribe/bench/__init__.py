@@ -1,1 +1,1 @@
-"""Speed and memory: measured here, or planned for a GPU."""
+"""Speed and memory of systems, measured on this machine or planned for a GPU."""

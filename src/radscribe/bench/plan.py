@@ -1,9 +1,9 @@
-"""Memory and time of a recipe with a frozen language model, before anyone has the GPU that it wants.
+"""Planning memory and time of a recipe with a frozen language model, for a GPU that is not available yet.
 
-The system is built with its parts at their sizes and random weights, but with one and with two layers of the
-language model, and trained for one step on one study: what autograd keeps and what is multiplied is counted,
-not estimated, and both grow by the same amount with every further layer and study. The rest is arithmetic
-over the parameters, which is how frozen and trained ones are told apart.
+The system is built with parts of full size and random weights, but with only one or two layers of the
+language model, and is trained for one step on one study. The tensors that autograd keeps and the operations
+are counted, not estimated; both grow by the same amount with every further layer and study. The rest is
+computed from the numbers of frozen and trained parameters.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from radscribe.text.prompts import REPORT_PROMPT, VISION_PROMPT
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.weights import without_bars
 
-#: Shapes of the language model that the recipes name, which can be planned for without having it: those of
-#: its published config.json.
+#: Shapes of the language model that the recipes name, from its published config.json, so that it can be
+#: planned for without a download.
 _LLAMA_2_7B: dict[str, Any] = {
     "model_type": "llama",
     "vocab_size": 32_000,
@@ -49,18 +49,18 @@ _LLAMA_2_7B: dict[str, Any] = {
     "max_position_embeddings": 4096,
 }
 _KNOWN = {"meta-llama/Llama-2-7b-chat-hf": _LLAMA_2_7B, "meta-llama/Llama-2-7b-hf": _LLAMA_2_7B}
-#: A word that every tokenizer here knows as one token.
+#: A word that is one token for every tokenizer here.
 _WORD = "a"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accelerator:
-    """What a plan is for; the defaults are an NVIDIA A100's data sheet.
+    """The GPU that a plan is for; the defaults are from the data sheet of an NVIDIA A100.
 
     Attributes:
-        memory_gb: in 10^9 bytes.
-        bandwidth_tb: of its memory, in 10^12 bytes a second.
-        teraflops: in the language model's format, 10^12 operations a second.
+        memory_gb: Memory in 10^9 bytes.
+        bandwidth_tb: Bandwidth of the memory in 10^12 bytes per second.
+        teraflops: Speed in the format of the language model, in 10^12 operations per second.
     """
 
     memory_gb: float = 80.0
@@ -73,7 +73,7 @@ class Accelerator:
 
 
 class _Counted(NamedTuple):
-    """One step of one study, with some layers of the language model."""
+    """Counts for one training step on one study, with some layers of the language model."""
 
     trained: dict[str, int]
     trained_bytes: int
@@ -85,7 +85,7 @@ class _Counted(NamedTuple):
     prompt: int
 
     def further(self, other: _Counted, layers: int) -> _Counted:
-        """What it would be with `layers` more, if `other` has one more."""
+        """The counts with `layers` more layers, where `other` has the counts with one more layer."""
         numbers = {
             name: mine + layers * (getattr(other, name) - mine)
             for name, mine in self._asdict().items()
@@ -100,15 +100,16 @@ def bench_plan(
     """Plan training and drafting of a recipe.
 
     Args:
-        recipe: name of one with a frozen language model.
-        accelerator: what it shall run on.
-        language_model: a folder whose config.json has the shapes; those of the recipe's model unless given.
+        recipe: Name of a recipe with a frozen language model.
+        accelerator: GPU to plan for.
+        language_model: Folder whose config.json gives the shapes of the language model; by default the shapes
+            of the recipe's model.
 
     Returns:
-        Parameters, GB (10^9 bytes) and bounds of time, ready for JSON.
+        Parameters, memory in GB (10^9 bytes) and bounds of the time, as JSON values.
 
     Raises:
-        RadScribeError: the recipe has no language model, or the shapes of it are not known.
+        RadScribeError: the recipe has no language model, or its shapes are not known.
     """
     config = get_recipe(recipe).build()
     model = config.system.language_model
@@ -138,7 +139,7 @@ def bench_plan(
     rows = training.batch_size * beams_of(decoding)
     bytes_per_token = 2 * layers * key_value_width * getattr(torch, model.dtype).itemsize
     cache = rows * (whole.prompt + decoding.maximum_length) * bytes_per_token
-    # Each step of drafting reads all weights of the language model, and what every row has cached so far.
+    # Each step of drafting reads all weights of the language model, and the cache of every row so far.
     seconds_per_token = (whole.language_model_bytes + cache / 2) / (accelerator.bandwidth_tb * 1e12)
     operations = training.batch_size * whole.operations
     return {
@@ -151,7 +152,7 @@ def bench_plan(
         "prompt_tokens": whole.prompt,
         "parameters": {"frozen": whole.frozen, "trained": trained, "trained_parts": whole.trained},
         "training_gb": {
-            **{part: rounded(each) for part, each in gb.items()},
+            **{part: rounded(size) for part, size in gb.items()},
             "all": rounded(sum(gb.values())),
         },
         "fits": sum(gb.values()) < accelerator.memory_gb,
@@ -186,7 +187,7 @@ def _shapes(name: str, folder: Path | None) -> Any:
     try:
         shapes = AutoConfig.from_pretrained(place)
         sizes = [shapes.num_hidden_layers, shapes.num_attention_heads, shapes.hidden_size]
-    except Exception as error:  # each damaged file fails in its own way
+    except Exception as error:  # a damaged file may raise any exception
         raise RadScribeError(
             f"'{place / 'config.json'}' does not give the shapes of a language model "
             f"({' '.join(str(error).split())[:150]})",
@@ -220,7 +221,8 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
         vocabulary = Vocabulary((UNKNOWN_TOKEN,), cleaning=data.cleaning, minimum_count=1)
         system = get_system(config.system_name).build(system_config, vocabulary, data.maximum_length).train()
         if isinstance(system_config, BidirectionalConfig):
-            # Its embedding is built; the reports are read by the tokenizer above, for its own is not at hand.
+            # The report encoder's embedding is built at full size. Its own tokenizer is not available, so the
+            # tokenizer above reads the reports.
             system_config.report_encoder.words = 0
     assert isinstance(system, LanguageModelSystem)
     batch = _study(config, system)
@@ -249,7 +251,7 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
 
 
 def _study(config: RunConfig, system: LanguageModelSystem) -> Batch:
-    """One study of random views with a report of full length."""
+    """A batch of one study with random views and a report of full length."""
     views, side = config.data.views, config.data.transform.crop
     (word,) = system.language_model.tokenizer.encode(_WORD)
     tokens = torch.full((1, config.data.maximum_length + 1), word + 1)
@@ -264,8 +266,8 @@ def _study(config: RunConfig, system: LanguageModelSystem) -> Batch:
 
 
 def _kept(run: Callable[[], Tensor], model: nn.Module) -> tuple[int, Tensor]:
-    """Bytes that autograd keeps for the backward pass of `run`, weights apart, and what it returns."""
-    own = {each.untyped_storage().data_ptr() for each in [*model.parameters(), *model.buffers()]}
+    """Bytes, without weights, that autograd keeps for the backward pass of `run`, and the result of `run`."""
+    own = {part.untyped_storage().data_ptr() for part in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

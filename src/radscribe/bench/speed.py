@@ -1,7 +1,7 @@
-"""Speed and memory of a system at its size, as ratios to its own backbone within one run.
+"""Measuring speed and memory of a system, as ratios to its own backbone.
 
-Absolute seconds mean little on shared machines; the ratio to the backbone's own pass, taken in the same run
-on the same input, is what RadScribe claims.
+Absolute seconds mean little on shared machines. So RadScribe only claims the ratio to the time of the
+backbone alone, measured in the same run on the same input.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.memory import keep_large_blocks
 from radscribe.training.optimizer import create_optimizer
 
-#: Entries of the IU X-Ray vocabulary, which the papers' sizes go with.
+#: Number of entries of the IU X-Ray vocabulary, for which the papers' sizes are meant.
 IU_XRAY_WORDS = 760
-#: Studies that one epoch of training, or one pass over the test split, takes on IU X-Ray.
+#: Number of studies in one epoch of training, and in one pass over the test split, on IU X-Ray.
 IU_XRAY_STUDIES = {"train": 2069, "decode": 590}
 
 
@@ -52,31 +52,32 @@ def bench(
     repeats: int,
     paper_size: bool,
 ) -> dict[str, Any]:
-    """Measure a system of the paper's size, with random weights, on random views.
+    """Measure a system with random weights on random views.
 
     Args:
-        task: `decode` forces all `length` tokens; `train` is forward, backward and one optimiser step.
-        system: its name.
-        variant: of its recipe, such as `base`, or empty.
-        batch: studies.
-        views: per study.
-        beam: beams (`decode`).
-        length: tokens of each report.
-        threads: CPU threads.
-        repeats: measured runs after one warm-up; the median counts.
-        paper_size: the sizes of the recipe for IU X-Ray; otherwise those of the phantom's.
+        task: `decode` drafts and forces all `length` tokens; `train` runs forward, backward and one optimiser
+            step.
+        system: Name of the system.
+        variant: Variant of its recipe, such as `base`; empty for the full system.
+        batch: Number of studies in a batch.
+        views: Number of views per study.
+        beam: Number of beams (only `decode`).
+        length: Number of tokens of each report.
+        threads: Number of CPU threads.
+        repeats: Number of measured runs after one warm-up; their median is the result.
+        paper_size: Use the sizes of the recipe for IU X-Ray; otherwise those of the recipe for the phantom.
 
     Returns:
-        Seconds, their ratio to the backbone's own pass, and peak memory in GB, ready for JSON.
+        Seconds, their ratio to the time of the backbone alone, and peak memory in GB, as JSON values.
 
     Raises:
-        RadScribeError: a number is out of its range, or there is no such system or variant.
+        RadScribeError: a number is out of range, or there is no such system or variant.
     """
     get_system(system)
     _check_ranges(batch, length, threads, repeats)
     check_options({"--views": (views, Range(1, 1000)), "--beam": (beam, Range(1, 1000))})
     if task == "train":
-        keep_large_blocks()  # as training does, and drafting does not
+        keep_large_blocks()  # training does this too; drafting does not
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = chosen_device("auto")
@@ -106,7 +107,7 @@ def bench(
         "backbone_seconds": rounded(backbone_seconds),
         "ratio_to_backbone": rounded(whole_seconds / backbone_seconds),
         "iu_xray_minutes": rounded(whole_seconds * math.ceil(IU_XRAY_STUDIES[task] / batch) / 60),
-        # The whole's: it holds everything that the backbone's own pass holds.
+        # The peak is that of the whole system, which includes everything that the backbone needs.
         "peak_memory_gb": rounded(_peak_memory_gb(device)),
         "threads": threads,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
@@ -115,7 +116,7 @@ def bench(
 
 
 def _random_batch(studies: int, views: int, length: int, side: int, device: torch.device) -> Batch:
-    """A batch of random views, reports of the full length and labels."""
+    """A batch with random views, random reports of full length, and random labels."""
     images = torch.randint(0, 256, (studies, views, side, side), dtype=torch.uint8, device=device)
     mask = torch.ones(studies, views, dtype=torch.bool, device=device)
     tokens = torch.randint(1, IU_XRAY_WORDS, (studies, length), device=device)
@@ -124,7 +125,7 @@ def _random_batch(studies: int, views: int, length: int, side: int, device: torc
     return Batch([str(number) for number in range(studies)], images, mask, tokens, labels)
 
 
-#: What is measured: the whole system, and its backbone by itself.
+#: The two functions that are measured: the whole system, and its backbone alone.
 _Passes = tuple[Callable[[], object], Callable[[], object]]
 
 
@@ -156,28 +157,29 @@ def _training_passes(model: System, batch: Batch, optimizer: Optimizer) -> _Pass
 def _medians_in_turn(
     runs: Sequence[Callable[[], object]], repeats: int, device: torch.device
 ) -> tuple[float, ...]:
-    """Median seconds of each run after one warm-up; in turn, so that a busy moment hits all alike."""
+    """Median seconds of each run after one warm-up; they alternate, so a busy moment slows all equally."""
     taken = [[_seconds(run, device) for run in runs] for _ in range(repeats + 1)]
     return tuple(statistics.median(seconds) for seconds in zip(*taken[1:], strict=True))
 
 
 def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict[str, Any]:
-    """Measure R2Gen's relational memory over a training report against the released code's loop.
+    """Compare the time of R2Gen's relational memory with that of the released code's loop.
 
-    The released loop projects memory and word anew at each word, one matrix after the other; here it is
-    written with the same weights, and both run forward and backward at the paper's size, in turn.
+    The released loop projects memory and word again for each word, one matrix after the other. Here it is
+    written with the same weights. Both run forward and backward over training reports at the paper's size,
+    alternately.
 
     Args:
-        batch: reports.
-        length: words of each.
-        threads: CPU threads.
-        repeats: measured runs after one warm-up; the median counts.
+        batch: Number of reports.
+        length: Number of words of each report.
+        threads: Number of CPU threads.
+        repeats: Number of measured runs after one warm-up; their median is the result.
 
     Returns:
-        Seconds, their ratio and the largest difference of a state, ready for JSON.
+        Seconds, their ratio and the largest difference of a state, as JSON values.
 
     Raises:
-        RadScribeError: a number is out of its range.
+        RadScribeError: a number is out of range.
     """
     _check_ranges(batch, length, threads, repeats)
     torch.set_num_threads(threads)
@@ -212,7 +214,7 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
 
 
 def _released_memory_loop(memory: RelationalMemory, words: torch.Tensor) -> torch.Tensor:
-    """States `[reports, words, slots * width]` of a memory, each word projected by itself."""
+    """States `[reports, words, slots * width]` of a memory, computed with one projection per word."""
     state, states = memory.initial(words.size(0)), []
     for position in range(words.size(1)):
         word = words[:, position : position + 1]
@@ -227,17 +229,17 @@ def _released_memory_loop(memory: RelationalMemory, words: torch.Tensor) -> torc
 
 
 def bench_scoring(*, pairs: int, resamples: int) -> dict[str, Any]:
-    """Measure scoring with intervals against the reference implementation scoring once.
+    """Compare the time of scoring with intervals with that of the reference implementation scoring once.
 
     Args:
-        pairs: drafts and references, made of phantom reports.
-        resamples: of the bootstrap, which the reference implementation does not have.
+        pairs: Number of pairs of draft and reference, which are made of phantom reports.
+        resamples: Number of bootstrap resamples; the reference implementation has no bootstrap.
 
     Returns:
-        Seconds, their ratio and the largest difference of a score, ready for JSON.
+        Seconds, their ratio and the largest difference of a score, as JSON values.
 
     Raises:
-        RadScribeError: a number is out of its range, or pycocoevalcap is not installed.
+        RadScribeError: a number is out of range, or pycocoevalcap is not installed.
     """
     check_options({"--pairs": (pairs, COUNT), "--resamples": (resamples, COUNT)})
     try:
@@ -295,7 +297,7 @@ def _check_ranges(batch: int, length: int, threads: int, repeats: int) -> None:
 
 
 def rounded(value: float) -> float:
-    """To three digits."""
+    """The value rounded to three significant digits."""
     return float(f"{value:.3g}")
 
 

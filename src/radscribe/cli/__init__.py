@@ -1,7 +1,7 @@
-"""The command line: the parsing of commands, and how they end.
+"""The command line: it runs commands, and turns errors into one line and an exit code.
 
-`table.py` lists the commands. Each is one function in the file of its group: the function's signature and
-docstring are the command's options and help. Nothing heavy is imported before a command runs.
+`table.py` lists the commands. Each command is one function in the file of its group; its signature and
+docstring give the options and the help. Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from radscribe.errors import RadScribeError
 
 __all__ = ["main"]
 
-#: Dashes that word processors and chat programs make of hyphens.
+#: Long dashes, which word processors and chat programs put in place of hyphens.
 LONG_DASH = re.compile("[‐‑‒–—―−]+-*(?=[a-z])")
 
-#: Exit codes: Ctrl-C, and a fault of the program.
+#: Exit codes after Ctrl-C, and after a fault of the program.
 INTERRUPTED, INTERNAL_ERROR = 130, 70
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. An error that the user can put right is one line on standard error.
+    """Run the command line. An error that the user can correct is one line on standard error.
 
     Args:
-        arguments: the words behind `radscribe`; those of the process unless given.
+        arguments: Words after `radscribe`; by default those of the process.
 
     Raises:
-        SystemExit: with code 2 where the user can put something right, 130 after Ctrl-C, and 70 for a fault
-            of the program. With the environment variable RADSCRIBE_TRACEBACK such a fault is raised itself.
+        SystemExit: with code 2 for an error that the user can correct, 130 after Ctrl-C, and 70 for a fault
+        of the program. If the environment variable RADSCRIBE_TRACEBACK is set, such a fault is raised itself.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         _end(str(error), error.exit_code, error)
     except KeyboardInterrupt as error:
         _end("interrupted", INTERRUPTED, error)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, stopped reading
         _drop_output()
     except OSError as error:
         _drop_output()
@@ -63,10 +63,10 @@ def _run(arguments: list[str]) -> None:
 
 
 def _check_words(arguments: list[str]) -> None:
-    """Refuse words with characters that no command takes.
+    """Check that no word has characters that no command accepts.
 
     Raises:
-        RadScribeError: an argument holds a NUL character, or begins with a dash that no keyboard has.
+        RadScribeError: an argument contains a NUL character, or begins with a long dash.
     """
     for argument in arguments:
         if "\0" in argument:
@@ -78,7 +78,7 @@ def _check_words(arguments: list[str]) -> None:
 
 
 def _check_streams(arguments: list[str]) -> None:
-    """Check that standard input and output are open, and let the output take any character.
+    """Check that standard input and output are open, and let the output accept any character.
 
     Raises:
         RadScribeError: one of them is closed.
@@ -97,7 +97,7 @@ def _end(message: str, code: int, error: BaseException) -> NoReturn:
 
 
 def _drop_output() -> None:
-    """Give up what standard output does not take: Python would try again at its end."""
+    """Discard output that cannot be written; otherwise Python would try again at its end."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -105,7 +105,7 @@ def _drop_output() -> None:
 
 
 def _said_of_file(error: OSError, arguments: list[str]) -> str:
-    """What the operating system says, and of which file: of what is written where it does not say it."""
+    """The message of the operating system with the file that it is about; by default, the file of --out."""
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     if not names and "--out" in arguments[:-1]:
         names = [arguments[arguments.index("--out") + 1]]

@@ -29,10 +29,10 @@ def generate(
     decoding: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> None:
-    """Draft reports with a trained run: one line of JSON per study, which also says where it comes from.
+    """Draft reports with a trained run: one line of JSON per study, which also names the run.
 
     Studies that cannot be read are named on standard error and left out; the others are drafted. A file is
-    written whole or not at all; what an interrupted command has drafted is kept in OUT.partial.
+    written whole or not at all; the drafts of an interrupted command are kept in OUT.partial.
 
     Args:
         run: The run directory of a trained system.
@@ -99,9 +99,9 @@ def explain(
 ) -> None:
     """Draft studies and show where the run looked as it wrote each word: PNG files and one HTML page.
 
-    Shows what the system has of these: cross-attention of each word, visual and textual discriminative maps
-    (VDM and TDM), class activation maps with probabilities, important words, memory vectors. Studies that
-    cannot be read are named on standard error and left out.
+    The page shows what the system has of the following: cross-attention of each word, visual and textual
+    discriminative maps (VDM and TDM), class activation maps with probabilities, important words, memory
+    vectors. Studies that cannot be read are named on standard error and left out.
 
     Args:
         run: The run directory of a trained system.

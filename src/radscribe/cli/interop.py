@@ -1,4 +1,4 @@
-"""Commands for what others released."""
+"""Commands for released checkpoints and golden files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 
 def check(golden: Path) -> None:
-    """Build a released architecture from a golden file and compare; a difference gives exit code 1.
+    """Compare RadScribe's form of a released architecture with a golden file; exit with 1 if they differ.
 
     Args:
         golden: A .safetensors file with configuration, weights, inputs and outputs.

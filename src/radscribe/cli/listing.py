@@ -1,4 +1,4 @@
-"""Commands that list what there is."""
+"""Commands that list the systems and the recipes."""
 
 from __future__ import annotations
 

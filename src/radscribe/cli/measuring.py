@@ -1,4 +1,4 @@
-"""Commands that measure, plan and compare with released code."""
+"""Commands that measure speed and memory, compare them with released code, and plan them for a GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from radscribe.cli.output import print_json
 from radscribe.cli.parsing import Parser
 from radscribe.errors import RadScribeError
 
-#: What each task of `bench` takes.
+#: Options of each task of `bench`.
 TASK_OPTIONS: dict[str, set[str]] = {
     "decode": {"system", "variant", "batch", "views", "beam", "length", "threads", "repeats", "paper_size"},
     "train": {"system", "variant", "batch", "views", "length", "threads", "repeats", "paper_size"},
@@ -38,7 +38,7 @@ def bench(
     decode and train compare a system with its own backbone, memory compares R2Gen's relational memory with
     the loop of the released code, and score compares the metrics with pycocoevalcap. 'radscribe bench plan
     RECIPE' has options of its own: it plans memory and time of a recipe with a frozen language model on a GPU
-    that is not there.
+    that you do not have.
 
     Args:
         task: What to measure: decode (drafting, every token forced), train (forward and backward pass and
@@ -80,18 +80,16 @@ def bench(
 
 
 def read_bench(parser: Parser, arguments: list[str]) -> dict[str, Any]:
-    """What is given to `radscribe bench`, without options that its task does not take.
+    """Parse the options of `radscribe bench`, and check that its task takes them.
 
     Raises:
-        RadScribeError: the task does not take an option; or see `Parser.parse`.
+        RadScribeError: the task does not take a given option; or see `Parser.parse`.
     """
     given = parser.parse(arguments)
     task = given["task"]
     for name in given:
         if name not in TASK_OPTIONS[task] | {"task"}:
-            raise RadScribeError(
-                f"--{name} does nothing here: {task} has no use for it", f"Leave --{name} out"
-            )
+            raise RadScribeError(f"--{name} does nothing here: {task} does not use it", f"Leave --{name} out")
     return given
 
 
@@ -103,7 +101,7 @@ def plan(
     bandwidth_tb: float = 2.04,
     teraflops: float = 312.0,
 ) -> None:
-    """Plan memory and time of a recipe with a frozen language model on a GPU that is not there.
+    """Plan memory and time of a recipe with a frozen language model on a GPU that you do not have.
 
     One training step of one study runs here, with the recipe's parts at their sizes, random weights, and one
     and two layers of the language model; everything else is computed from it. No weights are downloaded. It

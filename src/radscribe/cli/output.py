@@ -1,4 +1,4 @@
-"""What several commands print."""
+"""Printing that several commands share: JSON, rejections and cautions."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def print_rejections(rejections: Sequence[Rejection]) -> None:
 
 
 def print_caution(run: Path, trained: TrainedSystem) -> None:
-    """Say on standard error what to bear in mind with every draft of the run, where there is such a thing."""
+    """Print on standard error the caution that belongs to every draft of the run, if it has one."""
     if caution := trained.caution:
         print(f"CAUTION: {run} was {caution}", file=sys.stderr)

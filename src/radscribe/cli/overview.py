@@ -1,4 +1,4 @@
-"""Which command is typed, and the overview of all commands."""
+"""Finding the command that was typed, and the overview of all commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from radscribe.cli.pretraining import RENAMED
 from radscribe.cli.table import COMMANDS, Command
 from radscribe.errors import RadScribeError, closest, unknown_name
 
-#: What `radscribe --help` says to do first.
+#: First steps that `radscribe --help` shows.
 START = """\
 Start here, with a synthetic data set:
   radscribe prepare phantom --out stores/phantom --studies 400
@@ -23,11 +23,11 @@ def find_command(arguments: list[str]) -> Command:
     """The command that the arguments name.
 
     Args:
-        arguments: the words behind `radscribe`.
+        arguments: Words after `radscribe`.
 
     Raises:
         RadScribeError: there is no such command.
-        SystemExit: help or the version was asked for, and is printed.
+        SystemExit: help or the version was asked for and has been printed.
     """
     for words, kind in RENAMED.items():
         if tuple(arguments[: len(words)]) == words:
@@ -36,7 +36,7 @@ def find_command(arguments: list[str]) -> Command:
     for count in (2, 1):
         if command := COMMANDS.get(tuple(arguments[:count])):
             return command
-    # The first word may be that of several commands, such as `interop`.
+    # Several commands may begin with the first word, such as `interop`.
     group = tuple(word for word in arguments[:1] if any(words[0] == word for words in COMMANDS))
     commands = [command for words, command in COMMANDS.items() if words[: len(group)] == group]
     program = " ".join(["radscribe", *group])
@@ -58,7 +58,7 @@ def find_command(arguments: list[str]) -> Command:
 
 
 def _overview(program: str, commands: list[Command]) -> str:
-    """The help of `radscribe`, or of a first word that several commands have."""
+    """The help of `radscribe`, or of a first word that several commands share."""
     wide = max(len(command.name) for command in commands) + 4
     width = get_terminal_size().columns - 2
     lines = [
@@ -74,7 +74,7 @@ def _overview(program: str, commands: list[Command]) -> str:
         f"usage: {program} COMMAND [options]",
         "From chest X-ray studies to draft radiology reports.",
         *([START] if program == "radscribe" else []),
-        "\n".join(["Commands; put --help behind one to see its options:", *lines]),
+        "\n".join(["Commands; add --help to a command to see its options:", *lines]),
         fill(EPILOG, width),
     ]
     return "\n\n".join(parts)

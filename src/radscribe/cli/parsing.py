@@ -1,4 +1,4 @@
-"""The parser of a command: its options from a signature, its help from a docstring, errors of one line."""
+"""Parsing of commands: options come from the signature, help from the docstring; errors are one line."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Option:
     """An option, a positional argument or a field.
 
     Attributes:
-        name: its name in Python, with dots where it is a field.
-        hint: its type.
-        default: its value where it is not given; `inspect.Parameter.empty` where it must be given.
-        positional: whether it is given without its name.
+        name: Name in Python; the name of a field has dots.
+        hint: Type of the value.
+        default: Value if the option is not given; `inspect.Parameter.empty` if it must be given.
+        positional: Whether the value is given without the option's name.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Option:
 
     @property
     def typed(self) -> str:
-        """As it is typed, or as it is called where it is given without a name."""
+        """The option as it is typed; the name in capitals if it is given without a name."""
         return self.name.upper() if self.positional else f"--{self.name}"
 
     @property
     def required(self) -> bool:
-        """Whether it must be given."""
+        """Whether the option must be given."""
         return self.default is inspect.Parameter.empty
 
 
@@ -50,12 +50,12 @@ class Parser(argparse.ArgumentParser):
     """The parser of one command.
 
     Args:
-        command: a function whose parameters are the options, and whose docstring is the help. Parameters
-            before `*` are given without a name; those with a default may also be given with it. `**` stands
-            for `settings`, or for fields of a configuration; see `add_fields`.
-        words: what is typed for it, such as `radscribe bench plan`.
-        example: one whole command line.
-        settings: a dataclass with a default for each field; each is an option.
+        command: Function whose parameters are the options, and whose docstring is the help. Parameters before
+            `*` are given without a name; those with a default may also be given with it. `**` stands for
+            `settings`, or for fields of a configuration; see `add_fields`.
+        words: Words that call the command, such as `radscribe bench plan`.
+        example: One whole command line.
+        settings: Dataclass whose fields all have defaults; each field is an option.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self.example = example
-        #: What is typed to see all options.
+        #: Command that shows all options.
         self.help_command = f"{words} --help"
         hints, texts = get_type_hints(command), documented(command)
         for name, parameter in inspect.signature(command).parameters.items():
@@ -91,9 +91,10 @@ class Parser(argparse.ArgumentParser):
         """Add an option for each field of a configuration.
 
         Args:
-            name: the configuration's own name, such as `training`.
-            config: a dataclass whose values are the defaults.
-            text: what it is; its docstring says so unless given.
+            name: Name of the configuration, such as `training`.
+            config: Dataclass whose values are the defaults.
+            text: Description of the group of options; by default the first paragraph of the dataclass's
+                docstring.
         """
         hints, texts = get_type_hints(type(config)), documented(type(config))
         group = self.add_argument_group(name, text or first_line(type(config)))
@@ -117,14 +118,14 @@ class Parser(argparse.ArgumentParser):
             self._add(self, Option(field.name, hints[field.name], field.default), texts[field.name])
 
     def parse(self, arguments: Iterable[str], *, strict: bool = True) -> dict[str, Any]:
-        """The values that the arguments give, by name, in the order in which they are typed.
+        """Parse arguments: the given values by name, in the order in which they are typed.
 
         Args:
-            arguments: what stands behind the command's words.
-            strict: refuse options that are not there, and ask for those that must be there.
+            arguments: Words after the words of the command.
+            strict: Raise an error for options that do not exist, and for missing options that must be given.
 
         Raises:
-            RadScribeError: an option is not there, is given twice, lacks its value or has a wrong one.
+            RadScribeError: an option does not exist, is given twice, lacks its value or has a wrong one.
         """
         words = []
         for argument in arguments:
@@ -148,11 +149,11 @@ class Parser(argparse.ArgumentParser):
         return given
 
     def defaults(self) -> dict[str, Any]:
-        """The values of what is not given, by name."""
+        """The default values by name, of all options that have one."""
         return {name: option.default for name, option in self.options.items() if not option.required}
 
     def format_usage(self) -> str:
-        """One line with what must be given."""
+        """One line with the options that must be given."""
         return f"usage: {self._usage()}\n"
 
     def format_help(self) -> str:
@@ -160,7 +161,7 @@ class Parser(argparse.ArgumentParser):
         return f"{self.format_usage()}\n{super().format_help()}"
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse has to say in the words of this module."""
+        """Raise an error of argparse in the words of this module."""
         found = re.match(r"argument (\S+): (.*)", message)
         if found is None:
             raise self._wrong(message)
@@ -238,7 +239,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Give(argparse.Action):
-    """Keep a value that is given, as the option's type, and refuse a second one."""
+    """Convert a given value to the option's type and keep it; a second value is an error."""
 
     def __init__(self, *, option: Option, **settings: Any):
         super().__init__(default=None, **settings)
@@ -255,7 +256,7 @@ class _Give(argparse.Action):
             raise parser._wrong(f"{typed} is given twice")
         if self.nargs == 0:
             value: Any = not str(name).startswith("--no_")
-        elif values is None:  # a truth value whose name stands alone
+        elif values is None:  # a truth value that is given by its name alone
             value = True
         else:
             try:
@@ -264,7 +265,7 @@ class _Give(argparse.Action):
                 raise parser._wrong(f"{typed} {error}") from error
             if self.option.positional and value in ("", [""]):
                 raise parser._wrong(f"{typed} is empty")
-        # In the order in which they are typed, and not as they are declared.
+        # Keep the order in which values are typed, not the order of declaration.
         vars(namespace).pop(self.dest, None)
         setattr(namespace, self.dest, value)
 
@@ -279,11 +280,11 @@ class HelpFormatter(argparse.HelpFormatter):
         )
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
-        """Leave it to `Parser.format_usage`."""
+        """Add nothing; `Parser.format_usage` gives the usage."""
 
 
 def underscored(argument: str) -> str:
-    """`--paper-size` is `--paper_size`: both spellings of an option are habits."""
+    """Write the hyphens in an option's name as underscores: `--paper-size` means `--paper_size`."""
     option, equals, value = argument.partition("=")
     if option[:2] != "--":
         return argument
@@ -291,9 +292,9 @@ def underscored(argument: str) -> str:
 
 
 def documented(thing: Any) -> dict[str, str]:
-    """The texts on parameters of a function, or on attributes of a class and those it inherits from.
+    """The docstring texts of a function's parameters, or of the attributes of a class and its base classes.
 
-    They begin with a capital letter, as help does and docstrings need not.
+    Each text begins with a capital letter, even if it does not in the docstring.
     """
     texts = {}
     for owner in reversed(inspect.getmro(thing)) if inspect.isclass(thing) else [thing]:
@@ -309,7 +310,7 @@ def first_line(thing: Any) -> str:
 
 
 def _with_default(text: str, hint: Any, default: Any) -> str:
-    """A text with the choices that there are, and with what holds where nothing is given."""
+    """The help text of an option, with its choices and its default value."""
     choices = [str(choice) for choice in get_args(hint)] if get_origin(hint) is Literal else []
     if not all(choice in text for choice in choices):
         text = f"{text} One of {', '.join(choices)}."

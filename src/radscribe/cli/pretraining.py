@@ -1,4 +1,4 @@
-"""Commands that make what a system starts from: one for each kind of pretraining."""
+"""Commands that make the parts that systems start from, one for each kind of pretraining."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ARGUMENTS = """Args:
     **settings: Settings of this kind of pretraining.
 """
 
-#: The words by which earlier versions had these commands, and the kinds of pretraining.
+#: Kinds of pretraining by the words of the command that earlier versions had for them.
 RENAMED = {
     ("pretrain-lm",): "language-model",
     ("train", "view-classifier"): "view-classifier",
@@ -27,7 +27,7 @@ RENAMED = {
 
 
 def _command(entry: PretrainingEntry) -> Callable[..., None]:
-    """The command of one kind of pretraining; the registry has its help."""
+    """The command of one kind of pretraining; its help is in the registry."""
 
     def command(
         store: Path, *, out: Path, resume: bool = False, progress: bool = True, **settings: Any

@@ -1,4 +1,4 @@
-"""Commands that score drafts and show what the scores are."""
+"""Commands that score drafts and show the scores."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ def evaluate(
     json: bool = False,
     progress: bool = True,
 ) -> None:
-    """Score drafts: of a run on a split of a store, or of any system from two files.
+    """Score the drafts of a run on a split of a store, or the drafts of any system in a file.
 
-    Prints the usual scores (BLEU, METEOR where Java is there, ROUGE-L, CIDEr, clinical F1) with 95%
-    intervals beside those of the baselines, and says in words whether the system beats these. --full prints
-    every score, every difference, each observation, and the rules under which all were computed. The scores
-    of a run are kept in its directory, where 'radscribe page' finds them.
+    Prints the usual scores (BLEU, METEOR if Java is installed, ROUGE-L, CIDEr, clinical F1) with 95%
+    intervals, the scores of the baselines, and a sentence that says whether the system beats these. --full
+    prints every score, every difference, each observation, and the rules under which all were computed. The
+    scores of a run are kept in its directory, where 'radscribe page' finds them.
 
     Args:
-        run: A run directory. Its drafts of the split are made and scored.
-        store: The prepared store to score a run on; the store that it was trained on unless given. With
-            --predictions: a store with the same studies, whose train split the baselines learn from.
-        split: The split to score a run on: train, val, test or all; test unless given.
-        predictions: Drafts of any system, in place of a run: a JSON Lines file, each line with an id and a
-            text.
-        references: The reports that --predictions are scored against: such a file with the same ids.
-        protocol: The text rules to score under: r2gen, r2gengpt, clean_full or raw. A run is scored under its
-            own unless this is given; --predictions need it.
-        cleaning: The text cleaning for --predictions: iu_xray, mimic_cxr, mimic_cxr_r2gengpt or none; iu_xray
+        run: Run directory whose drafts of the split are made and scored.
+        store: Prepared store to score a run on; without it the store that the run was trained on is used.
+            With --predictions: a store with the same studies, from whose train split the baselines learn.
+        split: Split to score a run on: train, val, test or all; test unless given.
+        predictions: Drafts of any system, which are scored in place of a run: a JSON Lines file with an id
+            and a text in each line.
+        references: Reference reports for --predictions: a JSON Lines file with the same ids.
+        protocol: Protocol (text rules) to score under: r2gen, r2gengpt, clean_full or raw. A run is scored
+            under its own protocol unless this is given; --predictions needs this option.
+        cleaning: Text cleaning for --predictions: iu_xray, mimic_cxr, mimic_cxr_r2gengpt or none; iu_xray
             unless given.
-        section: The report section that the baselines copy, for --predictions with --store; findings unless
+        section: Report section that the baselines copy, for --predictions with --store; findings unless
             given.
-        vocabulary: The vocabulary.json of a run, for --predictions under the protocol r2gen.
-        tokenizer: The language model, by folder or hub name, whose tokens references are cut at, for
+        vocabulary: File vocabulary.json of a run, for --predictions under the protocol r2gen.
+        tokenizer: Folder or hub name of the language model whose tokens references are cut at, for
             --predictions under the protocol r2gengpt.
-        maximum_length: The length at which references are cut, for --predictions under the protocols r2gen
-            (in words, begin and end counted) and r2gengpt (in tokens); 60 unless given.
-        resamples: How often the studies are resampled for intervals and p-values, from 1 to 100000.
-        meteor: Also compute METEOR, for which Java takes some ten seconds to start.
-        draft_labels: Observation labels of --predictions in place of RadScribe's own: a CSV file of CheXpert
-            or CheXbert with a column study_id. It needs --reference_labels.
+        maximum_length: Length at which references are cut, for --predictions under the protocols r2gen (in
+            words, begin and end counted) and r2gengpt (in tokens); 60 unless given.
+        resamples: Number of bootstrap resamples for intervals and p-values, from 1 to 100000.
+        meteor: Also compute METEOR; its Java process takes about ten seconds to start.
+        draft_labels: Observation labels of --predictions, used instead of RadScribe's own: a CSV file of
+            CheXpert or CheXbert with a column study_id. It needs --reference_labels.
         reference_labels: Observation labels of --references, by the same labeller as --draft_labels.
-        drafts: A file to write the run's drafts to as well.
+        drafts: Further file to write the drafts of the run to.
         full: Print all tables instead of the summary.
         json: Print everything as JSON instead of the summary.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
@@ -136,18 +136,18 @@ def compare(
     """Score runs, or groups of runs with different seeds, and compare each group with the first one.
 
     Prints the mean over a group's runs with a 95% interval, its lowest and highest run, and the difference to
-    the first group with two p-values: from resampling the studies, and from Welch's t-test over the runs. A
-    difference is called clear where both are below .05. The second test needs three runs in each group.
+    the first group with two p-values: one from resampling the studies, one from Welch's t-test over the runs.
+    A difference is called clear if both are below .05. The second test needs three runs in each group.
 
     Args:
         groups: Two or more runs, or groups of runs as NAME=RUN,RUN,RUN. The others are compared with the
             first.
-        store: The store to score on; each run's own store unless given.
-        split: The split to score: train, val, test or all.
-        protocol: The text rules to score under; each run's own unless given.
-        scores: The scores to compare, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual ones
-            unless given.
-        resamples: How often the studies are resampled for intervals and p-values, from 1 to 100000.
+        store: Prepared store to score on; without it each run's own store is used.
+        split: Split to score: train, val, test or all.
+        protocol: Protocol (text rules) to score under; without it each run's own protocol is used.
+        scores: Names of the scores to compare, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual
+            ones unless given.
+        resamples: Number of bootstrap resamples for intervals and p-values, from 1 to 100000.
         json: Print JSON instead of a table.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
@@ -206,7 +206,7 @@ def embeddings(
     json: bool = False,
     progress: bool = True,
 ) -> None:
-    """Measure how near visual embeddings lie to words, and whether text to vision reads the report.
+    """Measure distances of visual embeddings to word embeddings, and whether text to vision reads the report.
 
     Args:
         runs: Run directories of systems with a frozen language model, or groups of runs written

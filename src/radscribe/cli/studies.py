@@ -28,17 +28,18 @@ def prepare(
 ) -> None:
     """Read studies from any source once, and write a prepared store.
 
-    Resumes where it was interrupted. What cannot be used is listed in STORE/rejected.csv with its reason.
+    An interrupted command resumes. Studies and views that cannot be used are listed in STORE/rejected.csv
+    with reasons.
     A source that has changed since the store was prepared is an error, unless --update is given.
 
     Args:
         source: Folder or file of studies; the word phantom stands for synthetic studies.
         out: Prepared store to write.
         reader: Reader of the source; auto chooses it by what the source holds.
-        images: Folder of the images, where they do not lie beside the reports.
+        images: Folder of the images, if they are not in the folder of the reports.
         columns: Names of your columns for those of RadScribe, as a JSON object such as '{"report": "notes",
             "patient": "subject"}'.
-        split_fractions: Shares of patients in train, val and test, where the source has no split.
+        split_fractions: Shares of patients in train, val and test, if the source has no split.
         seed: Random seed of the split and of the phantom.
         studies: Number of phantom studies to make; 1000 unless given.
         limit: Largest number of studies to read.
@@ -48,8 +49,8 @@ def prepare(
             --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
         patient_pattern: Regular expression whose one group finds the patient in the path of an image; for
             folders, and for tables without a column patient.
-        update: Make a store that was prepared before follow its source: add what is new, decode anew what has
-            changed, and drop what is gone. Studies that are the same stay in their split.
+        update: Make a prepared store follow its source: new studies are added, changed ones are decoded
+            again, and those that are gone are dropped. Studies that are the same stay in their split.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     if studies is not None and "phantom" not in (source, reader):
@@ -84,12 +85,12 @@ def prepare(
 
 
 def check(path: Path) -> None:
-    """Check that a run or a prepared store is whole: reads every file of it, and compares hashes.
+    """Check that a run or a prepared store is whole: read every file of it, and compare hashes.
 
-    Says what was checked, each part in a line. Exits with 1 if something is damaged.
+    Prints one line for each part that was checked. Exits with 1 if something is damaged.
 
     Args:
-        path: a run directory or a prepared store.
+        path: A run directory or a prepared store.
     """
     from radscribe.runs.check_run import check_directory
 

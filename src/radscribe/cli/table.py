@@ -1,4 +1,4 @@
-"""The table of commands. A new command is one entry here, and one function in the file of its group."""
+"""The table of commands: a new command is one entry here and one function in the file of its group."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from radscribe.pretraining.registry import PRETRAININGS
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command.
+    """A command of the command line.
 
     Attributes:
-        name: one word or two, as they are typed behind `radscribe`.
-        function: what it does. Its parameters are the options, and its docstring is the help.
-        example: what stands behind the name in the command line that the help shows.
-        read: takes the parser and the arguments behind the name, and returns the values that are given. It is
-            another than `Parser.parse` where some options depend on others.
-        settings: a dataclass whose fields are further options, where the function takes any.
+        name: One or two words, as they are typed after `radscribe`.
+        function: Function that runs the command. Its parameters are the options, and its docstring is the
+            help.
+        example: Words after the name in the command line that the help shows.
+        read: Takes the parser and the arguments after the name, and returns the given values. It differs from
+            `Parser.parse` if some options depend on others.
+        settings: Dataclass whose fields are further options; None if there are none.
     """
 
     name: str
@@ -36,21 +37,21 @@ class Command:
         return tuple(self.name.split())
 
     def parser(self) -> Parser:
-        """A parser of the options."""
+        """The parser of the command's options."""
         words = f"radscribe {self.name}"
         return Parser(self.function, words, f"{words} {self.example}".rstrip(), self.settings)
 
     def parse(self, arguments: list[str]) -> dict[str, Any]:
-        """What to call the function with.
+        """Parse arguments to the values with which the function is called.
 
         Args:
-            arguments: what stands behind the name.
+            arguments: Words after the name.
 
         Raises:
             RadScribeError: see `Parser.parse`.
         """
         parser = self.parser()
-        defaults = parser.defaults()  # before `read` adds fields, which keep the values that they have
+        defaults = parser.defaults()  # before `read` adds fields, which get no defaults here
         return defaults | self.read(parser, arguments)
 
 

@@ -1,4 +1,4 @@
-"""The command that trains a recipe. Its options depend on the recipe, which has an option for each field."""
+"""The command that trains a recipe; every field of the recipe is an option."""
 
 from __future__ import annotations
 
@@ -61,25 +61,25 @@ def train(
 
 
 def read_train(parser: Parser, arguments: list[str]) -> dict[str, Any]:
-    """What is given to `radscribe train`: its options, and fields of the recipe that the first word names.
+    """Parse the options of `radscribe train`, and the fields of the recipe that the first word names.
 
     Args:
-        parser: of the options; those of the fields are added to it.
-        arguments: what stands behind `train`.
+        parser: Parser of the options; the options of the fields are added to it.
+        arguments: Words after `train`.
 
     Raises:
-        RadScribeError: there is no such recipe, or it does not stand first; or see `Parser.parse`.
+        RadScribeError: the first word is not a recipe; or see `Parser.parse`.
     """
     if not arguments or arguments[0].startswith("-"):
         parser.parse(arguments)
-        raise RadScribeError("the recipe stands right behind train", f"Example: {parser.example}")
+        raise RadScribeError("the recipe must be the first word after train", f"Example: {parser.example}")
     from radscribe.recipes import get_recipe
     from radscribe.recipes.configuration import configuration
     from radscribe.runs.config import SECTIONS
 
     recipe = get_recipe(arguments[0]).name
     parser.help_command = f"radscribe train {recipe} --help"
-    # A resumed run goes by the configuration that it was begun with, so its fields have other defaults.
+    # A resumed run uses the configuration that it was begun with, so its fields have other defaults.
     words = [word for word in arguments if word not in ("-h", "--help")]
     early = parser.parse(words, strict=False)
     out = early.get("out", _default_out(recipe))

@@ -1,16 +1,18 @@
 """Beam search, greedy decoding and sampling over any system that decodes token by token.
 
-The search is vectorised over studies and beams and never waits for the device between tokens; it stops when
-no open hypothesis can still win. Two named scorings:
+The search is vectorised over studies and beams. It never waits for the device between tokens, and it stops
+when no open hypothesis can still win. There are two scorings:
 
-- `captioning` (default, what the papers used): a hypothesis that ends leaves its slot empty for the next
+- `captioning` (the default, which the papers used): a hypothesis that ends leaves its slot empty for the next
   step, and the best total log-probability wins.
-- `full`: slots of ended hypotheses are filled with the next best open ones. That changes the result under a
-  length penalty only: without one, what fills the slot can never overtake what ended there.
+- `full`: the slots of ended hypotheses are filled with the next best open hypotheses. This changes the result
+  under a length penalty only: without one, a hypothesis that fills a slot can never win over the one that
+  ended there.
 
 Both accept a length penalty, a minimum length, no-repeat n-grams and a repetition penalty. Both can give the
-`n_best` drafts instead of the best alone. Token 0 begins, ends and pads. `decode` gives the result,
-`decode_steps` also what leads after every token, for those who show a draft while it is written.
+`n_best` drafts instead of the best alone. Token 0 begins, ends and pads. `decode` gives the result.
+`decode_steps` also gives the leading hypotheses after every token, so that a draft can be shown while it is
+written.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor
 
 END = 0
 
-#: The one method that uses a field, where the others do not.
+#: The only method that uses a field; fields that every method uses are not listed.
 METHOD_OF_FIELD = {
     "beams": "beam",
     "n_best": "beam",
@@ -37,11 +39,11 @@ METHOD_OF_FIELD = {
     "top_p": "sample",
     "seed": "sample",
 }
-#: Least and greatest value of each number; a bound that is None is not there.
+#: Least and greatest value of each number; None means that there is no bound.
 _RANGES: dict[str, tuple[float | None, float | None]] = {
     "beams": (1, 1000),
     "n_best": (1, 1000),
-    "maximum_length": (1, 5000),  # systems have positions for so many tokens
+    "maximum_length": (1, 5000),  # systems have 5000 positions
     "minimum_length": (0, 5000),
     "no_repeat_ngram": (0, None),
     "top_k": (0, None),
@@ -64,15 +66,16 @@ class DecodingConfig:
             under a length penalty only.
         maximum_length: Largest number of tokens of a draft; a draft that reaches it has no end token.
         minimum_length: Smallest number of tokens of a draft; the end is not counted.
-        no_repeat_ngram: No sequence of this many tokens occurs twice in a draft; 0 allows all.
-        repetition_penalty: The log-probability of each token that the draft already has is multiplied by this
-            number, so that repetitions are penalised above 1; 1 leaves them. It decides which hypotheses win,
-            as in the beam search of `transformers`, and is not in the reported log-probabilities.
-        length_penalty: Hypotheses compete by log-probability / length ** length_penalty; the end counts in
-            the length.
+        no_repeat_ngram: No sequence of this many tokens occurs twice in a draft; 0 allows all sequences.
+        repetition_penalty: The log-probability of each token that is already in the draft is multiplied by
+            this number: values above 1 penalise repetitions, and 1 changes nothing. The penalty decides which
+            hypotheses win, as in the beam search of `transformers`; reported log-probabilities are without
+            it.
+        length_penalty: Hypotheses compete by log-probability / length ** length_penalty; the length includes
+            the end.
         temperature: Number that logits are divided by (method `sample`).
-        top_k: Sampling takes one of this many most probable tokens; 0 takes one of all.
-        top_p: Sampling takes one of the fewest tokens that together have this probability.
+        top_k: Sampling chooses among this many most probable tokens; 0 chooses among all tokens.
+        top_p: Sampling chooses among the most probable tokens: as few as together have this probability.
         seed: Random seed of the sampling.
     """
 
@@ -109,7 +112,7 @@ class DecodingConfig:
 
 
 def _check_field(name: str, kind: Any, value: Any) -> None:
-    """Raise ValueError where a decoding field has not its type or is out of its range."""
+    """Raise ValueError if a decoding field has the wrong type or is out of its range."""
     if names := get_args(kind):
         if value not in names:
             raise ValueError(f"decoding.{name} must be {' or '.join(names)}, not {value!r}")
@@ -131,7 +134,7 @@ def _check_field(name: str, kind: Any, value: Any) -> None:
 
 
 class DecoderState(Protocol):
-    """What a system keeps between steps; the search only ever reorders it."""
+    """What a system keeps between steps; the search does nothing with it but reorder it."""
 
     def reorder(self, parents: Tensor) -> None:
         """Let beam `b` of study `s` continue beam `parents[s, b]`; `parents` is `[studies, beams]`."""
@@ -143,16 +146,17 @@ Step = Callable[[Tensor, Any], Tensor]
 
 @dataclass(slots=True)
 class Decoded:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         tokens: int `[studies, maximum_length]`, 0 after the end.
-        token_logprobs: log-probability of each token, the end token's included, 0 after it
+        token_logprobs: Log-probability of each token, including the end token, and 0 after it,
             `[studies, maximum_length]`.
-        logprob: their sum `[studies]`. NaN where the system gave a log-probability that is not a number, and
-            -inf where minimum length and no-repeat n-grams allow no draft: there is no draft of that study.
-        alternatives: the second best, the third and so on, up to `n_best`. Where a search found fewer, their
-            `logprob` is -inf.
+        logprob: Sum of the log-probabilities `[studies]`. A study without a draft has NaN, because the system
+            gave a log-probability that is not a number, or -inf, because minimum length and no-repeat n-grams
+            allow no draft.
+        alternatives: The second best result, the third best and so on, up to `n_best`. If a search found
+            fewer, the `logprob` of the missing ones is -inf.
     """
 
     tokens: Tensor
@@ -171,11 +175,11 @@ def decode(
     """Decode one draft per study.
 
     Args:
-        step: the system's step function.
-        state: its state before the first token, made for `beams_of(config)` beams.
-        studies: how many studies are decoded side by side.
-        config: how.
-        device: where the search keeps its tensors.
+        step: The step function of the system.
+        state: The system's state before the first token, made for `beams_of(config)` beams.
+        studies: Number of studies that are decoded together.
+        config: The settings of the decoding.
+        device: The device that holds the tensors of the search.
     """
     leading = None
     for leading in decode_steps(step, state, studies, config, device):  # noqa: B007 (the last one counts)
@@ -189,34 +193,34 @@ def decode_steps(
 ) -> Iterator[Leading]:
     """Decode as `decode` does, token by token.
 
-    After each token comes a function that gives the leading hypothesis of every study, to be called, if at
-    all, before the next one is asked for. The last gives the result. A beam search may change its mind: what
-    leads need not begin with what led before.
+    After each token, a function is yielded that gives the leading hypothesis of every study. It may be called
+    only before the next function is requested. The last function gives the result. A beam search may change
+    its mind: the leading hypothesis need not begin with the one that led before.
 
     Args:
-        step: see `decode`, as for all arguments.
-        state: likewise.
-        studies: likewise.
-        config: likewise.
-        device: likewise.
+        step: The step function of the system.
+        state: The system's state before the first token, made for `beams_of(config)` beams.
+        studies: Number of studies that are decoded together.
+        config: The settings of the decoding.
+        device: The device that holds the tensors of the search.
     """
     search = _sample if config.method == "sample" else _beam_search
     return search(step, state, studies, config, device)
 
 
 def beams_of(config: DecodingConfig) -> int:
-    """How many beams the state must hold per study."""
+    """Number of beams that the state must hold per study."""
     return config.beams if config.method == "beam" else 1
 
 
 def _restrain(logprobs: Tensor, tokens: Tensor, length: int, config: DecodingConfig) -> Tensor:
-    """Penalise repeated tokens, and put -inf on what minimum length and no-repeat n-grams rule out.
+    """Penalise repeated tokens, and give -inf to tokens that minimum length or no-repeat n-grams forbid.
 
     Args:
-        logprobs: `[studies, beams, logits]`.
-        tokens: what each beam holds so far, `[studies, beams, maximum_length]`, `length` of it filled.
-        length: tokens so far.
-        config: how drafts are decoded.
+        logprobs: Log-probabilities of the next token `[studies, beams, logits]`.
+        tokens: Tokens of each beam `[studies, beams, maximum_length]`; the first `length` are filled.
+        length: Number of tokens so far.
+        config: The settings of the decoding.
     """
     if config.repetition_penalty != 1 and length:
         seen = tokens[..., :length]
@@ -230,7 +234,7 @@ def _restrain(logprobs: Tensor, tokens: Tensor, length: int, config: DecodingCon
         ngrams = tokens[..., :length].unfold(-1, n, 1)  # [studies, beams, length - n + 1, n]
         last = tokens[..., length - n + 1 : length].unsqueeze(-2)
         repeats = (ngrams[..., : n - 1] == last).all(-1)
-        # Only the penalty of a repeated n-gram is scattered; the rest lands on a harmless 0.
+        # Only repeated n-grams have a penalty; for all others a harmless 0 is added.
         penalty = torch.zeros_like(ngrams[..., -1], dtype=logprobs.dtype).masked_fill(repeats, -torch.inf)
         logprobs = logprobs.scatter_reduce(-1, ngrams[..., -1], penalty, reduce="sum")
     return logprobs
@@ -240,14 +244,14 @@ class _EndedHypotheses:
     """The best ended hypotheses of each study, best first.
 
     Args:
-        studies: number of studies.
-        config: how many are kept, how long they may be, and what their length costs.
-        device: where they are kept.
+        studies: Number of studies.
+        config: Says how many hypotheses are kept, how long they may be, and how their length is penalised.
+        device: The device that holds the hypotheses.
 
     Attributes:
-        scores: `[studies, n_best]`; minus infinity where there is none.
-        tokens: `[studies, n_best, maximum_length]`.
-        logprobs: log-probability of each token, of the same shape.
+        scores: Scores `[studies, n_best]`; minus infinity where there is no hypothesis.
+        tokens: Tokens `[studies, n_best, maximum_length]`.
+        logprobs: Log-probability of each token `[studies, n_best, maximum_length]`.
     """
 
     def __init__(self, studies: int, config: DecodingConfig, device: torch.device):
@@ -258,8 +262,8 @@ class _EndedHypotheses:
         self.logprobs = torch.zeros(shape, device=device)
 
     def add(self, total: Tensor, length: int, tokens: Tensor, logprobs: Tensor) -> None:
-        """Keep the best of these and of `[studies, candidates, ...]`; open ones come with minus infinity."""
-        # Of hypotheses with one score, the one that ended first stays in front.
+        """Add candidates `[studies, candidates, ...]` and keep the best; the `total` of open ones is -inf."""
+        # Among hypotheses with equal scores, the one that ended first stays in front.
         scores = torch.cat([self.scores, total / length**self.config.length_penalty], dim=1)
         scores, which = scores.sort(dim=1, descending=True, stable=True)
         kept = self.config.n_best
@@ -269,10 +273,10 @@ class _EndedHypotheses:
         self.logprobs = torch.cat([self.logprobs, logprobs], dim=1).gather(1, along)
 
     def decoded(self, not_a_number: Tensor) -> Decoded:
-        """The best of each study, with the others as alternatives.
+        """The best hypothesis of each study, with the others as alternatives.
 
         Args:
-            not_a_number: bool `[studies]`, True for studies whose log-probabilities were no numbers.
+            not_a_number: bool `[studies]`, True for studies that had a NaN among their log-probabilities.
         """
 
         def of_rank(rank: int) -> Decoded:
@@ -301,7 +305,7 @@ def _beam_search(
     not_a_number = torch.zeros(studies, dtype=torch.bool, device=device)
 
     def leading() -> Decoded:
-        """The best of ended and open hypotheses."""
+        """The best hypothesis of each study, ended or open."""
         open_score, which = (total / (length + 1) ** config.length_penalty).max(dim=1)
         rows = torch.arange(studies, device=device)
         ahead = (open_score > ended.scores[:, 0])[:, None]
@@ -309,7 +313,7 @@ def _beam_search(
         sums = logprobs.sum(dim=1).masked_fill(not_a_number, torch.nan)
         return Decoded(torch.where(ahead, tokens[rows, which], ended.tokens[:, 0]), logprobs, sums)
 
-    check_every = 1 if device.type == "cpu" else 8  # elsewhere looking at a result waits for the device
+    check_every = 1 if device.type == "cpu" else 8  # on a GPU, each check waits for the device
     for length in range(longest):
         raw = step(last, state).float()
         allowed = _restrain(raw, tokens, length, config)
@@ -317,7 +321,7 @@ def _beam_search(
         candidates = (total.unsqueeze(-1) + allowed).flatten(1)
         # Each beam ends in at most one way, so twice the beams always hold enough open hypotheses.
         scores, index = candidates.topk(2 * beams if refill else beams, dim=1)
-        # NaN sorts above all numbers, so that none is missed here.
+        # NaN sorts above all numbers, so that no NaN is missed here.
         not_a_number = not_a_number | scores.isnan().any(dim=1)
         parents, chosen = index // logits, index % logits
         along = parents.unsqueeze(-1).expand(-1, -1, longest)
@@ -326,7 +330,7 @@ def _beam_search(
         new_logprobs[..., length] = raw.flatten(1).gather(1, index)
 
         ends = chosen == END
-        # Only from within the beam may a hypothesis end.
+        # Only hypotheses within the beam may end.
         within = torch.arange(scores.size(1), device=device) < beams
         ended.add(scores.masked_fill(~(ends & within), -torch.inf), length + 1, new_tokens, new_logprobs)
         scores = scores.masked_fill(ends, -torch.inf)
@@ -339,7 +343,7 @@ def _beam_search(
         if length + 1 == longest:
             ended.add(total, longest, tokens, token_logprobs)
         elif length % check_every == 0 and not bool(
-            # Of a study without numbers nothing is waited for.
+            # The search does not wait for studies with a NaN.
             ((ended.scores[:, -1] < _reachable(total, length + 1, config)) & ~not_a_number).any()
         ):
             break
@@ -350,13 +354,13 @@ def _beam_search(
 
 
 def _reachable(total: Tensor, length: int, config: DecodingConfig) -> Tensor:
-    """An upper bound of the score that any open hypothesis of a study can still end with, `[studies]`.
+    """An upper bound of the scores that the open hypotheses of each study can still reach, `[studies]`.
 
-    Log-probabilities only fall, so the bound divides today's best by the kindest length to come.
+    Log-probabilities only fall, so the bound is today's best, divided by the most favourable later length.
     """
     best = total.max(dim=1).values
     lengths = (length + 1, config.maximum_length)
-    return torch.stack([best / each**config.length_penalty for each in lengths]).max(dim=0).values
+    return torch.stack([best / later**config.length_penalty for later in lengths]).max(dim=0).values
 
 
 def _sample(
@@ -368,7 +372,7 @@ def _sample(
     token_logprobs = torch.zeros(studies, longest, device=device)
     last = torch.zeros(studies, 1, dtype=torch.long, device=device)
     open_ = torch.ones(studies, dtype=torch.bool, device=device)
-    # 0, or what makes the sum of a study without a draft NaN or -inf.
+    # 0 for a study with a draft; otherwise NaN or -inf, which is added to its sum of log-probabilities.
     fault = torch.zeros(studies, device=device)
     for length in range(longest):
         raw = step(last, state).float()
@@ -389,7 +393,7 @@ def _sample(
 
 
 def _restrict(probabilities: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Zero what is outside the `top_k` most probable tokens or outside the nucleus `top_p`."""
+    """Set the probability of tokens outside the `top_k` most probable or outside the nucleus `top_p` to 0."""
     ordered, index = probabilities.sort(dim=-1, descending=True)
     outside = ordered.cumsum(-1) - ordered >= top_p
     if top_k:

@@ -1,4 +1,4 @@
-"""What a score is worth: one report for everyone, and the report of the most similar training image."""
+"""Two baselines without a model: one report for every study, and the report of the most similar image."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ConstantReport:
     """The report that a constant baseline gives every study.
 
     Attributes:
-        text: as it is scored.
-        frequency: how many training studies have it.
-        validation_bleu_4: the score by which it was chosen.
+        text: The report as it is scored.
+        frequency: Number of training studies that have this report.
+        validation_bleu_4: BLEU-4 on the validation references, by which the report was chosen.
     """
 
     text: str
@@ -36,13 +36,13 @@ class ConstantReport:
 def best_constant_report(
     train_reports: Iterable[str], validation_references: Sequence[str]
 ) -> ConstantReport:
-    """The stock report with the best BLEU-4 on validation when every study gets it.
+    """The training report that gets the best validation BLEU-4 when it is the draft of every study.
 
-    Candidates are the reports that stand at least twice in the training set; all, where none repeats.
+    Candidates are the reports that occur at least twice in the training set, or all reports if none repeats.
 
     Args:
-        train_reports: training reports, as drafts are scored under the protocol (`Protocol.hypothesis`).
-        validation_references: validation references as scored (`Protocol.reference`).
+        train_reports: Training reports, treated as drafts are under the protocol (`Protocol.hypothesis`).
+        validation_references: Validation references as they are scored (`Protocol.reference`).
 
     Raises:
         RadScribeError: no training reports or no validation references.
@@ -59,18 +59,18 @@ def best_constant_report(
 def nearest_neighbour_reports(
     train_studies: Iterable[Study], test_studies: Iterable[Study], section: str = "findings"
 ) -> dict[str, str]:
-    """For each test study, the report of the training study whose image looks most alike.
+    """For each test study, the report of the training study whose image is most similar.
 
-    Images are 32x32 thumbnails, standardised and compared by cosine, of the frontal view where one is
-    known, else of the first view that can be read.
+    Images are compared as 32x32 thumbnails, by cosine similarity after their mean is subtracted. A study's
+    image is its first readable view, frontal views first.
 
     Args:
-        train_studies: those without a readable view or without the section are passed over.
-        test_studies: those without a readable view are left out of the result.
-        section: the report section to copy.
+        train_studies: Training studies. Those without a readable view or without the section are skipped.
+        test_studies: Test studies. Those without a readable view are left out of the result.
+        section: Report section to copy.
 
     Returns:
-        Report as written by id of the test study.
+        The report of the training study, as it was written, by the id of the test study.
 
     Raises:
         RadScribeError: no usable training study.
@@ -93,7 +93,7 @@ def nearest_neighbour_reports(
 
 
 def _study_thumbnail(study: Study) -> np.ndarray | None:
-    """Unit vector float32 [1024] of the study's first readable view, frontal first, or None."""
+    """Unit vector float32 [1024] of the first readable view, frontal views first; None without a view."""
     for view in sorted(study.views, key=lambda view: _PROJECTION_ORDER[view.projection]):
         try:
             pixels = read_view(view, short_side=_THUMBNAIL_SIDE).pixels

@@ -1,7 +1,7 @@
-"""How sure a score is: bootstrap intervals over studies, and paired tests between two systems.
+"""Uncertainty of scores: bootstrap intervals over studies, and paired tests between two systems.
 
-Studies are drawn with replacement and corpus scores are computed anew from their summed statistics
-(Koehn 2004). The same draws serve every system, so that differences between systems are paired.
+Studies are drawn with replacement, and corpus scores are computed again from the summed statistics of the
+drawn studies (Koehn 2004). All systems share the same draws, so differences between systems are paired.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from radscribe.evaluation.metrics import Scores, StudyStatistics
 from radscribe.evaluation.scores import Difference, Score
 
 INTERVAL_LEVEL = 0.95
-#: More would take memory and hours, and change no interval's third digit.
+#: More resamples would take much memory and hours, and would not change the third digit of any interval.
 MOST_RESAMPLES = 100_000
 _RESAMPLES_AT_ONCE = 100
 _ROUNDING = 1e-12
 
 
 def resampled_scores(families: Sequence[StudyStatistics], resamples: int, seed: int) -> list[Scores]:
-    """Corpus scores of random resamples of the studies, the same resamples for every family given.
+    """Corpus scores of random resamples of the studies; all families share the same resamples.
 
     Args:
-        families: statistics over the same studies, in the same order.
-        resamples: how many.
-        seed: of the draws.
+        families: Statistics of the same studies, in the same order.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the draws.
 
     Returns:
-        For each family, each score's values [resamples].
+        For each family, the values [resamples] of each score, by name.
 
     Raises:
-        RadScribeError: families over different numbers of studies, or a number of resamples out of range.
+        RadScribeError: the families have different numbers of studies, or the number of resamples is out of
+            range.
     """
     numbers = {len(family.columns) for family in families}
     if len(numbers) != 1:
@@ -63,19 +64,19 @@ def check_resamples(resamples: int) -> None:
 
 
 def percentile_interval(samples: np.ndarray) -> tuple[float, float]:
-    """The central 95% of bootstrap samples [resamples]."""
+    """The bounds of the central 95% of bootstrap samples [resamples]."""
     tail = 50 * (1 - INTERVAL_LEVEL)
     low, high = np.percentile(samples, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def scores_with_intervals(families: Sequence[StudyStatistics], resamples: int, seed: int) -> dict[str, Score]:
-    """Corpus scores of one system with their intervals, over all its metric families.
+    """Corpus scores of one system, with their intervals, of all its metric families.
 
     Args:
-        families: the system's statistics, all over the same studies.
-        resamples: how many.
-        seed: of the draws.
+        families: Statistics of the system, all of the same studies.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the draws.
     """
     samples = resampled_scores(families, resamples, seed)
     return {
@@ -88,18 +89,19 @@ def scores_with_intervals(families: Sequence[StudyStatistics], resamples: int, s
 def paired_test(
     first: Sequence[StudyStatistics], second: Sequence[StudyStatistics], resamples: int, seed: int
 ) -> dict[str, Difference]:
-    """Whether two systems differ, for every corpus score: first minus second on the same resamples.
+    """Test for every corpus score whether two systems differ: first minus second on the same resamples.
 
-    The p-value is twice the smaller share of resamples in which the difference is at most, or at least, zero.
+    The p-value is twice the smaller of two shares of resamples: with a difference of at most 0, and of at
+    least 0.
 
     Args:
-        first: statistics of one system, by metric family.
-        second: statistics of the other, the same families over the same studies in the same order.
-        resamples: how many.
-        seed: of the draws.
+        first: Statistics of one system, one entry for each metric family.
+        second: Statistics of the other system: the same families and the same studies in the same order.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the draws.
 
     Raises:
-        RadScribeError: different numbers of studies.
+        RadScribeError: the two have different numbers of studies.
     """
     samples = resampled_scores([*first, *second], resamples, seed)
     differences = {}
@@ -107,7 +109,7 @@ def paired_test(
         other_scores = theirs.scores()
         for name, value in ours.scores().items():
             drawn = samples[index][name] - samples[len(first) + index][name]
-            # Equal systems differ by the rounding of their sums, which must not count as a direction.
+            # Equal systems differ by rounding errors of their sums; these must not count as a direction.
             drawn[np.abs(drawn) < _ROUNDING] = 0.0
             low, high = percentile_interval(drawn)
             differences[name] = Difference(value - other_scores[name], low, high, two_sided_p(drawn))
@@ -115,8 +117,8 @@ def paired_test(
 
 
 def two_sided_p(differences: np.ndarray) -> float:
-    """Twice the smaller share of resampled differences `[resamples]` that are at most, or at least, zero."""
-    # Equal systems differ by the rounding of their sums, which must not count as a direction.
+    """Two-sided p-value: twice the smaller share of `differences` [resamples] that are <= 0, or >= 0."""
+    # Equal systems differ by rounding errors of their sums; these must not count as a direction.
     drawn = np.where(np.abs(differences) < _ROUNDING, 0.0, differences)
     fewer = min((drawn <= 0).sum(), (drawn >= 0).sum())
     return float(min(1.0, 2 * (fewer + 1) / (len(drawn) + 1)))

@@ -1,16 +1,18 @@
-"""Clinical efficacy: which of the 14 observations a draft and its reference agree on, as additive statistics.
+"""Clinical efficacy: agreement of draft and reference on the 14 observations, as additive statistics.
 
-An observation that is present in both is a true positive, one that only the draft has a false positive, one
-that only the reference has a false negative. From their sums over studies follow precision, recall and F1:
+An observation that is present in both is a true positive. One that only the draft has is a false positive,
+and one that only the reference has is a false negative. Their sums over studies give precision, recall and
+F1:
 
-- micro: of the sums over all observations;
-- macro: the mean of the observations' own, as in scikit-learn. Macro F1 is the mean of F1 scores, not the F1
-  of means, and a quotient without a denominator is 0 (`zero_division=0`): an observation that no reference
-  has lowers every macro score.
+- micro: computed from the sums over all observations;
+- macro: the mean of the scores of the single observations, as in scikit-learn. Macro F1 is the mean of F1
+  scores, not the F1 of mean precision and recall. A quotient with denominator 0 is 0 (`zero_division=0`), so
+  an observation that no reference has lowers every macro score.
 
-Each is there over all 14 observations and over the 5 of the CheXpert competition, with what is uncertain as
-absent and as present. What is not mentioned is absent; so is everything in a text that is unreadable to the
-labeller. Where more than `MANY_UNREADABLE` of the texts are, there are no clinical scores.
+Each score is computed over all 14 observations and over the 5 of the CheXpert competition, and with uncertain
+observations counted as absent and as present. An observation that is not mentioned counts as absent. A text
+that the labeller cannot read has no observations; if more than `MANY_UNREADABLE` of the texts are unreadable,
+there are no clinical scores.
 """
 
 from __future__ import annotations
@@ -31,27 +33,27 @@ from radscribe.text.observation_labeller import label_report
 States = Mapping[str, ObservationState]
 UncertainPolicy = Literal["as_absent", "as_present"]
 
-#: `as_absent` is what the published scripts of the R2Gen family do.
+#: The published scripts of the R2Gen family use `as_absent`.
 UNCERTAIN_POLICIES: tuple[UncertainPolicy, ...] = ("as_absent", "as_present")
 _SETS = {len(names): names for names in (OBSERVATIONS, COMPETITION_OBSERVATIONS)}
 _AVERAGED = ("micro P", "micro R", "micro F1", "macro P", "macro R", "macro F1")
-#: Above this share of unreadable drafts or references there are no clinical scores.
+#: If a larger share of drafts or references is unreadable, there are no clinical scores.
 MANY_UNREADABLE = 0.05
-#: What labelled the observations where no label files are given.
+#: Name of the labeller that is used if no label files are given.
 OWN_RULES = "RadScribe's rules"
-#: From this probability on, a classifier recognises an observation.
+#: A classifier recognises an observation if its probability is at least this.
 THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class ClinicalBlock:
-    """Clinical scores that stand in one table.
+    """Clinical scores that are shown in one table.
 
     Attributes:
-        title: what the observations are, and what uncertain counts as.
-        observations: which are scored.
-        uncertain: what an uncertain observation counts as.
-        names: names of the scores, such as `micro F1 (14, as_absent)`, by short name, such as `micro F1`.
+        title: Title of the table: number of observations, and what an uncertain observation counts as.
+        observations: Observations that are scored.
+        uncertain: What an uncertain observation counts as.
+        names: Full name of each score by its short name; `micro F1` is short for `micro F1 (14, as_absent)`.
     """
 
     title: str
@@ -79,10 +81,12 @@ class ObservationScore:
     """How well drafts agree with references on one observation.
 
     Attributes:
-        precision: of the drafts that have it; 0 where none has.
-        recall: of the references that have it; 0 where none has.
-        f1: their harmonic mean; 0 where neither has it.
-        support: references that have it.
+        precision: Share of the drafts with the observation whose references have it too; 0 if no draft has
+            it.
+        recall: Share of the references with the observation whose drafts have it too; 0 if no reference has
+            it.
+        f1: Harmonic mean of precision and recall; 0 if neither drafts nor references have the observation.
+        support: Number of references that have the observation.
     """
 
     precision: float
@@ -93,12 +97,12 @@ class ObservationScore:
 
 @dataclass(frozen=True, slots=True)
 class LabelFiles:
-    """Labels of drafts and references from elsewhere, such as CheXbert, instead of RadScribe's rules.
+    """Labels of drafts and references by another labeller, such as CheXbert, instead of RadScribe's rules.
 
     Attributes:
-        drafts: states of all 14 observations by study id.
-        references: likewise.
-        source: what to call them where scores are shown.
+        drafts: States of all 14 observations in each draft, by study id.
+        references: States of all 14 observations in each reference report, by study id.
+        source: Name of the labels where scores are shown.
     """
 
     drafts: Mapping[str, States]
@@ -107,15 +111,16 @@ class LabelFiles:
 
 
 def read_label_files(drafts: Path, references: Path, ids: Iterable[str]) -> LabelFiles:
-    """Read the labels of drafts and of references, two CSV files of the same labeller.
+    """Read the labels of drafts and of references from two files of the same labeller.
 
     Args:
-        drafts: as `radscribe.text.label_files.read_label_file` reads it; other studies are passed over.
-        references: likewise.
-        ids: of the studies that are scored.
+        drafts: Label file of the drafts, in a form that `radscribe.text.label_files.read_label_file` reads.
+            Studies that are not scored are ignored.
+        references: Label file of the references, in the same form.
+        ids: Ids of the studies that are scored.
 
     Raises:
-        RadScribeError: a file cannot be read, lacks one of the 14 observations, or a study.
+        RadScribeError: a file cannot be read, or it lacks one of the 14 observations or a study.
     """
     ids = sorted(ids)
     return LabelFiles(
@@ -144,19 +149,19 @@ def _labels_of(path: Path, ids: Sequence[str]) -> dict[str, States]:
 
 
 def label_texts(texts: Iterable[str]) -> dict[str, States]:
-    """States of the 14 observations by RadScribe's rules, by text; each distinct text is labelled once.
+    """States of the 14 observations by RadScribe's rules, for each distinct text.
 
-    A text that is unreadable has no states.
+    An unreadable text has no states.
     """
     return {text: label_report(text).states for text in set(texts)}
 
 
 def why_unlabelled(what: str, states: Sequence[States]) -> str | None:
-    """Why texts cannot have clinical scores: too many are unreadable. None where they can.
+    """The reason why texts cannot have clinical scores: too many are unreadable. None if they can.
 
     Args:
-        what: the texts, in the plural.
-        states: of each text; an unreadable one has none.
+        what: What the texts are, as a plural noun.
+        states: States of the observations in each text; an unreadable text has none.
     """
     unreadable = sum(not of_text for of_text in states)
     if unreadable <= MANY_UNREADABLE * len(states):
@@ -171,15 +176,15 @@ def clinical_statistics(drafts: Sequence[States], references: Sequence[States]) 
     """Clinical efficacy of drafts against one reference each.
 
     Args:
-        drafts: states of all 14 observations in each draft; none in one that is unreadable.
-        references: in each reference report, in the same order.
+        drafts: States of all 14 observations in each draft; an unreadable draft has none.
+        references: States of all 14 observations in each reference report, in the same order.
 
     Returns:
         Columns `[studies, 2 policies * 14 observations * 3]`: true positives, false positives, false
         negatives. The scores are named as in `CLINICAL_BLOCKS`.
 
     Raises:
-        RadScribeError: no studies, or unequal numbers of drafts and references.
+        RadScribeError: there are no studies, or the numbers of drafts and references differ.
     """
     if len(drafts) != len(references):
         raise RadScribeError(f"labels of {len(drafts)} drafts for those of {len(references)} references")
@@ -193,7 +198,7 @@ def clinical_statistics(drafts: Sequence[States], references: Sequence[States]) 
 
 
 def observation_scores(statistics: StudyStatistics) -> dict[str, dict[str, ObservationScore]]:
-    """The scores of each observation, by what uncertain counts as, from `clinical_statistics`."""
+    """The scores of each observation by uncertain policy, then observation, from `clinical_statistics`."""
     counts = _by_policy(statistics.columns.sum(axis=0))
     rates = precision_recall_f1(counts)
     support = counts[..., 0] + counts[..., 2]
@@ -209,13 +214,14 @@ def observation_scores(statistics: StudyStatistics) -> dict[str, dict[str, Obser
 
 
 def classification_statistics(probabilities: np.ndarray, labels: np.ndarray) -> StudyStatistics:
-    """How well a system's own classifier recognises the observations.
+    """How well the system's own classifier recognises the observations.
 
-    An observation that no study has a label of is left out of the macro scores.
+    Observations that are not labelled in any study are left out, also of the macro scores.
 
     Args:
-        probabilities: `[studies, observations]`; recognised is what has at least `THRESHOLD`.
-        labels: `[studies, observations]`, 1 present, 0 absent, NaN ignored.
+        probabilities: Probabilities `[studies, observations]`; an observation is recognised from `THRESHOLD`
+            on.
+        labels: Labels `[studies, observations]`: 1 present, 0 absent, NaN ignored.
 
     Returns:
         Columns `[studies, labelled observations * 3]`; the scores are named as in `CLASSIFIER_SCORES`.
@@ -247,8 +253,8 @@ def precision_recall_f1(counts: np.ndarray) -> np.ndarray:
 
 
 def _present(states: Sequence[States], uncertain: UncertainPolicy) -> np.ndarray:
-    """bool `[studies, 14]`."""
-    rows = (as_binary(each, uncertain=uncertain, missing="as_absent") for each in states)
+    """Whether each observation counts as present in each text, bool `[studies, 14]`."""
+    rows = (as_binary(of_text, uncertain=uncertain, missing="as_absent") for of_text in states)
     return np.array([[row.get(name, 0) for name in OBSERVATIONS] for row in rows], dtype=bool)
 
 
@@ -272,7 +278,7 @@ def _clinical_scores(sums: np.ndarray) -> Scores:
 
 
 def _averages(counts: np.ndarray) -> Scores:
-    """Micro and macro scores, each `[...]`, of counts `[..., observations, 3]`."""
+    """Micro and macro scores by name, each `[...]`, from counts `[..., observations, 3]`."""
     micro = precision_recall_f1(counts.sum(axis=-2))
     macro = precision_recall_f1(counts).mean(axis=-2)
     both = np.concatenate([micro, macro], axis=-1)

@@ -1,12 +1,13 @@
-"""Several runs of each system side by side: means over runs, how much runs differ, and two tests.
+"""Comparing groups of runs: means over runs, the spread of the runs, and two significance tests.
 
-Runs of one recipe with different seeds differ, often by more than two recipes do. So a system is a group of
-runs here: its score is the mean over them, its interval comes from resampling the studies, the same draws for
-every run of every group, and the lowest and the highest run stand beside it.
+Runs of one recipe with different seeds differ, often more than two recipes do. So a system is represented by
+a group of runs: its score is the mean over the runs, and the lowest and the highest run are shown beside it.
+The interval of the mean comes from resampling the studies, with the same draws for every run of every group.
 
-A difference between two groups is tested twice. Resampling the studies asks whether these runs would differ
-on other studies, and says nothing of other seeds. Welch's t-test on the runs' scores asks whether runs with
-other seeds would differ on these studies. A difference is called clear where both say so.
+A difference between two groups is tested twice. Resampling the studies tests whether these runs would differ
+on other studies, but says nothing about other seeds. Welch's t-test on the scores of the runs tests whether
+runs with other seeds would differ on these studies. A difference is called clear if both tests are
+significant.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from radscribe.evaluation.families import FAMILIES, SYSTEM
 from radscribe.evaluation.result import Comparison, Evaluation
 from radscribe.evaluation.scores import SIGNIFICANT, GroupDifference, GroupScore, GroupVerdict, Score
 
-#: What is shown unless asked otherwise, as far as all groups have it.
+#: Scores that are compared if none are named; those that not all groups have are left out.
 USUAL_SCORES = (
     "BLEU-1",
     "BLEU-4",
@@ -37,24 +38,24 @@ USUAL_SCORES = (
     "word attention pointing",
     "word attention energy",
 )
-#: Every score that a run can have here, but for those that need Java: it takes seconds to start for each run.
+#: Every score that runs can be compared by. Scores that need Java are left out: Java takes seconds to start.
 ALL_SCORES = tuple(name for family in FAMILIES.values() if family.needs != "Java" for name in family.scores)
-#: Fewer runs in a group say too little of how much its seeds differ.
+#: Smallest number of runs in a group for a test over seeds.
 RUNS_TO_TEST = 3
 
 
 def compare_groups(
     groups: Mapping[str, Sequence[Evaluation]], names: Sequence[str] = (), *, resamples: int = 1000
 ) -> Comparison:
-    """Compare groups of runs, the first with each of the others.
+    """Compare the first group of runs with each of the other groups.
 
     Args:
-        groups: evaluated runs by group, all on the same references under the same rules.
-        names: scores to compare; `USUAL_SCORES` where there are, unless given.
-        resamples: of the bootstrap.
+        groups: Evaluated runs by name of their group, all on the same references under the same rules.
+        names: Names of the scores to compare; if empty, those of `USUAL_SCORES` that the runs have.
+        resamples: Number of bootstrap resamples.
 
     Raises:
-        RadScribeError: the runs were scored under different rules, or none has a score of that name.
+        RadScribeError: the runs were scored under different rules, or no run has a score of a given name.
     """
     everything = [evaluation for group in groups.values() for evaluation in group]
     for evaluation in everything[1:]:
@@ -63,7 +64,7 @@ def compare_groups(
     known = {name for evaluation in everything for name in evaluation.rows[SYSTEM].scores}
     for name in names:
         if name not in known:
-            raise unknown_name("score", name, known)  # one that exists, but that no run here has
+            raise unknown_name("score", name, known)  # the score exists, but these runs do not have it
     chosen = list(names) or [name for name in USUAL_SCORES if name in known]
     samples = {group: _samples(evaluations, chosen, resamples, seed) for group, evaluations in groups.items()}
     values = {
@@ -99,10 +100,10 @@ def compare_groups(
 
 
 def check_score_names(names: Sequence[str]) -> None:
-    """Refuse names of scores that no run can have, before anything is scored.
+    """Check before scoring that every name is a score that runs can have.
 
     Raises:
-        RadScribeError: the first name that is not in `ALL_SCORES`.
+        RadScribeError: a name is not in `ALL_SCORES`; the message shows the first such name.
     """
     for name in names:
         if name not in ALL_SCORES:
@@ -113,9 +114,9 @@ def _difference(ours: Sequence[float], theirs: Sequence[float], drawn: np.ndarra
     """The difference of two groups in one score.
 
     Args:
-        ours: the score of each run of a group.
-        theirs: of each run of the group that it is compared with.
-        drawn: the difference of their means in each resample of the studies `[resamples]`.
+        ours: Score of each run of one group.
+        theirs: Score of each run of the group that it is compared with.
+        drawn: Difference of the two means in each resample of the studies `[resamples]`.
     """
     value = float(np.mean(ours) - np.mean(theirs))
     low, high = percentile_interval(drawn)
@@ -132,7 +133,7 @@ def _difference(ours: Sequence[float], theirs: Sequence[float], drawn: np.ndarra
 def welch_p(first: Sequence[float], second: Sequence[float]) -> float:
     """Two-sided p-value of Welch's t-test: whether two groups of at least two values have the same mean.
 
-    Where no group varies at all, 1 if they are equal, else 0.
+    If no group varies at all, the p-value is 1 for equal groups and 0 for different ones.
     """
     from scipy.stats import ttest_ind_from_stats
 
@@ -147,7 +148,7 @@ def welch_p(first: Sequence[float], second: Sequence[float]) -> float:
 def _samples(
     evaluations: Sequence[Evaluation], names: Sequence[str], resamples: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """The mean over runs of each score that all of them have, in each resample `[resamples]`."""
+    """For each score that all runs have, the mean over the runs in each resample `[resamples]`."""
     families = [list(evaluation.rows[SYSTEM].families.values()) for evaluation in evaluations]
     flat = resampled_scores([family for of_run in families for family in of_run], resamples, seed)
     drawn, start = [], 0
@@ -165,10 +166,10 @@ def _samples(
 
 
 def parse_groups(arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Groups from `name=run,run` or from single runs, each a group of its own.
+    """Parse groups from `name=run,run`; a run without a group name is a group of its own.
 
     Raises:
-        RadScribeError: an empty group, a name of a group twice, or a run twice in a group.
+        RadScribeError: a group is empty, two groups have the same name, or a group has the same run twice.
     """
     groups: dict[str, list[str]] = {}
     for argument in arguments:

@@ -1,4 +1,8 @@
-"""How varied texts are: one report for every study can score well without a look at the image."""
+"""Diversity of texts: how varied and how long the drafts of a system are.
+
+A system that writes the same report for every study can score well without using the image; its diversity
+shows it.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,15 @@ class Diversity:
     """Variety and length of a set of reports.
 
     Attributes:
-        reports: how many.
-        distinct_reports: how many different ones.
-        most_frequent: share of the most frequent report.
-        unknown_words: share of the words that are `<unk>`. Where references passed through a vocabulary, a
-            draft gets credit for each `<unk>` that it has in common with them, and says nothing by it.
-        distinct_ngrams: `distinct-1` to `distinct-4`, different n-grams as a share of all in the set.
-        length_mean: in words.
-        length_percentiles: in words, by percentile (`5%`).
+        reports: Number of reports.
+        distinct_reports: Number of different reports.
+        most_frequent: Share of the reports that equal the most frequent report.
+        unknown_words: Share of the words that are `<unk>`. If references passed through a vocabulary, a draft
+            gets credit for each `<unk>` that it shares with them, although `<unk>` says nothing.
+        distinct_ngrams: Share of different n-grams among all n-grams of the set, as `distinct-1` to
+            `distinct-4`.
+        length_mean: Mean length in words.
+        length_percentiles: Percentiles of the length in words, by name (`5%`).
     """
 
     reports: int
@@ -40,10 +45,10 @@ class Diversity:
 
 
 def measure_diversity(reports: Sequence[str]) -> Diversity:
-    """Variety and length of reports; words are what whitespace separates.
+    """Variety and length of reports; words are separated by white space.
 
     Raises:
-        RadScribeError: no reports.
+        RadScribeError: there are no reports.
     """
     if not reports:
         raise RadScribeError("there are no reports to measure")

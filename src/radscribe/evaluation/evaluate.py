@@ -1,6 +1,7 @@
-"""From drafts and references by study id to scores that say how good, how sure, and under which rules.
+"""Scoring drafts against references: scores, their intervals, and the rules under which they were computed.
 
-What is computed says `radscribe.evaluation.families`; intervals and paired tests treat all families alike.
+`radscribe.evaluation.families` says what is computed. Intervals and paired tests are the same for all
+families.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _IDS_NAMED = 3
 
 @dataclass(frozen=True)
 class _TextRules:
-    """The rules that texts go through before they are scored; see `evaluate_texts`."""
+    """The rules by which texts are prepared for scoring; see `evaluate_texts`."""
 
     protocol: str
     cleaning: str
@@ -88,29 +89,31 @@ def evaluate_texts(
 ) -> Evaluation:
     """Score drafts against references under a protocol.
 
-    Observations are labelled in the texts as given here, whole and before the protocol: what a report says
-    of a patient does not end where a benchmark cuts it. Where more than 5% of the drafts or of the references
+    Observations are labelled in the whole texts as given here, before the protocol changes or cuts them,
+    because a cut would drop observations of the patient. If more than 5% of the drafts or of the references
     are unreadable to the labeller, there are no clinical scores, and `missing` says why.
 
     Args:
-        hypotheses: draft by study id.
-        references: report section as written, by study id; exactly the ids of `hypotheses`.
-        protocol: `r2gen`, `r2gengpt`, `clean_full` or `raw`.
-        cleaning: name of the cleaning rules in `radscribe.text.cleaning.CLEANERS`.
-        vocabulary: of the training reports; needed by `r2gen`.
-        maximum_length: ids including begin and end, needed by `r2gen`; tokens, needed by `r2gengpt`.
-        tokenizer: of a language model; needed by `r2gengpt`.
-        baselines: further drafts by name, scored alike and compared with the system.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        meteor: also run METEOR, which takes Java some ten seconds to start.
-        labels: of the system's drafts and of the references, instead of RadScribe's rules; the baselines then
-            have no clinical scores.
-        classified: what the system's classifier says, in the order of the sorted ids.
-        maps: the system's scored maps of each study, in the order of the sorted ids.
+        hypotheses: Drafts by study id.
+        references: Reports as they were written, by study id; exactly the ids of `hypotheses`.
+        protocol: Name of the protocol: `r2gen`, `r2gengpt`, `clean_full` or `raw`.
+        cleaning: Name of the cleaning rules, from `radscribe.text.cleaning.CLEANERS`.
+        vocabulary: Vocabulary of the training reports; needed by `r2gen`.
+        maximum_length: Length at which references are cut. `r2gen` needs it in word ids, begin and end
+            included; `r2gengpt` needs it in tokens.
+        tokenizer: Tokenizer of a language model; needed by `r2gengpt`.
+        baselines: Drafts of each baseline by its name; they are scored like the system and compared with it.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
+        meteor: Also compute METEOR; its Java process takes about ten seconds to start.
+        labels: Labels of the system's drafts and of the references, used instead of RadScribe's rules. The
+            baselines then have no clinical scores.
+        classified: Output of the system's classifier, in the order of the sorted study ids.
+        maps: Scored maps of the system for each study, in the order of the sorted study ids.
 
     Raises:
-        RadScribeError: ids that do not match, or a protocol or cleaning unknown or without what it needs.
+        RadScribeError: the ids do not match, or the protocol or the cleaning is unknown or lacks what it
+        needs.
     """
     rules = _TextRules(protocol, cleaning, vocabulary, maximum_length, tokenizer)
     systems = _systems(hypotheses, references, baselines or {})
@@ -133,7 +136,7 @@ def _evaluate(
     seed: int,
     meteor: bool,
 ) -> Evaluation:
-    """The scores of all rows, given the references as written too."""
+    """The scores of all rows; `reports` are the references as they were written."""
     found = _family_scores(studies, meteor=meteor)
     rows = {row: _row(row, texts, found, resamples, seed) for row, texts in studies.drafts.items()}
     ours = rows[SYSTEM].families
@@ -157,7 +160,7 @@ def _evaluate(
 def _systems(
     hypotheses: Mapping[str, str], references: Mapping[str, str], baselines: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Mapping[str, str]]:
-    """Drafts by row and study id, checked against the ids of the references."""
+    """Drafts by row and study id, after a check that their ids are those of the references."""
     taken = {SYSTEM, "references"} & set(baselines)
     if taken:
         raise RadScribeError(f"a baseline cannot be called '{taken.pop()}'", "Give it another name")
@@ -195,7 +198,7 @@ def _labelled(
     ids: Sequence[str],
     labels: LabelFiles | None,
 ) -> LabelledTexts:
-    """Observations in the drafts of each row that has labels, and in the references."""
+    """Observations in the references, and in the drafts of each row that has labels."""
     if labels:
         of_drafts = {SYSTEM: [labels.drafts[study] for study in ids]}
         return LabelledTexts(of_drafts, [labels.references[study] for study in ids], labels.source)
@@ -222,7 +225,7 @@ def _family_scores(studies: ScoredStudies, *, meteor: bool) -> dict[str, FamilyS
 def _row(
     row: str, drafts: Sequence[str], found: Mapping[str, FamilyScores], resamples: int, seed: int
 ) -> SystemScores:
-    """The scores of one row, given its drafts as scored."""
+    """The scores of one row; `drafts` are its drafts as they are scored."""
     families = {name: family.statistics[row] for name, family in found.items() if row in family.statistics}
     return SystemScores(
         scores=scores_with_intervals(list(families.values()), resamples, seed),
@@ -241,7 +244,7 @@ def _provenance(
     resamples: int,
     seed: int,
 ) -> Provenance:
-    """The rules of a result, given the references as written too."""
+    """The rules under which scores were computed; `reports` are the references as they were written."""
     labelled = studies.labelled
     protocol = get_protocol(rules.protocol)
     return Provenance(
@@ -272,9 +275,9 @@ def _provenance(
 
 
 def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
-    """Paired tests between two evaluated systems: the first minus the second, by metric.
+    """Paired tests between two evaluated systems, by metric: the first system minus the second.
 
-    The resamples and the seed are those of the first evaluation.
+    The number of resamples and the seed come from the first evaluation.
 
     Raises:
         RadScribeError: the two were not scored on the same references under the same rules.
@@ -285,11 +288,11 @@ def compare(first: Evaluation, second: Evaluation) -> dict[str, Difference]:
 
 
 def check_comparable(first: Evaluation, second: Evaluation) -> None:
-    """Refuse two evaluations whose scores must not stand in one table.
+    """Check that the scores of two evaluations may be shown in one table.
 
     Raises:
         RadScribeError: the two were not scored on the same references under the same rules, or one was read
-            from a file and so has no statistics of single studies.
+        from a file and so has no statistics of single studies.
     """
     ours, theirs = first.rows[SYSTEM].families, second.rows[SYSTEM].families
     if not ours or not theirs:
@@ -318,12 +321,12 @@ def check_comparable(first: Evaluation, second: Evaluation) -> None:
 def _paired_test(
     first: Mapping[str, StudyStatistics], second: Mapping[str, StudyStatistics], resamples: int, seed: int
 ) -> dict[str, Difference]:
-    """`paired_test` on the families that both have."""
+    """`paired_test` on the metric families that both systems have."""
     both = [name for name in first if name in second]
     return paired_test([first[name] for name in both], [second[name] for name in both], resamples, seed)
 
 
 def _hash(ids: Sequence[str], values: Sequence[object]) -> str:
-    """Of what the studies have, as JSON."""
+    """SHA-256 of the ids with their values, written as JSON lines."""
     lines = (json.dumps([study, value]) + "\n" for study, value in zip(ids, values, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""The families of metrics, an entry each: what a family needs, how it scores studies, and its tables.
+"""The families of metrics: what each family needs, how it scores studies, and how its tables look.
 
-A new family is one more entry in `FAMILIES`. Its statistics are added up over studies, so it gets intervals
-and paired tests like the others. The printed tables, the page and the model card of a run show its tables.
+A new family is one more entry in `FAMILIES`. Its statistics are summed over studies, so it gets intervals and
+paired tests like the others. Its tables appear in the printed output and on the page and model card of a run.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from radscribe.evaluation.metrics import StudyStatistics, text_statistics
 #: The row of the system that is scored; every other row is a baseline.
 SYSTEM = "system"
 CLINICAL = "clinical"
-#: The columns of the table of text metrics, in the order in which papers print them.
+#: Columns of the table of text metrics, in the order that papers use.
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
 
-#: What a family cannot be computed without.
+#: What a family needs in order to be computed.
 Need = Literal["texts", "Java", "observation labels", "classifier", "finding masks"]
 
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """States of the 14 observations in texts; a text that is unreadable to the labeller has none.
+    """States of the 14 observations in texts; a text that the labeller cannot read has no states.
 
     Attributes:
-        drafts: in each draft, by row; a row whose drafts nobody labelled is not there.
-        references: in each reference report.
-        source: what labelled them, in words.
-        unreadable: how many drafts of each row, and how many references, the labeller cannot read; empty
-            where label files say what is in them.
+        drafts: States in each draft, by row. A row whose drafts are not labelled is not listed.
+        references: States in each reference report.
+        source: Name of the labeller or of the label files.
+        unreadable: Number of drafts of each row, and of references, that the labeller cannot read; empty if
+            label files are used.
     """
 
     drafts: Mapping[str, Sequence[States]]
@@ -62,12 +62,12 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class ClassifiedStudies:
-    """What a system's own classifier says of the observations, beside the labels that it is checked against.
+    """Output of the system's own classifier of observations, with the labels that it is checked against.
 
     Attributes:
-        probabilities: `[studies, observations]`.
-        labels: `[studies, observations]`, 1 present, 0 absent, NaN ignored.
-        rules: where the labels are from, in words.
+        probabilities: Probabilities `[studies, observations]`.
+        labels: Labels `[studies, observations]`: 1 present, 0 absent, NaN ignored.
+        rules: Where the labels come from and what their states count as, in words.
     """
 
     probabilities: np.ndarray
@@ -77,14 +77,14 @@ class ClassifiedStudies:
 
 @dataclass(frozen=True)
 class ScoredStudies:
-    """All that families are computed from. Studies are in the order of their sorted ids throughout.
+    """Everything that the metric families are computed from, in the order of sorted study ids.
 
     Attributes:
-        drafts: as scored under the protocol, by row: those of the system and of the baselines.
-        references: the reference reports, as scored under the protocol.
-        labelled: observations in the texts as they were written, whole.
-        classified: by the system, where it has a classifier and there are labels.
-        maps: the scored maps of each study; empty where there are none.
+        drafts: Drafts of the system and of each baseline, by row, as they are scored under the protocol.
+        references: Reference reports as they are scored under the protocol.
+        labelled: Observations in the whole texts as they were written.
+        classified: Output of the system's classifier; None if it has no classifier or there are no labels.
+        maps: Scored maps of each study; empty if there are none.
     """
 
     drafts: Mapping[str, Sequence[str]]
@@ -96,13 +96,13 @@ class ScoredStudies:
 
 @dataclass(frozen=True)
 class FamilyScores:
-    """What a family found in the scored studies.
+    """Result of one metric family for the scored studies.
 
     Attributes:
-        statistics: of each row that it could score.
-        missing: why scores are not there, by what is missing.
-        rules: what was compared with what, where that has to be said beside the scores.
-        by_observation: means by observation, then measure, where the family has such.
+        statistics: Statistics of each row that the family could score.
+        missing: Reason why scores are missing, by name of the missing scores.
+        rules: What was compared with what, in words, if that must be shown with the scores.
+        by_observation: Means by observation, then measure; empty if the family has no such means.
     """
 
     statistics: Mapping[str, StudyStatistics] = field(default_factory=dict)
@@ -116,15 +116,15 @@ class ScoreTable:
     """A table of scores.
 
     Attributes:
-        title: of the table.
-        columns: names of the scores by heading.
+        title: Title of the table.
+        columns: Name of the score in each column, by the heading of the column.
     """
 
     title: str
     columns: Mapping[str, str]
 
     def columns_of(self, scores: Collection[str]) -> dict[str, str]:
-        """The columns whose scores are among these."""
+        """The columns whose scores are among `scores`."""
         return {heading: name for heading, name in self.columns.items() if name in scores}
 
 
@@ -133,11 +133,11 @@ class MetricFamily:
     """Metrics that are computed together.
 
     Attributes:
-        name: of the family.
-        needs: what it cannot be computed without.
-        score: its statistics over the scored studies; none of a row that lacks what it needs.
-        scores: the names of its scores.
-        tables: in which its scores are shown. METEOR has none: it stands in that of the text metrics.
+        name: Name of the family.
+        needs: What the family needs in order to be computed.
+        score: Computes the statistics of each row; a row that lacks what the family needs gets none.
+        scores: Names of the family's scores.
+        tables: Tables that show the scores. METEOR has none of its own: the table of text metrics shows it.
     """
 
     name: str
@@ -154,7 +154,7 @@ def _text(studies: ScoredStudies) -> FamilyScores:
 
 
 def _meteor(studies: ScoredStudies) -> FamilyScores:
-    """METEOR of all rows from one Java process, for its start costs more than its scoring."""
+    """METEOR of all rows from one Java process, because starting Java takes longer than scoring."""
     drafts = [text for texts in studies.drafts.values() for text in texts]
     try:
         everything = meteor_statistics(drafts, [*studies.references] * len(studies.drafts))
@@ -178,7 +178,7 @@ def _clinical(studies: ScoredStudies) -> FamilyScores:
         else:
             statistics[row] = clinical_statistics(states, labelled.references)
     if studies.drafts.keys() - labelled.drafts.keys():
-        missing["clinical efficacy of the baselines"] = f"the {labelled.source} have no labels of theirs"
+        missing["clinical efficacy of the baselines"] = f"the {labelled.source} do not cover them"
     return FamilyScores(statistics, missing)
 
 
@@ -206,7 +206,7 @@ def _localisation(kind: str, studies: ScoredStudies) -> FamilyScores:
 def _with_tables(
     name: str, needs: Need, score: Callable[[ScoredStudies], FamilyScores], *tables: ScoreTable
 ) -> MetricFamily:
-    """A family that has tables of its own."""
+    """A family whose scores are the columns of its own tables."""
     names = tuple(column for table in tables for column in table.columns.values())
     return MetricFamily(name, needs, score, names, tables)
 

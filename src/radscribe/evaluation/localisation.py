@@ -1,11 +1,11 @@
-"""Does a map point at the lesion? Maps of visual tokens against exact finding masks, as additive statistics.
+"""Localisation: maps of visual tokens compared with exact finding masks, as additive statistics.
 
-- Pointing game: 1 where the patch of the map's largest token touches the mask, else 0; where several are
-  largest, their mean.
-- Energy in mask: the share of the map's sum that falls into the mask, each token spread over its patch.
+- Pointing game: 1 if the patch of the map's largest token touches the mask, else 0; if several tokens are
+  equally large, the mean over them.
+- Energy in mask: the share of the map's sum that lies in the mask, with each token spread over its patch.
 
-Both are taken over all views of a study together, and stand beside chance: what a map that is the same
-everywhere scores on the same mask. A map that is 0 everywhere points nowhere and counts as such a map.
+Both are computed over all views of a study together. They are shown beside chance: the score of a uniform map
+on the same mask. A map that is 0 everywhere counts as a uniform map.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ import numpy as np
 from radscribe.evaluation.metrics import Scores, StudyStatistics
 from radscribe.text.observation_labeller import label_report
 
-#: Maps of a whole study, scored against all its masks together. Report attention is the largest that any word
-#: of the report pays, each word's attention stretched to 0..1 before: what the TDM is without a selection.
+#: Maps of a whole study, scored against all its masks together. The report attention of a token is the
+#: largest attention that any word pays to it, after each word's attention is scaled to 0..1: a TDM without
+#: selected words.
 STUDY_MAPS = ("VDM", "TDM", "report attention")
-#: Maps of one observation, scored against its own mask: attention is the mean over the words of the sentence
-#: that names it, or over the words that name it.
+#: Maps of one observation, scored against the mask of that observation. Sentence attention is the mean over
+#: the words of the sentence that names the observation; word attention is the mean over the words that name
+#: it.
 OBSERVATION_MAPS = ("class activation map", "sentence attention", "word attention")
 MAP_KINDS = (*STUDY_MAPS, *OBSERVATION_MAPS)
-#: What is measured of a map on a mask, as `MapScore` has it.
+#: Names of the measures of a `MapScore`, in the order of its fields.
 MEASURES = ("pointing", "energy", "pointing by chance", "energy by chance")
 
 
 @dataclass(frozen=True, slots=True)
 class MapScore:
-    """How one map meets one mask.
+    """Scores of one map on one mask.
 
     Attributes:
-        kind: one of `MAP_KINDS`.
-        observation: whose mask it is, empty for all of a study together.
-        pointing, energy: of the map.
-        pointing_by_chance, energy_by_chance: of a uniform one.
+        kind: Kind of the map, one of `MAP_KINDS`.
+        observation: Observation whose mask it is; empty for the masks of all observations together.
+        pointing, energy: Scores of the map.
+        pointing_by_chance, energy_by_chance: Scores of a uniform map.
     """
 
     kind: str
@@ -54,8 +56,8 @@ def coverage(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
     Args:
         mask: bool `[height, width]`.
-        rows: of the grid of tokens.
-        columns: of the grid of tokens.
+        rows: Number of rows of the token grid.
+        columns: Number of columns of the token grid.
 
     Returns:
         float32 `[rows, columns]`, 0 to 1.
@@ -66,13 +68,13 @@ def coverage(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def score_map(values: np.ndarray, covered: np.ndarray, kind: str, observation: str = "") -> MapScore:
-    """Score one map; see the module's text.
+    """Score one map on one mask; the module's docstring defines the scores.
 
     Args:
-        values: the map `[views, rows, columns]`, not negative.
-        covered: shares of the patches that the mask covers, of the same shape, not all 0.
-        kind: one of `MAP_KINDS`.
-        observation: whose mask it is.
+        values: Map `[views, rows, columns]` without negative values.
+        covered: Share of each patch that the mask covers, of the same shape; at least one is above 0.
+        kind: Kind of the map, one of `MAP_KINDS`.
+        observation: Observation whose mask it is; empty for all together.
     """
     if not values.any():
         values = np.ones_like(values)
@@ -90,11 +92,11 @@ def score_map(values: np.ndarray, covered: np.ndarray, kind: str, observation: s
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Where a report names an observation, as positions of its pieces.
+    """Where a report names an observation, as indices of the report's pieces.
 
     Attributes:
-        word: of the words that name it.
-        sentence: of the sentence that they stand in.
+        word: Pieces of the words that name the observation.
+        sentence: Pieces of the sentence that contains these words.
     """
 
     word: list[int]
@@ -102,10 +104,10 @@ class Naming:
 
 
 def namings(pieces: Sequence[str]) -> dict[str, Naming]:
-    """Where a report names each observation that it states as present or uncertain, by the labeller's rules.
+    """For each observation that the labeller finds present or uncertain, where the report names it.
 
     Args:
-        pieces: the text of each token; joined they are the report.
+        pieces: Text of each token; joined together they are the report.
     """
     ends = np.cumsum([len(piece) for piece in pieces])
     starts = ends - [len(piece) for piece in pieces]
@@ -122,11 +124,11 @@ def namings(pieces: Sequence[str]) -> dict[str, Naming]:
 
 
 def localisation_statistics(kind: str, studies: Sequence[Iterable[MapScore]]) -> StudyStatistics:
-    """Mean scores of one kind of map over all its masks, as statistics of the studies.
+    """Statistics of the studies from which the mean scores of one kind of map over all its masks follow.
 
     Args:
-        kind: one of `MAP_KINDS`; the scores' names begin with it.
-        studies: the scored maps of each study, in the order of the studies of other statistics.
+        kind: Kind of the map, one of `MAP_KINDS`; the names of the scores begin with it.
+        studies: Scored maps of each study, in the same order as in other statistics.
     """
     columns = np.array(
         [
@@ -139,7 +141,7 @@ def localisation_statistics(kind: str, studies: Sequence[Iterable[MapScore]]) ->
     )
 
     def scores_of_sums(sums: np.ndarray) -> Scores:
-        # A resample may hold no mask at all.
+        # A resample may contain no mask at all.
         means = sums[..., :-1] / np.maximum(sums[..., -1:], 1)
         return {f"{kind} {measure}": means[..., place] for place, measure in enumerate(MEASURES)}
 
@@ -147,7 +149,7 @@ def localisation_statistics(kind: str, studies: Sequence[Iterable[MapScore]]) ->
 
 
 def by_observation(kind: str, studies: Iterable[Iterable[MapScore]]) -> dict[str, dict[str, float]]:
-    """Mean scores of one kind of map by observation, with the number of masks behind them."""
+    """Mean scores of one kind of map by observation, with the number of masks that were averaged."""
     groups: dict[str, list[MapScore]] = defaultdict(list)
     for scores in studies:
         for score in scores:

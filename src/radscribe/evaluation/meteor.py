@@ -1,8 +1,8 @@
-"""METEOR 1.5 as the published tables report it: the jar that `pycocoevalcap` ships, run once per scoring.
+"""METEOR 1.5 as in published tables, computed by the jar file that `pycocoevalcap` contains.
 
-The jar aligns the texts and writes each study's statistics; the corpus score is its formula on their sums, so
-that METEOR has bootstrap intervals like every other metric. Without Java or the package there is no METEOR:
-other implementations (NLTK's, for one) give other numbers under the same name.
+The jar runs once per scoring. It aligns the texts and writes statistics of each study; the corpus score is
+METEOR's formula on their sums, so METEOR has bootstrap intervals like every other metric. Without Java or the
+package there is no METEOR: other implementations, such as NLTK's, give other numbers under the same name.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _SECONDS_TO_START, _SECONDS_PER_STUDY = 300.0, 0.2
 
 
 class MeteorUnavailableError(Exception):
-    """METEOR cannot be computed here; the message is the reason to print."""
+    """METEOR cannot be computed on this machine; the message is the reason to print."""
 
 
 def meteor_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> StudyStatistics:
-    """METEOR (`-l en -norm`) of drafts against one reference each, over one Java process.
+    """METEOR (`-l en -norm`) of drafts against one reference each, computed in one Java process.
 
-    Texts go through files, not pipes, and the process has a time limit, so it cannot wait for ever.
+    Texts are passed in files, not pipes, and the process has a time limit, so it cannot wait for ever.
 
     Args:
-        hypotheses: the drafts.
-        references: the reference reports, in the same order.
+        hypotheses: Drafts, one for each study.
+        references: Reference reports, in the same order.
 
     Raises:
-        MeteorUnavailableError: no Java, no `pycocoevalcap`, or the jar failed.
+        MeteorUnavailableError: Java or `pycocoevalcap` is missing, or the jar failed.
     """
     java = shutil.which("java")
     if java is None:
@@ -72,16 +72,16 @@ def meteor_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> S
             f"the METEOR process failed: {reason[0] if reason else 'incomplete output'}"
         )
     columns = np.array(values, dtype=np.float64).reshape(-1, _COLUMNS)
-    # As the jar adds studies up, a draft that repeats its reference is not one chunk but none: no penalty.
+    # The jar counts 0 chunks, not 1, for a draft that repeats its reference: it gets no penalty.
     matches = columns[:, 4:20].reshape(-1, 8, 2).sum(axis=1)
     columns[(matches == columns[:, 0:2]).all(axis=1) & (columns[:, 20] == 1), 20] = 0
     return StudyStatistics(columns, _meteor_scores)
 
 
 def _meteor_scores(sums: np.ndarray) -> Scores:
-    """The METEOR 1.5 score of summed statistics [..., 23], in the order in which the jar writes them."""
+    """The METEOR 1.5 score of summed statistics [..., 23]; their columns are in the order of the jar."""
     lengths, function_words = sums[..., 0:2], sums[..., 2:4]
-    # Four modules, each: content words of draft and reference, function words of draft and reference.
+    # Each of four modules has: content words of draft and reference, function words of draft and reference.
     stages = sums[..., 4:20].reshape(*sums.shape[:-1], 4, 2, 2)
     content, function = np.moveaxis(np.einsum("...mkt,m->...kt", stages, _MODULE_WEIGHTS), -2, 0)
     weighted_matches = _DELTA * content + (1 - _DELTA) * function

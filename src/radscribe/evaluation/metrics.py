@@ -1,12 +1,12 @@
-"""BLEU, ROUGE-L and CIDEr, exact and fast, as additive statistics of each study.
+"""BLEU, ROUGE-L and CIDEr as additive statistics of each study: exact and fast.
 
-The scores equal those of `pycocoevalcap` without its PTB tokenizer, with one reference per study, as the
-published systems are scored. Words are what white space separates, as in `str.split()`. ROUGE-L is an
-exception: the reference implementation splits at every single blank, and so does this module. So two blanks
-enclose an empty word, and a tab or a line break belongs to a word.
+The scores equal those of `pycocoevalcap` without its PTB tokenizer and with one reference per study, which is
+how the published systems are scored. Words are separated by white space, as in `str.split()`. ROUGE-L is an
+exception: like the reference implementation, it splits at every single blank. So there is an empty word
+between two blanks, and a tab or a line break is part of a word.
 
-Every corpus score here is a function of sums over studies. So a bootstrap resample is a matrix product, not a
-second scoring: see `radscribe.evaluation.bootstrap`.
+Every corpus score here is a function of sums over studies. So a bootstrap resample costs a matrix product
+instead of a second scoring; see `radscribe.evaluation.bootstrap`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ Scores = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class StudyStatistics:
-    """A family of metrics over one set of studies.
+    """Statistics of a family of metrics for one set of studies.
 
     Attributes:
-        columns: float64 [studies, columns], to be added over studies.
-        scores_of_sums: corpus scores by metric name, each [...], from column sums [..., columns].
+        columns: Statistics of each study, float64 [studies, columns]; corpus scores need only their sums.
+        scores_of_sums: Computes the corpus scores, each [...] by metric name, from column sums [...,
+            columns].
     """
 
     columns: np.ndarray
@@ -46,15 +47,15 @@ class StudyStatistics:
 def text_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> StudyStatistics:
     """BLEU-1 to BLEU-4, ROUGE-L and CIDEr of drafts against one reference each.
 
-    CIDEr's document frequencies are those of the whole set of references given here; a resample of studies
-    keeps them and resamples the scores of the studies.
+    CIDEr takes its document frequencies from all references given here. A resample of studies keeps these
+    frequencies and resamples the scores of the studies.
 
     Args:
-        hypotheses: the drafts.
-        references: the reference reports, in the same order.
+        hypotheses: Drafts, one for each study.
+        references: Reference reports, in the same order.
 
     Raises:
-        RadScribeError: no studies, or unequal numbers of drafts and references.
+        RadScribeError: there are no studies, or the numbers of drafts and references differ.
     """
     if len(hypotheses) != len(references):
         raise RadScribeError(f"{len(hypotheses)} drafts for {len(references)} references")
@@ -77,17 +78,17 @@ def text_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Stu
 
 
 def constant_bleu(constants: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """BLEU of each constant as if it were the draft of every study, without scoring study by study.
+    """BLEU of each candidate report as the draft of every study, computed without scoring each study.
 
     Args:
-        constants: candidate reports.
-        references: the reference reports.
+        constants: Candidate reports.
+        references: Reference reports.
 
     Returns:
         float64 [constants, 4]: BLEU-1 to BLEU-4.
 
     Raises:
-        RadScribeError: no references.
+        RadScribeError: there are no references.
     """
     if not references:
         raise RadScribeError("there are no studies to score")
@@ -96,8 +97,9 @@ def constant_bleu(constants: Sequence[str], references: Sequence[str]) -> np.nda
     matches = np.zeros((number, BLEU_ORDERS))
     for order, (owner, gram, count) in enumerate(orders):
         ours = owner < number
-        # The clipped matches of a gram that occurs c times in the constant, summed over references, are the
-        # references that have it at least once, plus those that have it at least twice, up to c times.
+        # A gram occurs c times in the constant. Its clipped matches, summed over references, are the number
+        # of references that have it at least once, plus the number that have it at least twice, up to c
+        # times.
         for occurrences in range(1, count[ours].max(initial=0) + 1):
             having = np.bincount(gram[~ours & (count >= occurrences)], minlength=gram.max() + 1)
             enough = ours & (count >= occurrences)
@@ -109,10 +111,10 @@ def constant_bleu(constants: Sequence[str], references: Sequence[str]) -> np.nda
 
 
 def corpus_bleu(sums: np.ndarray) -> np.ndarray:
-    """Corpus BLEU with the reference implementation's constants and its brevity penalty.
+    """Corpus BLEU, with the constants and the brevity penalty of the reference implementation.
 
     Args:
-        sums: [..., 10], sums of matches and totals of 1- to 4-grams, draft lengths and reference lengths.
+        sums: Sums [..., 10] of matches and totals of 1- to 4-grams, draft lengths and reference lengths.
 
     Returns:
         [..., 4]: BLEU-1 to BLEU-4.
@@ -121,7 +123,7 @@ def corpus_bleu(sums: np.ndarray) -> np.ndarray:
     matches, totals = sums[..., :BLEU_ORDERS], sums[..., BLEU_ORDERS : 2 * BLEU_ORDERS]
     precisions = (matches + tiny) / (totals + small)
     bleu = np.cumprod(precisions, axis=-1) ** (1 / np.arange(1, BLEU_ORDERS + 1))
-    # With one reference per study, the `closest` reference length is that reference's length.
+    # With one reference per study, the `closest` reference length is the length of that reference.
     ratio = (sums[..., 2 * BLEU_ORDERS] + tiny) / (sums[..., 2 * BLEU_ORDERS + 1] + small)
     return bleu * np.exp(np.minimum(0.0, 1 - 1 / ratio))[..., None]
 
@@ -134,12 +136,12 @@ def _text_scores(sums: np.ndarray) -> Scores:
 
 
 def _bleu_totals(lengths: np.ndarray) -> np.ndarray:
-    """How many 1- to 4-grams drafts of these lengths have, [drafts, 4]."""
+    """Number of 1- to 4-grams in drafts of these lengths, [drafts, 4]."""
     return np.maximum(lengths[:, None] - np.arange(BLEU_ORDERS), 0)
 
 
 def _number_words(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """All words of all texts as small integers in one array [words], and the length of each text."""
+    """All words of all texts in one array [words], each numbered, and the number of words of each text."""
     words = [text.split() for text in texts]
     numbers: dict[str, int] = {}
     flat = np.fromiter((numbers.setdefault(word, len(numbers)) for text in words for word in text), np.int64)
@@ -152,8 +154,8 @@ def _count_ngrams(
     """Count the n-grams of each text.
 
     Returns:
-        For each order from 1, sorted by text and then n-gram: the text [entries], the n-gram as an integer
-        [entries] and how often it occurs in that text [entries]; and the number of words of each text.
+        For each order from 1 on, three arrays [entries], sorted by text and then n-gram: the text, the n-gram
+        as an integer, and how often it occurs in that text. Then the number of words of each text.
     """
     words, lengths = _number_words(texts)
     ends = np.repeat(np.cumsum(lengths), lengths)
@@ -162,7 +164,8 @@ def _count_ngrams(
     orders = []
     for order in range(1, highest_order + 1):
         if order > 1:
-            # An n-gram is the (n-1)-gram at its start and one word more; renumbering keeps the pair small.
+            # An n-gram is its first (n-1)-gram and one more word; the pairs are renumbered to keep numbers
+            # small.
             inside = start + order <= ends[start]
             start, gram = start[inside], gram[inside]
             pair = gram * (words.max(initial=0) + 1) + words[start + order - 1]
@@ -176,7 +179,7 @@ def _count_ngrams(
 def _compare_ngrams(
     hypotheses: Sequence[str], references: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clipped n-gram matches [studies, 4], CIDEr [studies], lengths of drafts and then references."""
+    """Clipped n-gram matches [studies, 4], CIDEr [studies], and lengths of all drafts, then references."""
     studies = len(references)
     orders, lengths = _count_ngrams([*hypotheses, *references], max(BLEU_ORDERS, CIDER_ORDERS))
     matches = np.zeros((studies, BLEU_ORDERS))
@@ -224,7 +227,8 @@ def _rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray
     """ROUGE-L of each study [studies]."""
     scores = np.zeros(len(references))
     for study, (hypothesis, reference) in enumerate(zip(hypotheses, references, strict=True)):
-        # As the reference implementation: an empty word between two blanks counts, and two empty texts agree.
+        # Like the reference implementation, this counts an empty word between two blanks; two empty texts
+        # agree.
         draft_words, reference_words = hypothesis.split(" "), reference.split(" ")
         common = _longest_common_subsequence(draft_words, reference_words)
         if common:
@@ -234,7 +238,7 @@ def _rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray
 
 
 def _longest_common_subsequence(first: list[str], second: list[str]) -> int:
-    """Length of the longest common subsequence, one table row per big integer (Hyyrö 2004)."""
+    """Length of the longest common subsequence; a big integer holds each table row (Hyyrö 2004)."""
     positions: dict[str, int] = {}
     for index, word in enumerate(first):
         positions[word] = positions.get(word, 0) | 1 << index

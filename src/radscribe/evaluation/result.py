@@ -1,6 +1,6 @@
-"""What scoring gives: scores, differences and the rules behind them, as `metrics.json` keeps them.
+"""The result of scoring: scores, differences and the rules behind them, as stored in `metrics.json`.
 
-Whoever shows scores takes an `Evaluation`, whether it was just computed or read from a file.
+Everything that shows scores takes an `Evaluation`, whether it was just computed or read from a file.
 """
 
 from __future__ import annotations
@@ -36,31 +36,32 @@ from radscribe.files import parse_json
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.values import typed
 
-#: From this share of `<unk>` among a system's words on, its scores are called inflated.
+#: If at least this share of a system's words is `<unk>`, its scores are called inflated.
 MANY_UNKNOWN = 0.05
 _REFERENCES = "references"
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The rules under which scores were computed; scores with other rules are not comparable.
+    """The rules under which scores were computed. Scores under different rules are not comparable.
 
     Attributes:
-        protocol: name of the text rules.
-        cleaning: name of the cleaning rules.
-        vocabulary_entries: size of the vocabulary that references passed through, if any.
-        maximum_length: ids at which references were cut, if at all; of a vocabulary begin and end included.
-        studies: how many were scored.
-        references_sha256: of ids and references as scored.
-        truncation_rate: share of references that lost words to the cut.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        radscribe_version: that computed the scores.
-        labels: what labelled the observations behind the clinical scores; None where there are none, as in
-            metrics that an older RadScribe wrote.
-        reference_labels_sha256: of ids and labels of the references.
-        further: what further families of scores were computed against, by family.
-        tokenizer: name of the language model whose tokens references were cut at, if any.
+        protocol: Name of the protocol.
+        cleaning: Name of the cleaning rules.
+        vocabulary_entries: Size of the vocabulary that references passed through; None without one.
+        maximum_length: Length at which references were cut; None if they were not. Word ids of a vocabulary
+            include begin and end.
+        studies: Number of studies that were scored.
+        references_sha256: SHA-256 of the study ids and the references as they were scored.
+        truncation_rate: Share of references that lost words when they were cut.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
+        radscribe_version: Version of RadScribe that computed the scores.
+        labels: Labeller of the observations behind the clinical scores; None if there are none, as in metrics
+            that an older RadScribe wrote.
+        reference_labels_sha256: SHA-256 of the study ids and the labels of the references.
+        further: What further families of scores were compared with, by family.
+        tokenizer: Name of the language model whose tokens references were cut at; None without one.
     """
 
     protocol: str
@@ -101,7 +102,7 @@ class Provenance:
 
     @property
     def in_short(self) -> str:
-        """What no score may be passed on without, in one line."""
+        """One line that must go with every score: studies, protocol, references and the notice."""
         return (
             f"{self.studies} studies, protocol {self.protocol}, references sha256 "
             f"{self.references_sha256[:12]}; {NOTICE}"
@@ -109,7 +110,7 @@ class Provenance:
 
     @property
     def clinical_efficacy(self) -> str:
-        """A caption for clinical scores: who labelled, and what they therefore compare with."""
+        """A caption for clinical scores: their labeller, and whether published scores are comparable."""
         caption = f"Clinical efficacy, observations by {self.labels}"
         if self.labels is None or not self.labels.startswith(OWN_RULES):
             return caption
@@ -118,14 +119,14 @@ class Provenance:
 
 @dataclass(frozen=True)
 class SystemScores:
-    """What one system, or one baseline, scored.
+    """Scores of one system or of one baseline.
 
     Attributes:
-        scores: corpus score and interval by name, of all families of metrics.
-        diversity: of its drafts as scored.
-        observations: clinical scores by what uncertain counts as, then observation; empty without labels.
-        families: per-study statistics by family, in the order of the sorted study ids. No file keeps them, so
-            they are empty where the scores were read from one.
+        scores: Corpus score with interval by name, of all families of metrics.
+        diversity: Diversity of the drafts as they are scored.
+        observations: Clinical scores by uncertain policy, then observation; empty without labels.
+        families: Statistics of each study by family, in the order of the sorted study ids. They are not
+            saved, so they are empty if the scores were read from a file.
     """
 
     scores: Mapping[str, Score]
@@ -136,7 +137,7 @@ class SystemScores:
 
 @dataclass(frozen=True, kw_only=True)
 class _Stored:
-    """The form of `metrics.json`. What has a default is not in the files of every version."""
+    """The form of `metrics.json`. Fields with a default are missing in files of older versions."""
 
     scores: Mapping[str, Mapping[str, Score]]
     differences: Mapping[str, Mapping[str, Difference]]
@@ -150,17 +151,18 @@ class _Stored:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a system and its baselines on one set of references. `str()` is the table to print.
+    """Scores of a system and its baselines on one set of references. `str()` gives the tables to print.
 
     Attributes:
-        rows: by name; the system's stands first, under `system`.
-        differences: by baseline, then metric: the system minus the baseline, on the same resamples.
-        references: diversity of the references as scored.
-        missing: why a metric is not there, by its name.
-        provenance: the rules.
-        by_observation: means of further families, by family, observation and measure.
-        unreadable: how many drafts of each row, and how many references, the labeller cannot read; empty
-            where it did not label them.
+        rows: Scores of the system and of each baseline, by name; the system is the first, named `system`.
+        differences: Score of the system minus that of each baseline on the same resamples, by baseline, then
+            metric.
+        references: Diversity of the references as they are scored.
+        missing: Reason why a metric is missing, by its name.
+        provenance: Rules under which the scores were computed.
+        by_observation: Means of further families, by family, observation and measure.
+        unreadable: Number of drafts of each row, and of references, that the labeller cannot read; empty if
+            it did not label them.
     """
 
     rows: Mapping[str, SystemScores]
@@ -172,7 +174,7 @@ class Evaluation:
     unreadable: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the per-study statistics, as plain JSON values."""
+        """Everything except the statistics of single studies, as plain JSON values."""
         stored = _Stored(
             scores=self.scores,
             differences=self.differences,
@@ -187,10 +189,10 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, values: Any) -> Evaluation:
-        """What `to_json` gave, typed again. Values of before there were clinical scores will do.
+        """Rebuild an evaluation from the result of `to_json`; clinical scores may be missing.
 
         Raises:
-            RadScribeError: the values are no evaluation; the message names the field at fault.
+            RadScribeError: the values are not an evaluation; the message names the wrong field.
         """
         try:
             return cls._from_stored(typed(values, _Stored))
@@ -199,15 +201,15 @@ class Evaluation:
 
     @classmethod
     def read(cls, path: Path, hint: str) -> Evaluation:
-        """Read a file that holds what `to_json` gave.
+        """Read an evaluation from a file that holds the result of `to_json`.
 
         Args:
-            path: the file.
-            hint: what to do where it is damaged.
+            path: The file to read.
+            hint: What the error says to do if the file is damaged.
 
         Raises:
             RadScribeError: the file cannot be read or holds no evaluation; the message names the file and the
-                field at fault.
+            wrong field.
         """
         try:
             return cls._from_stored(typed(parse_json(path.read_text(encoding="utf-8")), _Stored))
@@ -255,7 +257,7 @@ class Evaluation:
 
     @property
     def observations(self) -> dict[str, Mapping[str, Mapping[str, ObservationScore]]]:
-        """The scores of each observation, of the rows that have clinical scores."""
+        """The scores of each observation, for each row that has clinical scores."""
         return {name: row.observations for name, row in self.rows.items() if row.observations}
 
     @property
@@ -264,7 +266,7 @@ class Evaluation:
         return {name: row.diversity for name, row in self.rows.items()} | {_REFERENCES: self.references}
 
     def tables(self, family: str) -> list[ScoreTable]:
-        """The tables of a family with the columns that the system has scores of; none where it has none."""
+        """The tables of a family, with only the columns and tables that the system has scores for."""
         ours = self.rows[SYSTEM].scores
         tables = [ScoreTable(table.title, table.columns_of(ours)) for table in FAMILIES[family].tables]
         return [table for table in tables if table.columns]
@@ -294,7 +296,7 @@ class Evaluation:
         return "\n\n".join([*paragraphs, "\n".join(notes)])
 
     def readability_note(self) -> list[str]:
-        """A line on the texts that the labeller cannot read, if there are any."""
+        """A line that counts the texts that the labeller cannot read; empty if it can read all."""
         found = [f"{count} of {name}" for name, count in self.unreadable.items() if count]
         if not found:
             return []
@@ -304,7 +306,7 @@ class Evaluation:
         ]
 
     def _cautions(self) -> list[str]:
-        """What a reader of the table alone would be misled about."""
+        """Warnings that keep readers of the table from being misled."""
         share = self.rows[SYSTEM].diversity.unknown_words
         if share < MANY_UNKNOWN or self.references.unknown_words == 0:
             return []
@@ -317,13 +319,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups of runs on the same studies. `str()` is the table to print.
+    """Scores of groups of runs on the same studies. `str()` gives the table to print.
 
     Attributes:
-        runs: how many each group has.
-        scores: by group, then score.
-        differences: of each group but the first: its mean minus the first group's, by score.
-        rules: under which all were scored.
+        runs: Number of runs in each group.
+        scores: Scores by group, then name of the score.
+        differences: Mean of each other group minus the mean of the first group, by group, then score.
+        rules: Rules under which all runs were scored.
     """
 
     runs: Mapping[str, int]
@@ -332,15 +334,15 @@ class Comparison:
     rules: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The comparison as plain JSON values."""
         return {**asdict(self), "notice": NOTICE}
 
     @classmethod
     def from_json(cls, values: Any) -> Comparison:
-        """What `to_json` gave, typed again.
+        """Rebuild a comparison from the result of `to_json`.
 
         Raises:
-            RadScribeError: the values are no comparison; the message names the field at fault.
+            RadScribeError: the values are not a comparison; the message names the wrong field.
         """
         try:
             return typed(values, cls)
@@ -354,7 +356,7 @@ class Comparison:
         return "\n\n".join([table, "\n".join(self._in_words()), self.rules])
 
     def _in_words(self) -> Iterator[str]:
-        """What the differences of each group come to."""
+        """The verdicts on the differences of each group, as sentences."""
         first = next(iter(self.runs))
         for group, differences in self.differences.items():
             by_verdict: dict[GroupVerdict, list[str]] = {}

@@ -1,11 +1,11 @@
-"""A score with its interval and a difference with its p-value: of one system, and of a group of runs."""
+"""Scores with intervals and differences with p-values, of single systems and of groups of runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-#: Below this p-value a difference is called one.
+#: A difference is significant if its p-value is below this.
 SIGNIFICANT = 0.05
 
 GroupVerdict = Literal["clearly higher", "clearly lower", "no clear difference", "not tested over seeds"]
@@ -25,10 +25,10 @@ class Difference:
     """A score of one system minus that of another on the same studies.
 
     Attributes:
-        value: the difference over all studies.
-        low: lower end of its percentile interval.
-        high: upper end of its percentile interval.
-        p: two-sided bootstrap p-value; never below 2 / (resamples + 1).
+        value: Difference over all studies.
+        low: Lower end of the percentile interval of the difference.
+        high: Upper end of the percentile interval of the difference.
+        p: Two-sided bootstrap p-value; it is never below 2 / (resamples + 1).
     """
 
     value: float
@@ -38,7 +38,7 @@ class Difference:
 
 
 def direction(difference: Difference) -> Literal["higher", "unclear", "lower"]:
-    """Where a difference clearly points, if anywhere."""
+    """Whether a difference is significantly higher or lower than 0, or unclear."""
     if difference.p >= SIGNIFICANT or difference.value == 0:
         return "unclear"
     return "higher" if difference.value > 0 else "lower"
@@ -49,10 +49,10 @@ class GroupScore:
     """A score of a group of runs.
 
     Attributes:
-        mean: over the runs, with the interval that resampling the studies gives.
-        lowest: of the runs.
-        highest: of the runs.
-        of_runs: each run's, in the order of the group.
+        mean: Mean over the runs, with its interval from resampling the studies.
+        lowest: Lowest score of a run.
+        highest: Highest score of a run.
+        of_runs: Score of each run, in the order of the group.
     """
 
     mean: Score
@@ -63,11 +63,12 @@ class GroupScore:
 
 @dataclass(frozen=True, slots=True)
 class GroupDifference(Difference):
-    """The mean score of a group of runs minus that of another, tested over studies and over seeds.
+    """Mean score of one group of runs minus that of another group, tested over studies and over seeds.
 
     Attributes:
-        p_over_seeds: of Welch's t-test on the runs' scores; None where a group has too few runs for it.
-        verdict: clear where both p-values are below `SIGNIFICANT` and both tests point the same way.
+        p_over_seeds: p-value of Welch's t-test on the scores of the runs; None if a group has too few runs.
+        verdict: Clearly higher or lower if both p-values are below `SIGNIFICANT` and both tests point the
+            same way.
     """
 
     p_over_seeds: float | None

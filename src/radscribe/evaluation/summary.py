@@ -1,4 +1,4 @@
-"""What scores mean, in words and in few lines: whether a system beats the baselines, and how it varies."""
+"""A short summary of scores: whether the system beats the baselines, and how varied its drafts are."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from radscribe.evaluation.scores import Difference, direction
 from radscribe.evaluation.tables import summary_table
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 
-#: Every clinical F1 score, by name.
+#: Names of all clinical F1 scores.
 CLINICAL_F1 = tuple(name for block in CLINICAL_BLOCKS for name in block.names.values() if " F1 " in name)
-#: Columns of the short summary: heading, and name of the score.
+#: Columns of the short summary: the name of the score by its heading.
 SUMMARY_SCORES: Mapping[str, str] = {
     **{name: name for name in METRICS if name not in ("BLEU-2", "BLEU-3")},
     "micro F1": "micro F1 (14, as_present)",
@@ -32,8 +32,8 @@ class Verdict:
 
     Attributes:
         kind: `good`, `mixed` or `bad` for the system, or `info`.
-        headline: the part to emphasise; may be empty.
-        detail: the rest of the sentence, with the blank or punctuation that joins it to the headline.
+        headline: Beginning of the sentence, which is emphasised; may be empty.
+        detail: Rest of the sentence, with the blank or punctuation that joins it to the headline.
     """
 
     kind: Literal["good", "mixed", "bad", "info"]
@@ -47,12 +47,12 @@ class Verdict:
 def verdicts(
     evaluation: Evaluation, text_metrics: Mapping[str, str], clinical_f1: Mapping[str, str]
 ) -> list[Verdict]:
-    """What scores mean: first of all whether the system beats what needs no model.
+    """What the scores mean; first of all, whether the system beats the baselines.
 
     Args:
-        evaluation: the scores.
-        text_metrics: the text metrics to judge by: what to call each, and its name.
-        clinical_f1: the clinical F1 scores to judge by, likewise.
+        evaluation: Scores of the system and the baselines.
+        text_metrics: Text metrics to judge by: the name of each score by the label to show.
+        clinical_f1: Clinical F1 scores to judge by: the name of each score by the label to show.
     """
     found = [
         against_baseline(baseline, {label: of_baseline[name] for label, name in names.items()}, kind)
@@ -79,12 +79,12 @@ def verdicts(
 
 
 def against_baseline(baseline: str, differences: Mapping[str, Difference], kind: str) -> Verdict:
-    """Whether the system beats a baseline.
+    """A sentence that says whether the system beats a baseline.
 
     Args:
-        baseline: its name.
-        differences: the system minus the baseline, by score.
-        kind: what the scores are, in the singular, such as `text metric`.
+        baseline: Name of the baseline.
+        differences: Score of the system minus that of the baseline, by name of the score.
+        kind: What the scores are, in the singular, such as `text metric`.
     """
     by_direction: dict[str, list[str]] = {"higher": [], "unclear": [], "lower": []}
     for name, difference in differences.items():
@@ -121,9 +121,9 @@ def _on_diversity(ours: Diversity, references: Diversity) -> Verdict:
 
 
 def short_summary(evaluation: Evaluation) -> str:
-    """The usual scores with intervals beside the baselines', and what they mean: at most 23 lines.
+    """The usual scores of system and baselines, with intervals and what they mean, in at most 23 lines.
 
-    `str(evaluation)` is everything.
+    `str(evaluation)` shows everything.
     """
     ours = evaluation.rows[SYSTEM].scores
     shown = {label: name for label, name in SUMMARY_SCORES.items() if name in ours}

@@ -1,7 +1,7 @@
 """The tables that `radscribe evaluate` prints, as lines of text at most 120 characters wide.
 
-What the numbers are, says `radscribe.evaluation.result`; `scores` is by row and score name throughout, and
-`differences` by what is subtracted from what.
+`radscribe.evaluation.result` says what the numbers are. Throughout, `scores` is by row and score name, and
+`differences` by the names of the two rows whose scores are subtracted, then score name.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Lines = list[list[str]]
 def text_table(
     metrics: Sequence[str], scores: ScoresByRow, differences: Differences, diversity: Mapping[str, Diversity]
 ) -> str:
-    """Text metrics with intervals, differences with intervals and p, and how many drafts are distinct.
+    """Text metrics with intervals, differences with intervals and p-values, and the share of distinct drafts.
 
     Args:
-        metrics: the columns.
-        scores: of the system and the baselines.
-        differences: between them.
-        diversity: of the rows of `scores` and of the references.
+        metrics: Names of the metrics, one for each column.
+        scores: Scores of the system and the baselines.
+        differences: Differences between the system and the baselines.
+        diversity: Diversity of the rows of `scores` and of the references.
     """
     lines = [["", *metrics, "distinct", "words"]]
     for row, texts in diversity.items():
@@ -43,11 +43,11 @@ def text_table(
 
 
 def summary_table(names: Mapping[str, str], scores: ScoresByRow) -> str:
-    """A row of scores and one of intervals for each row of `scores`.
+    """For each row of `scores`, one line of scores and one line of intervals.
 
     Args:
-        names: names of scores by the heading of their column.
-        scores: of the system and the baselines.
+        names: Name of the score in each column, by the heading of the column.
+        scores: Scores of the system and the baselines.
     """
     lines = [["", *names]]
     for row, of_row in scores.items():
@@ -74,9 +74,9 @@ def diversity_table(diversity: Mapping[str, Diversity]) -> str:
 
 
 def score_tables(tables: Sequence[ScoreTable], scores: ScoresByRow, differences: Differences) -> str:
-    """Tables of one family below each other, all columns in line: scores with intervals, differences with p.
+    """Tables of one family below each other, in aligned columns: scores with intervals, differences with p.
 
-    Intervals of differences are left to `Evaluation.to_json`.
+    Intervals of differences are not shown; `Evaluation.to_json` has them.
     """
     lines: Lines = []
     for table in tables:
@@ -88,7 +88,7 @@ def score_tables(tables: Sequence[ScoreTable], scores: ScoresByRow, differences:
 
 
 def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]) -> str:
-    """The system's precision, recall and F1 on each observation, and in how many references it is."""
+    """Precision, recall and F1 of the system on each observation, and how many references have it."""
     policies = list(observations.values())
     above, below = [""], ["system, by observation"]
     for uncertain in observations:
@@ -104,7 +104,7 @@ def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]
 
 
 def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
-    """Means of a family by observation; a whole number is a count."""
+    """Means of a family by observation; values that are integers are counts."""
     lines = [[f"{family}, by observation", *next(iter(means.values()))]]
     for observation, values in means.items():
         cells = [f"{value}" if isinstance(value, int) else f"{value:.3f}" for value in values.values()]
@@ -117,12 +117,12 @@ def comparison_table(
     scores: Mapping[str, Mapping[str, GroupScore]],
     differences: Mapping[str, Mapping[str, GroupDifference]],
 ) -> str:
-    """A row for each score and a column for each group of runs; the first group is what others differ from.
+    """A row for each score and a column for each group of runs; the others are compared with the first group.
 
     Args:
-        runs: how many each group has.
-        scores: by group and score.
-        differences: by group and score.
+        runs: Number of runs in each group.
+        scores: Scores by group, then name of the score.
+        differences: Differences from the first group, by group, then name of the score.
     """
     lines = [["", *runs], ["runs", *map(str, runs.values())]]
     for name in dict.fromkeys(name for of_group in scores.values() for name in of_group):
@@ -145,14 +145,14 @@ def comparison_table(
 
 
 def _score_lines(names: Sequence[str], scores: ScoresByRow, differences: Differences) -> Lines:
-    """Rows that have these scores, with intervals, then differences with p."""
+    """Lines of the rows that have these scores, with intervals, then of their differences, with p-values."""
     lines: Lines = []
     for row, of_row in scores.items():
         if names[0] in of_row:
             lines += _stack([[row], *(_score_cell(of_row[name]) for name in names)])
     for row, of_names in differences.items():
         if names[0] in of_names:
-            # The p-value without the interval: these tables are long.
+            # The interval is left out, because these tables are long.
             cells = [[value, p] for value, _, p in (_difference_cell(of_names[name]) for name in names)]
             lines += _stack([[row], *cells])
     return lines
@@ -178,12 +178,12 @@ def _diversity_cells(diversity: Diversity) -> list[list[str]]:
 
 
 def _stack(cells: Sequence[Sequence[str]]) -> Lines:
-    """Lines of one table row whose cells have one line or more."""
+    """The lines of one table row whose cells have one or more lines each."""
     return [list(line) for line in zip_longest(*cells, fillvalue="")]
 
 
 def _format_table(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells in columns: the first to the left, the others to the right."""
+    """Format lines of cells as columns: the first is left-aligned, the others are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -1,4 +1,4 @@
-"""Texts to score, by study id, from files."""
+"""Reading texts to score from files."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from radscribe.errors import RadScribeError
 from radscribe.files import read_text
 
-#: Longer values are cut in messages.
+#: Number of characters of a value that error messages show.
 _SHOWN = 40
 
 
 def read_texts(path: Path | str) -> dict[str, str]:
-    """Read texts by study id from a JSON Lines file with one `{"id": ..., "text": ...}` per line.
+    """Read a JSON Lines file with one `{"id": ..., "text": ...}` per line: texts by study id.
 
     Raises:
-        RadScribeError: the file cannot be read, or a line is not such an object, or an id stands twice; the
-            message names the line.
+        RadScribeError: the file cannot be read, a line is not such an object, or an id occurs twice; the
+        message names the line.
     """
     path = Path(path)
     hint = 'Each line must read {"id": "...", "text": "..."}'

@@ -1,1 +1,1 @@
-"""Released checkpoints and golden tensors."""
+"""Importing released checkpoints, and comparing systems with golden tensors of the released code."""

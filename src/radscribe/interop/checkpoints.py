@@ -1,4 +1,4 @@
-"""A released checkpoint and the annotation file it was trained with become a run directory."""
+"""Importing a released checkpoint: it becomes a run directory, with a vocabulary from its annotation file."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from radscribe.weights import load_strictly
 def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, dataset: str) -> RunDirectory:
     """Write a run directory from a released checkpoint.
 
-    The sizes are read off the weights; what leaves no trace in them (heads, threads, top-K) is taken from the
-    released code's defaults. The vocabulary is made from the annotation file as the released code makes it.
+    The sizes are taken from the shapes of the weights. Settings that the weights do not show (heads, threads,
+    top-K) have the default values of the released code. The vocabulary is made from the annotation file as
+    the released code makes it.
 
     Args:
-        system: `r2gen`, `r2gen-cmn` or `camanet`.
-        checkpoint: the released `model.pth`.
-        annotation: `annotation.json` in R2Gen's form.
-        out: the run directory, which must not exist.
-        dataset: `iu-xray` or `mimic-cxr`.
+        system: System that the checkpoint belongs to: `r2gen`, `r2gen-cmn` or `camanet`.
+        checkpoint: Released file `model.pth`.
+        annotation: File `annotation.json` in R2Gen's form.
+        out: Run directory to write; it must not exist.
+        dataset: Data set of the checkpoint: `iu-xray` or `mimic-cxr`.
 
     Raises:
-        RadScribeError: a file is missing or not what it should be, or a weight does not fit.
+        RadScribeError: a file is missing or has the wrong content, or a weight does not fit.
     """
     check_new_directory(out)
     name = f"{system}/{dataset}/released"
@@ -46,16 +47,16 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
         raise unknown_name("released checkpoint", f"{system}/{dataset}", importable)
     config = get_recipe(name).build()
     config.system.backbone.weights = "none"
-    # The released code resizes the picture itself to the short side of the recipe, without a store.
+    # The released code resizes the original image, not a stored view, to the short side of the recipe.
     transform = config.data.transform
     config.data.transform = dataclasses.replace(transform, store_short_side=transform.short_side)
 
     released = read_pickle(checkpoint)
     names = RELEASED_SYSTEMS[system]
     network = _below(released, "encoder_decoder.")
-    beside = {name: tensor for name, tensor in released.items() if name.startswith(names.beside)}
-    backbone = _below({name: released[name] for name in released if name not in beside}, "visual_extractor.")
-    if not network or not backbone or len(network) + len(beside) + len(backbone) != len(released):
+    others = {name: tensor for name, tensor in released.items() if name.startswith(names.beside)}
+    backbone = _below({name: released[name] for name in released if name not in others}, "visual_extractor.")
+    if not network or not backbone or len(network) + len(others) + len(backbone) != len(released):
         raise RadScribeError(
             f"'{checkpoint}' is no checkpoint of {system}",
             "Its weights should be called "
@@ -63,7 +64,7 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
         )
     try:
         config.system = dataclasses.replace(config.system, **sizes_of(network))
-        renamed = names.network(network | beside)
+        renamed = names.network(network | others)
     except (KeyError, TypeError, ValueError) as error:
         raise RadScribeError(
             f"'{checkpoint}' is no checkpoint of {system} ({type(error).__name__}: {error})",

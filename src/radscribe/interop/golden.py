@@ -1,4 +1,4 @@
-"""Golden tensors: inputs, weights and outputs of a released architecture, to hold ours against."""
+"""Golden files: inputs, weights and outputs of a released architecture, with which ours is compared."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from radscribe.vision.backbones import VisualTokens
 from radscribe.weights import load_strictly
 
 TOLERANCE = 1e-4
-#: Where 32-bit rounding alone moves an output further, so many times that may it differ.
+#: An output may also differ by this multiple of the change that 32-bit rounding alone makes.
 _ROUNDINGS = 4
 _ROUNDING_DRAWS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenCheck:
-    """How ours compares with a golden file.
+    """Result of comparing RadScribe's architecture with a golden file.
 
     Attributes:
-        system: which system the file holds.
-        differences: largest absolute difference of each compared output.
-        roundings: how far rounding its weights to 32 bits alone moves each output.
-        sequences_equal: for each golden decoding (`beam3`, `greedy`), whether all ids are equal.
+        system: Name of the system in the golden file.
+        differences: Largest absolute difference of each compared output.
+        roundings: Change of each output when its weights are only rounded to 32 bits.
+        sequences_equal: For each golden decoding (`beam3`, `greedy`), whether all ids are equal.
     """
 
     system: str
@@ -52,12 +52,12 @@ class GoldenCheck:
     sequences_equal: dict[str, bool]
 
     def tolerance(self, output: str) -> float:
-        """Most that an output may differ: 1e-4, or what 32-bit arithmetic does to it, where that is more."""
+        """Largest allowed difference of an output: 1e-4, or more if 32-bit rounding moves it further."""
         return max(TOLERANCE, _ROUNDINGS * self.roundings[output])
 
     @property
     def passed(self) -> bool:
-        """Differences within their tolerance and every decoded id equal."""
+        """Whether all differences are within their tolerances and all decoded ids are equal."""
         return all(value <= self.tolerance(name) for name, value in self.differences.items()) and all(
             self.sequences_equal.values()
         )
@@ -77,12 +77,12 @@ class GoldenCheck:
 def check_golden(path: Path) -> GoldenCheck:
     """Build the released architecture that `path` describes, load its weights, and compare the outputs.
 
-    A recurrent memory with random weights may amplify rounding a thousandfold, in the golden file as in ours.
-    So the same outputs are computed in 64 bits from weights that are changed by half of a 32-bit rounding at
-    random; what moves by it cannot be asked to agree more closely.
+    A recurrent memory with random weights may amplify rounding errors a thousandfold, in the golden file and
+    in ours. So the outputs are also computed in 64 bits, from weights that are randomly changed by half of a
+    32-bit rounding. Outputs that change much by this are not required to agree more closely.
 
     Raises:
-        RadScribeError: the file cannot be read, or holds an architecture that RadScribe does not know.
+        RadScribeError: the file cannot be read, or its architecture is not known to RadScribe.
     """
     config, tensors = _read(path)
     weights = _below(tensors, "weights.")
@@ -160,7 +160,7 @@ def _logprobs(network: TransformerNetwork, tensors: dict[str, Tensor]) -> dict[s
 
 
 class _CAMANetWithGivenLogits(CAMANetTransformer):
-    """A golden file gives the classifier's logits beside the features, and they do not follow from these."""
+    """CAMANet with the logits of a golden file, which are not computed from the features of that file."""
 
     def __init__(self, config: CAMANetConfig, channels: int, logits: int, tensors: dict[str, Tensor]):
         super().__init__(config, channels, logits)
@@ -191,7 +191,7 @@ def _camanet_outputs(network: Any, tensors: dict[str, Tensor]) -> dict[str, Tens
 
 
 class _Architecture(NamedTuple):
-    """A released architecture: its system, and how its configuration and weights become ours."""
+    """A released architecture: its system, and how its configuration and weights are converted."""
 
     system: str
     network: Callable[..., TransformerNetwork]
@@ -204,7 +204,7 @@ def _without_tensors(network: Callable[..., TransformerNetwork]) -> Callable[...
     return lambda config, channels, logits, tensors: network(config, channels, logits)
 
 
-#: By a released weight that only this architecture has.
+#: Architectures, each by the name of a released weight that only it has.
 _ARCHITECTURES = {
     "memory_matrix": _Architecture(
         "r2gen-cmn", _without_tensors(CrossModalMemoryNetwork), r2gen_cmn_config, r2gen_cmn_weights

@@ -1,7 +1,7 @@
-"""Released checkpoints of the published systems: their names, their configurations, their pickles.
+"""Reading released checkpoints of the published systems, and converting their weights and configurations.
 
-Loading is strict: every released tensor is either renamed to one of ours, or known to be a copy or a constant
-and checked to be that; anything else is an error that names it.
+Loading is strict: every released tensor is either renamed to one of ours, or it is a known copy or constant
+whose value is checked. Any other tensor is an error that names it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from radscribe.systems.r2gen_cmn import R2GenCMNConfig
 _ATTENTION = {"linears.0": "query", "linears.1": "key", "linears.2": "value", "linears.3": "output"}
 _RESNET_STAGES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 
-#: Released names of the R2Gen family's Transformer to ours, applied in turn.
+#: Rules that turn released names of the R2Gen family's Transformer into ours, applied in order.
 _TRANSFORMER_NAMES = [
     (r"^att_embed\.0\.", "visual_projection.0."),
     (r"^logit\.", "logits."),
@@ -59,12 +59,12 @@ _R2GEN_NAMES = [
 
 
 def r2gen_config(released: Mapping[str, Any]) -> R2GenConfig:
-    """The configuration that the released R2Gen has under its own argument names."""
+    """Convert the released R2Gen's arguments to a configuration."""
     return R2GenConfig(**_r2gen_sizes(released))
 
 
 def _r2gen_sizes(released: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes that R2Gen and CAMANet have in common, by our names."""
+    """Sizes that R2Gen and CAMANet have in common, by RadScribe's names."""
     _refuse_batch_norm(released)
     if released["rm_d_model"] != released["d_model"]:
         raise RadScribeError("released R2Gen weights need rm_d_model equal to d_model")
@@ -93,7 +93,7 @@ _CAMANET_NAMES = [
 
 
 def camanet_config(released: Mapping[str, Any]) -> CAMANetConfig:
-    """The configuration that the released CAMANet has under its own argument names."""
+    """Convert the released CAMANet's arguments to a configuration."""
     return CAMANetConfig(
         **_r2gen_sizes(released),
         word_share=released["topk_words"],
@@ -108,7 +108,8 @@ def camanet_config(released: Mapping[str, Any]) -> CAMANetConfig:
 def camanet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the released weights, without the image backbone, to those of `CAMANetTransformer`.
 
-    The released code also normalises the regions outside the VDM, and leaves them unused: `back_norm` goes.
+    The released code also normalises the regions outside the VDM but does not use them, so the weights
+    `back_norm` are dropped.
 
     Raises:
         RadScribeError: the second copy of the normalisation differs, or the position code is not sinusoidal.
@@ -124,7 +125,7 @@ def camanet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def r2gen_cmn_config(released: Mapping[str, Any]) -> R2GenCMNConfig:
-    """The configuration that the released R2GenCMN has under its own argument names."""
+    """Convert the released R2GenCMN's arguments to a configuration."""
     _refuse_batch_norm(released)
     if released["cmm_dim"] != released["d_model"]:
         raise RadScribeError("released R2GenCMN weights need cmm_dim equal to d_model")
@@ -152,7 +153,7 @@ def r2gen_cmn_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def sizes_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of the configuration that can be read off the weights of a released encoder-decoder."""
+    """Fields of the configuration that follow from the weights of a released encoder-decoder."""
     width = weights["logit.weight"].size(1)
     sizes = {
         "width": width,
@@ -184,12 +185,13 @@ def densenet_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class ReleasedSystem(NamedTuple):
-    """How a released checkpoint of a system becomes ours.
+    """How a released checkpoint of a system is converted.
 
     Attributes:
-        beside: names of weights that belong to the network though they stand outside its encoder-decoder.
-        network: renames the weights behind the backbone.
-        backbone: renames those of the backbone.
+        beside: Beginnings of the names of weights that belong to the network but are outside its
+            encoder-decoder.
+        network: Renames the weights of the network.
+        backbone: Renames the weights of the backbone.
     """
 
     beside: tuple[str, ...]
@@ -207,18 +209,18 @@ RELEASED_SYSTEMS = {
 
 
 def read_pickle(path: Path) -> dict[str, Tensor]:
-    """The state dict in a released `.pth` file; only tensors and plain containers are unpickled.
+    """Read the state dict of a released `.pth` file; only tensors and plain containers are unpickled.
 
     Raises:
-        RadScribeError: no such file, or it is not such a checkpoint.
+        RadScribeError: there is no such file, or it is not a released checkpoint.
     """
     if not path.is_file():
         raise RadScribeError(f"there is no checkpoint '{path}'", "Give the path of the released model.pth")
     try:
-        # Checkpoints of that age may hold a NumPy scalar (the best score so far) beside the tensors.
+        # Old checkpoints may contain a NumPy scalar (the best score so far) next to the tensors.
         with torch.serialization.safe_globals(_numpy_scalar_globals()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the broken pickle provokes
+    except Exception as error:  # a broken pickle may raise any exception
         raise RadScribeError(
             f"'{path}' could not be read as a checkpoint ({type(error).__name__})",
             "It must be a model.pth of the released code: tensors and plain containers, nothing that runs",
@@ -231,7 +233,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         )
     if broken := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
         raise RadScribeError(
-            f"'{path}' is damaged: {broken[0]} holds what is no finite number",
+            f"'{path}' is damaged: {broken[0]} holds a number that is not finite",
             "Take it from its source again",
         )
     return state
@@ -246,7 +248,7 @@ def _numpy_scalar_globals() -> list[Any]:
     import numpy as np
     from numpy._core.multiarray import scalar
 
-    # The module was renamed between NumPy 1 and 2; a checkpoint holds the name of its time.
+    # NumPy 2 renamed the module; older checkpoints contain the old name.
     return [np.dtype, type(np.dtype(np.float64)), scalar, (scalar, "numpy.core.multiarray.scalar")]
 
 
@@ -256,7 +258,7 @@ def _refuse_batch_norm(released: Mapping[str, Any]) -> None:
 
 
 def _transformer_sizes(released: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `TransformerConfig` from the released codes' argument names."""
+    """Fields of `TransformerConfig` from the arguments of the released code."""
     return {
         "width": released["d_model"],
         "feed_forward": released["d_ff"],
@@ -268,7 +270,7 @@ def _transformer_sizes(released: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_positions(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All weights but the position codes, which must be the constants that ours are."""
+    """All weights except the position codes, after a check that these are the same constants as ours."""
     for name, tensor in weights.items():
         if name.endswith(".pe"):
             _check_positions(name, tensor)

@@ -16,12 +16,12 @@ class ImageTextMatching(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # As a logarithm, so that the temperature stays positive.
+        # The logarithm trains, so that the temperature stays positive.
         self.log_scale = nn.Parameter(torch.tensor(-math.log(_TEMPERATURE)))
 
     def forward(self, images: Tensor, texts: Tensor) -> Tensor:
-        """The loss of `images` and `texts`, both `[studies, width]`, which belong together row by row."""
-        images, texts = (F.normalize(each.float(), dim=-1) for each in (images, texts))
+        """The loss of `images` and `texts`, both `[studies, width]`; equal rows belong to one study."""
+        images, texts = (F.normalize(features.float(), dim=-1) for features in (images, texts))
         similarity = self.log_scale.exp() * images @ texts.T
         own = torch.arange(len(images), device=images.device)
         return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2

@@ -9,14 +9,14 @@ _LEVELS = 2**16
 
 
 class Dropout(nn.Dropout):
-    """`torch.nn.Dropout`, with four elements' fate in each random number that the CPU draws.
+    """`torch.nn.Dropout`, but on the CPU each random number decides about four elements.
 
-    torch draws one for each element, on one core, which takes as long as a small product. The probability is
-    rounded to a 65,536th, and what is kept is scaled by the rounded one.
+    torch draws one random number for each element, on one core, which takes as long as a small product. The
+    probability is rounded to a multiple of 1 / 65,536; elements that are kept are scaled accordingly.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Zero elements of `input`, any shape, with probability `p`, and scale the others; in training."""
+        """In training, zero elements of `input`, any shape, with probability `p`, and scale the others."""
         dropped = round(self.p * _LEVELS)
         if not self.training or input.device.type != "cpu" or dropped in (0, _LEVELS):
             return super().forward(input)

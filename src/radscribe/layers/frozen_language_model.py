@@ -1,18 +1,18 @@
-"""A frozen causal language model of `transformers`, between given embeddings and words.
+"""A frozen causal language model of `transformers`, which reads embeddings in a prompt and writes words.
 
-Its weights never change and its dropout is never on, in training either; gradients pass through it to what
-it is given. It reads a prompt, which is text around embeddings of another origin (visual tokens, or those of
-a text encoder), and then
+Its weights never change, and its dropout is never on, not even in training; gradients pass through it to its
+inputs. It reads a prompt: text around embeddings that another network made (visual tokens, or the features of
+a text encoder). Then it
 
 - scores a report, teacher-forced (`logits`, `loss`);
-- writes one, word by word, with its keys and values kept (`start`, `step`);
-- says what it would generate in the place of further embeddings (`preceding`, `expected_words`);
+- writes a report, word by word, and keeps keys and values (`start`, `step`);
+- tells what it would generate at the places of further embeddings (`preceding`, `expected_words`);
 - gives its attention (`attention`).
 
-Tokens are those of `Batch` and `Draft`: the model's ids plus 1, so that 0 can begin, end and pad as
-everywhere in RadScribe, while an id 0 of the model stays a token. Where an embedding is absent, it is masked
-and the positions close up behind it, so that an absent view and no view are the same to the model. All
-prompts of a batch end side by side, and what a prompt lacks stands on its left or within.
+Tokens are those of `Batch` and `Draft`: the model's ids plus 1. So 0 can begin, end and pad as everywhere in
+RadScribe, and the model's id 0 is still a token. An absent embedding is masked, and the position numbers skip
+it, so that an absent view and no view are the same to the model. The prompts of a batch are right-aligned;
+their padding is masked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 
 @dataclass(kw_only=True, slots=True)
 class LanguageModelConfig:
-    """Which language model, and how it is held.
+    """Which language model is used, and how its weights are stored.
 
     Attributes:
         name: Language model: a folder in `transformers` format, or a name on the Hugging Face hub.
@@ -57,11 +57,11 @@ class LanguageModelConfig:
 
 
 class Embedded(NamedTuple):
-    """What stands for words in front of the model.
+    """Embeddings that the model reads in the place of words.
 
     Attributes:
-        embeddings: `[studies, length, width]`.
-        mask: bool `[studies, length]`, True for what is there.
+        embeddings: The embeddings `[studies, length, width]`.
+        mask: bool `[studies, length]`, True for embeddings that are there.
     """
 
     embeddings: Tensor
@@ -69,12 +69,12 @@ class Embedded(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """What the model is given before it writes.
+    """What the model reads before it writes.
 
     Attributes:
-        before: ids `[length]` of the text in front, its begin included, the same for every study.
-        inside: embeddings of each study, in the midst of the text.
-        after: ids `[length]` of the text behind, at least one.
+        before: Ids `[length]` of the text before the embeddings, with the begin; the same for every study.
+        inside: Embeddings of each study, between the two texts.
+        after: Ids `[length]` of the text after the embeddings; at least one id.
     """
 
     before: Tensor
@@ -83,19 +83,19 @@ class Prompt(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Positions that it takes."""
+        """Number of positions of the prompt."""
         return self.before.numel() + self.inside.mask.size(1) + self.after.numel()
 
 
 @dataclass(slots=True)
 class LanguageModelState:
-    """Between two decoding steps.
+    """The state between two decoding steps.
 
     Attributes:
-        cache: keys and values of every beam, of `transformers`.
-        mask: bool `[studies * beams, length so far]`, True for what is there.
-        first: log-probabilities `[studies, beams, tokens]` of the first word, until they were asked for.
-        beams: hypotheses per study.
+        cache: Keys and values of every beam, as a cache of `transformers`.
+        mask: bool `[studies * beams, length so far]`, True for positions that are there.
+        first: Log-probabilities `[studies, beams, tokens]` of the first word; None after the first step.
+        beams: Number of hypotheses per study.
     """
 
     cache: Any
@@ -110,16 +110,16 @@ class LanguageModelState:
 
 
 class FrozenLanguageModel(nn.Module):
-    """See the module's text.
+    """A frozen language model with its tokenizer; the text of the module says what it does.
 
     Args:
-        config: which model.
+        config: Which language model is loaded, and how.
 
     Attributes:
-        files: where it was loaded from.
-        tokenizer: its tokenizer.
-        width: of an embedding and of a hidden state.
-        tokens: how many there are: the model's ids, and 0.
+        files: The files that the model was loaded from.
+        tokenizer: The model's tokenizer.
+        width: Width of an embedding and of a hidden state.
+        tokens: Number of different tokens: the number of the model's ids, plus 1 for the token 0.
 
     Raises:
         RadScribeError: it is not there, cannot be loaded, or needs a package that is not installed.
@@ -143,69 +143,69 @@ class FrozenLanguageModel(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> FrozenLanguageModel:
-        """The model itself is always in evaluation mode; only the dropout of adapters is switched."""
+        """Switch the dropout of adapters; the model itself is always in evaluation mode."""
         super().train(mode)
         self.model.eval()
         train_adapters(self.model, mode)
         return self
 
     def trainable_names(self) -> set[str]:
-        """Names of the parameters that train, such as those of adapters; none of the model's own."""
+        """Names of the parameters that train, such as the adapters' weights; the model's own never train."""
         return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     # --- text -------------------------------------------------------------------------------------------
 
     def encode(self, text: str, maximum_length: int) -> list[int]:
-        """Tokens of a report: 0, its words, 0, of which words and end are cut to `maximum_length`.
+        """Tokens of a report: 0, its words, 0. Words and end together are cut to `maximum_length`.
 
-        The begin is not counted, for in front of the model the prompt stands in its place.
+        The begin is not counted, because the model reads the prompt in its place.
         """
         words = [index + 1 for index in self.tokenizer.encode(text)]
         return [0, *[*words, 0][:maximum_length]]
 
     def ids(self, tokens: list[int]) -> list[int]:
-        """The model's ids of tokens up to the first 0."""
+        """The model's ids of the tokens before the first 0."""
         return [token - 1 for token in tokens[: tokens.index(0) if 0 in tokens else None]]
 
     def prompt(self, before: str, inside: Embedded, after: str) -> Prompt:
-        """A prompt of two texts, tokenized apart, and the embeddings between them."""
+        """A prompt of two texts, which are tokenized separately, and the embeddings between them."""
         device = inside.mask.device
         ids = [self.tokenizer.begin + self.tokenizer.encode(before), self.tokenizer.encode(after)]
-        front, back = (torch.tensor(each, dtype=torch.long, device=device) for each in ids)
+        front, back = (torch.tensor(text, dtype=torch.long, device=device) for text in ids)
         return Prompt(front, inside, back)
 
     # --- teacher-forced ---------------------------------------------------------------------------------
 
     def logits(self, prompt: Prompt, tokens: Tensor) -> Tensor:
-        """Logits `[studies, length, ids]` of what follows each token, by the model's own ids.
+        """Logits `[studies, length, ids]` of the token after each token, in the order of the model's ids.
 
         Args:
-            prompt: what is given.
-            tokens: int `[studies, length]`, the first one 0 (the begin, for which the prompt's end stands),
-                with 0 after the last word.
+            prompt: What the model reads first.
+            tokens: int `[studies, length]`. The first token is 0 (the begin, which the model does not read:
+                the prompt's end replaces it); the tokens after the last word are 0.
         """
         inputs = self._inputs(_joined(*self._prompt_parts(prompt), self.embed_words(tokens[:, 1:])))
         return self.model(**inputs, use_cache=False, logits_to_keep=tokens.size(1)).logits
 
     def loss(self, prompt: Prompt, tokens: Tensor, words: Literal["mean", "sum"] = "mean") -> Tensor:
-        """Negative log-probability of reports, their ends counted as words.
+        """Negative log-probability of reports; the end counts as a word.
 
         Args:
-            prompt: what is given, which is not part of the loss.
+            prompt: What the model reads first; it is not part of the loss.
             tokens: int `[studies, length]`: begin, words, end, padding, as in `Batch`.
-            words: `mean` averages over all words of all studies; `sum` adds the words of a report, and
-                averages over studies.
+            words: `mean` averages over all words of all studies; `sum` adds up the words of each report, and
+                averages the sums over studies.
         """
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
         there = inputs != 0
-        there[:, 0] = True  # a word and the begin have a target: the next word, or the end
+        there[:, 0] = True  # the begin and each word have a target: the next word, or the end
         labels = self._to_ids(targets).masked_fill(~there, -100)
         logits = self.logits(prompt, inputs).float().flatten(0, 1)
         loss = F.cross_entropy(logits, labels.flatten(), reduction=words)
         return loss / len(tokens) if words == "sum" else loss
 
     def token_logprobs(self, logits: Tensor) -> Tensor:
-        """Log-probabilities `[..., tokens]` by token from logits `[..., ids]` by id: 0 is the model's end."""
+        """Turn logits by id `[..., ids]` into log-probabilities by token `[..., tokens]`; 0 is the end."""
         logprobs = logits.float().log_softmax(dim=-1)
         end = logprobs[..., self.tokenizer.end].unsqueeze(-1)
         # The end has one token only.
@@ -213,57 +213,57 @@ class FrozenLanguageModel(nn.Module):
         return torch.cat([end, logprobs.index_fill(-1, ends, -torch.inf)], dim=-1)
 
     def preceding(self, prompt: Prompt, following: Embedded) -> Tensor:
-        """Hidden states `[studies, length, width]` from which each of `following` would be predicted.
+        """Hidden states `[studies, length, width]` that predict each of the embeddings `following`.
 
-        The model is given `following` itself (teacher-forced): the state for one position has seen the prompt
-        and all positions before it. Where nothing is there the state means nothing.
+        The model reads `following` itself (teacher-forced): the state for a position has seen the prompt and
+        all positions before this one. The states for masked positions are meaningless.
 
         Args:
-            prompt: what is given.
-            following: what stands behind it.
+            prompt: What the model reads first.
+            following: The embeddings after the prompt.
         """
         whole = _joined(*self._prompt_parts(prompt), following)
         states = self.model.base_model(**self._inputs(whole), use_cache=False).last_hidden_state
         return _in_front(states, following.mask)
 
     def expected_words(self, prompt: Prompt, following: Embedded) -> Tensor:
-        """The word embedding that is expected in the place of each of `following` `[studies, length, width]`.
+        """The expected word embedding at the place of each of `following` `[studies, length, width]`.
 
         It is the mean of all word embeddings, weighted with the probability that the model gives each word
         there: softmax(logits) W. It therefore lies in the convex hull of the word embeddings.
 
         Args:
-            prompt: see `preceding`, as for all arguments.
-            following: likewise.
+            prompt: What the model reads first.
+            following: The embeddings after the prompt; the model reads them, as in `preceding`.
         """
         whole = _joined(*self._prompt_parts(prompt), following)
-        # Logits are by far the largest tensor here: none is made for the prompt, but for its last position.
+        # Logits are by far the largest tensor here: for the prompt, only those of its last position are made.
         positions = following.mask.size(1) + 1
         logits = self.model(**self._inputs(whole), use_cache=False, logits_to_keep=positions).logits
         words = self.model.get_input_embeddings().weight
         return _in_front(logits, following.mask).float().softmax(dim=-1).to(words.dtype) @ words
 
     def attention(self, prompt: Prompt, tokens: Tensor) -> Tensor:
-        """Attention to the embeddings inside the prompt, by the step that writes what follows each token.
+        """Attention to the embeddings inside the prompt, by the step that writes the token after each token.
 
         Args:
-            prompt: what is given.
-            tokens: int `[studies, length]`, see `logits`.
+            prompt: What the model reads first.
+            tokens: int `[studies, length]` as in `logits`.
 
         Returns:
-            Weights `[studies, layers, heads, length, embeddings]`; what is left to 1 went to text.
+            Weights `[studies, layers, heads, length, embeddings]`; the rest of the sum of 1 went to text.
         """
         inputs = self._inputs(_joined(*self._prompt_parts(prompt), self.embed_words(tokens[:, 1:])))
         with self._eager_attention():
             weights = self.model.base_model(**inputs, use_cache=False, output_attentions=True).attentions
         start, count = prompt.before.numel(), prompt.inside.mask.size(1)
         steps = tokens.size(1)
-        return torch.stack([each[:, :, -steps:, start : start + count] for each in weights], dim=1)
+        return torch.stack([layer[:, :, -steps:, start : start + count] for layer in weights], dim=1)
 
     # --- word by word -----------------------------------------------------------------------------------
 
     def start(self, prompt: Prompt, beams: int) -> LanguageModelState:
-        """Read the prompt; the text in front of the embeddings once for all studies."""
+        """Read the prompt; the text before the embeddings is read once for all studies."""
         from transformers import DynamicCache
 
         studies = prompt.inside.mask.size(0)
@@ -282,7 +282,7 @@ class FrozenLanguageModel(nn.Module):
     def step(self, tokens: Tensor, state: LanguageModelState) -> Tensor:
         """Log-probabilities `[studies, beams, tokens]` after one more token `[studies, beams]` of every beam.
 
-        The first call is for the first word, and its tokens are the begin.
+        The first call gives the first word; its `tokens` are the begin.
         """
         if state.first is not None:
             first, state.first = state.first, None
@@ -303,7 +303,7 @@ class FrozenLanguageModel(nn.Module):
         return Embedded(self.model.get_input_embeddings()(self._to_ids(tokens)), tokens != 0)
 
     def _prompt_parts(self, prompt: Prompt) -> Iterator[Embedded]:
-        """The three parts for every study; text is embedded once."""
+        """The embeddings of the prompt's three parts for every study; text is embedded once."""
         studies = prompt.inside.mask.size(0)
         for part in prompt:
             if isinstance(part, Embedded):
@@ -313,11 +313,11 @@ class FrozenLanguageModel(nn.Module):
                 yield Embedded(embedded, torch.ones_like(embedded[..., 0], dtype=torch.bool))
 
     def _inputs(self, embedded: Embedded, seen: int = 0) -> dict[str, Tensor]:
-        """What the model takes.
+        """The arguments of the model's `forward`.
 
         Args:
-            embedded: of the whole sequence; the embeddings of what was `seen` may be missing.
-            seen: length that is in the cache already.
+            embedded: The whole sequence; the embeddings of the first `seen` positions may be missing.
+            seen: Number of positions that are in the cache already.
         """
         positions = (embedded.mask.cumsum(dim=1) - 1).clamp(min=0)
         new = embedded.mask.size(1) - seen
@@ -329,7 +329,7 @@ class FrozenLanguageModel(nn.Module):
 
     @contextmanager
     def _eager_attention(self) -> Iterator[None]:
-        """Attention by the one implementation that gives its weights."""
+        """Compute attention by the only implementation that returns its weights."""
         usual = self.model.config._attn_implementation
         self.model.set_attn_implementation("eager")
         try:
@@ -339,22 +339,22 @@ class FrozenLanguageModel(nn.Module):
 
 
 def _in_front(outputs: Tensor, mask: Tensor) -> Tensor:
-    """The output that precedes each of the last positions: the one at the nearest position that is there.
+    """The output before each of the last positions: that of the nearest earlier position that is there.
 
     Args:
-        outputs: `[studies, longer, width]`, of a sequence that ends with the positions of `mask`. In front of
-            these there is a position in every study.
-        mask: bool `[studies, length]`, True for what is there.
+        outputs: Outputs `[studies, longer, width]` of a sequence that ends with the positions of `mask`. In
+            every study, the position before these is there.
+        mask: bool `[studies, length]`, True for positions that are there.
     """
     count = mask.size(1)
     places = torch.arange(1, count, device=mask.device)
-    # 0 is the position in front of all of `mask`, and so what precedes its first.
+    # 0 is the position before those of `mask`; it precedes the first of them.
     before = F.pad(torch.where(mask[:, :-1], places, 0).cummax(dim=1).values, (1, 0))
     return outputs[:, -count - 1 :].gather(1, before.unsqueeze(-1).expand(-1, -1, outputs.size(-1)))
 
 
 def _joined(*parts: Embedded) -> Embedded:
-    """Side by side, in the number format of the first, which the model made itself."""
+    """Join sequences, in the number format of the first, which the model made itself."""
     dtype = parts[0].embeddings.dtype
     embeddings = torch.cat([part.embeddings.to(dtype) for part in parts], dim=1)
     return Embedded(embeddings, torch.cat([part.mask for part in parts], dim=1))

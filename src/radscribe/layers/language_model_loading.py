@@ -1,4 +1,4 @@
-"""How a causal language model of `transformers` gets into memory, and how training needs less of it."""
+"""Loading a causal language model of `transformers`, and training through it with less memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def load_language_model(folder: Path, name: str, *, dtype: str, quantisation: st
     """Load the model.
 
     Args:
-        folder: where its files are.
-        name: what the user calls it, for errors.
-        dtype: number format of its weights and of its arithmetic, by the name that torch has for it.
+        folder: The folder with the model's files.
+        name: The name that the user gave, for errors.
+        dtype: Number format of its weights and of its arithmetic, by torch's name for it.
         quantisation: `none`, or the format that the weights are stored in: `int8` or `nf4`.
 
     Raises:
@@ -57,9 +57,9 @@ def _quantisation(quantisation: str, dtype: torch.dtype) -> Any:
 
 
 def recompute_layers(model: nn.Module) -> None:
-    """Compute every layer again in the backward pass, in the place of keeping what it computed.
+    """Let the backward pass compute every layer again, so that its intermediate results are not kept.
 
-    `transformers` does so in training mode only, in which a frozen model never is.
+    `transformers` can do this in training mode only, but a frozen model is always in evaluation mode.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 

@@ -12,7 +12,7 @@ from radscribe.ranges import DROPOUT, WEIGHT, WIDTH, Range, check_fields
 
 @dataclass(kw_only=True, slots=True)
 class LowRankConfig:
-    """Adapters; the defaults are R2GenGPT's.
+    """Sizes of low-rank adapters; the defaults are R2GenGPT's.
 
     Attributes:
         rank: Rank of the update of each adapted matrix; 0 means no adapters.
@@ -29,13 +29,13 @@ class LowRankConfig:
 
 
 def add_adapters(network: nn.Module, config: LowRankConfig, targets: list[str] | None = None) -> None:
-    """Freeze `network` and put trainable adapters beside some of its linear layers, in place.
+    """Freeze `network` and add trainable adapters to some of its linear layers, in place.
 
     Args:
-        network: anything with linear layers.
-        config: with a rank above 0.
-        targets: last names of the layers to adapt; those that `peft` knows for a network of `transformers`
-            unless given.
+        network: Any network with linear layers.
+        config: Sizes of the adapters; the rank must be above 0.
+        targets: Last parts of the names of the layers to adapt. By default `peft` chooses the layers; it
+            knows the networks of `transformers`.
 
     Raises:
         ValueError: no layer has such a name.

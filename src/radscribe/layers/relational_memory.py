@@ -1,8 +1,9 @@
 """Relational memory and the layer normalisation that it drives, of R2Gen (Chen et al., EMNLP 2020).
 
-The memory is a few slots that each word updates by attention and gates; its state shifts scale and bias of
-the decoder's layer normalisations. It is sequential over a training report. What depends on the words alone
-is computed for all of them before the loop; the released loop projects everything anew at each word.
+The memory has a few slots, which each word updates by attention and gates. Its state changes scale and bias
+of the decoder's layer normalisations. In training, a loop runs over the words of a report. Everything that
+depends on the words alone is computed for all words before the loop; the released code computes it anew for
+each word.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ class RelationalMemory(nn.Module):
     """Memory slots that attend to themselves and the newest word, updated through gates.
 
     Args:
-        slots: number of slots.
-        width: of a slot and of a word's embedding.
-        heads: of the attention.
-        dropout: of the attention weights.
+        slots: Number of slots.
+        width: Width of a slot and of a word's embedding.
+        heads: Number of attention heads.
+        dropout: Dropout probability of the attention weights.
     """
 
     def __init__(self, slots: int, width: int, heads: int, dropout: float):
@@ -40,7 +41,7 @@ class RelationalMemory(nn.Module):
         )
 
     def _advance(self, memory: Tensor, keys: Tensor, values: Tensor, gates: Tensor) -> Tensor:
-        """One step, by the key and value `[batch, heads, 1, ...]` and gates `[batch, 1, ...]` of a word."""
+        """Update the memory by a word: key and value `[batch, heads, 1, ...]`, gates `[batch, 1, ...]`."""
         own_keys, own_values = self.attention.project_memory(memory)
         attended = self.attention.attend(
             memory, torch.cat([own_keys, keys], dim=2), torch.cat([own_values, values], dim=2), None
@@ -58,9 +59,9 @@ class RelationalMemory(nn.Module):
         """The memory after each of `words` `[batch, length, width]`: `[batch, length, slots * width]`."""
         keys, values = self.attention.project_memory(words)
         memory, states = self.initial(words.size(0)), []
-        # Split, not indexed in the loop, where each step's gradient would be as long as all words.
-        each = keys.split(1, dim=2), values.split(1, dim=2), self.word_gates(words).split(1, dim=1)
-        for word in zip(*each, strict=True):
+        # If the loop indexed these tensors, the gradient of each step would be as long as all words.
+        inputs = keys.split(1, dim=2), values.split(1, dim=2), self.word_gates(words).split(1, dim=1)
+        for word in zip(*inputs, strict=True):
             memory = self._advance(memory, *word)
             states.append(memory.flatten(1))
         return torch.stack(states, dim=1)
@@ -70,8 +71,8 @@ class MemoryDrivenLayerNorm(UnbiasedLayerNorm):
     """Layer normalisation whose scale and shift move with the memory's state (R2Gen's MCLN).
 
     Args:
-        width: of what is normalised.
-        memory_width: of the flattened memory, slots * width.
+        width: Width of the vectors that are normalised.
+        memory_width: Width of the flattened memory, slots * width.
     """
 
     def __init__(self, width: int, memory_width: int):
@@ -82,7 +83,7 @@ class MemoryDrivenLayerNorm(UnbiasedLayerNorm):
         )
 
     def forward(self, x: Tensor, memory: Tensor | None = None) -> Tensor:
-        """Normalise `x` `[batch, length, width]` beside `memory` `[batch, length, memory_width]`."""
+        """Normalise `x` `[batch, length, width]`, driven by `memory` `[batch, length, memory_width]`."""
         if memory is None:
             raise ValueError("a memory-driven layer normalisation needs the memory")
         scale = _beside(self.scale_mlp, memory, self.scale)
@@ -90,7 +91,7 @@ class MemoryDrivenLayerNorm(UnbiasedLayerNorm):
 
 
 def _beside(mlp: nn.Sequential, memory: Tensor, constant: Tensor) -> Tensor:
-    """The MLP's output plus a constant vector, which its last bias takes in."""
+    """The MLP's output plus a constant vector, which is added to the bias of the last layer."""
     first, relu, last = mlp
     assert isinstance(last, nn.Linear)
     return F.linear(relu(first(memory)), last.weight, last.bias + constant)

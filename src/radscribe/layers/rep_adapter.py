@@ -61,8 +61,8 @@ class _Up(nn.Module):
         plain.weight.copy_(self.scale * up @ down.weight)
         plain.bias.copy_(self.scale * (up @ down.bias + self.up.bias))
         if isinstance(self.skip, nn.Linear):
-            plain.weight += self.skip.weight
-            plain.bias += self.skip.bias
+            plain.weight.add_(self.skip.weight)
+            plain.bias.add_(self.skip.bias)
         elif self.skip is not None:
             plain.weight.diagonal().add_(1)
         return plain

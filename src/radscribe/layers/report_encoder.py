@@ -16,7 +16,7 @@ _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads
 
 @dataclass(kw_only=True, slots=True)
 class ReportEncoderConfig:
-    """Sizes of the encoder, those of BLIP base by default, and the weights that it starts from.
+    """Sizes of the encoder (by default those of BLIP base), and the weights that it starts from.
 
     Attributes:
         weights: Weights to start from: a name on the Hugging Face hub, a folder in `transformers` format
@@ -52,20 +52,20 @@ class ReportEncoderConfig:
         check_divisible(f"{prefix}width", self.width, f"{prefix}heads", self.heads)
 
     def build(self, language_model_words: int = 1) -> ReportEncoder:
-        """The encoder; see `ReportEncoder`."""
+        """Build the encoder; see `ReportEncoder`."""
         return ReportEncoder(self, language_model_words)
 
 
 class ReportEncoder(nn.Module):
-    """Token ids of reports to features.
+    """Turns token ids of reports into features.
 
     Args:
-        config: sizes and weights.
-        words: entries of the language model's tokenizer.
+        config: Sizes, and the weights to start from.
+        words: Number of entries of the language model's tokenizer.
 
     Attributes:
-        width: of a feature.
-        positions: most tokens of a text.
+        width: Width of a feature.
+        positions: Largest number of tokens of a text.
     """
 
     def __init__(self, config: ReportEncoderConfig, words: int):
@@ -93,17 +93,19 @@ class ReportEncoder(nn.Module):
             self.model = load_pretrained(
                 BlipForConditionalGeneration, None, config.weights, field
             ).text_decoder.bert
-            wanted, found = ([getattr(each, name) for name in _SIZES] for each in (sizes, self.model.config))
+            wanted, found = (
+                [getattr(source, name) for name in _SIZES] for source in (sizes, self.model.config)
+            )
             if wanted != found:
                 raise RadScribeError(
                     f"the text model of '{config.weights}' has {dict(zip(_SIZES, found, strict=True))}",
                     "Set the same sizes with --system.report_encoder.width and so on",
                 )
         for layer in self.model.encoder.layer:
-            del layer.crossattention  # an encoder looks at nothing else
+            del layer.crossattention  # an encoder attends only to its own input
 
     def tokenize(self, text: str, weights: str) -> list[int]:
-        """Ids of a text by the tokenizer that lies beside the weights, cut to `positions`."""
+        """Ids of a text by the tokenizer in the folder of the weights, cut to `positions`."""
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
@@ -114,7 +116,7 @@ class ReportEncoder(nn.Module):
         """Features `[texts, length, width]`.
 
         Args:
-            ids: int `[texts, length]`; what exceeds `positions` must have been cut.
+            ids: int `[texts, length]`, already cut to `positions`.
             mask: bool `[texts, length]`, True for tokens that are there.
         """
         outputs = self.model(input_ids=ids, attention_mask=mask.long(), is_decoder=False)

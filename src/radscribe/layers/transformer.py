@@ -1,10 +1,10 @@
 """The Transformer of the R2Gen family: encoder, decoder, and the decoder's step-by-step form.
 
-Differences from `torch.nn.Transformer` that the published systems rely on: layer normalisation with the
-unbiased standard deviation, normalisation before each sub-layer, and a last normalisation at the end of both
-stacks. Each decoder layer has two forms of one computation: `forward` over a whole report (training) and
-`step` over one new token of every beam (decoding), with keys and values kept in a `DecoderCache`. The tests
-hold the two equal.
+It differs from `torch.nn.Transformer` in three ways, which the published systems need: layer normalisation
+uses the unbiased standard deviation, it comes before each sub-layer, and both stacks end with one more. Each
+decoder layer has two forms of one computation: `forward` over a whole report (training), and `step` over one
+new token of every beam (decoding), with keys and values kept in a `DecoderCache`. Tests check that the two
+forms are equal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from radscribe.layers.dropout import Dropout
 
-#: Added to a variance so that one of 0 has a reciprocal.
+#: Added to a variance, so that a variance of 0 has a reciprocal.
 _TINY = 1e-24
 
 
@@ -38,14 +38,15 @@ class UnbiasedLayerNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Normalise the last dimension of `x`, any shape `[..., width]`; nothing conditions it."""
+        """Normalise the last dimension of `x`, any shape `[..., width]`; `condition` is not used."""
         return self.normalise(x, self.scale, self.shift)
 
     def normalise(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """Normalise the last dimension of `x` with this scale and shift.
 
-        torch's kernel, several times faster than the formula, divides by the biased deviation; the quotient
-        puts the unbiased one and epsilon in its place. Gradients pass epsilon by, a millionth of them.
+        torch's kernel is several times faster than the formula, but divides by the biased deviation. The
+        division by `unbiased` corrects this and brings in epsilon. The gradient through the term with epsilon
+        is left out; it is about a millionth of the whole.
         """
         width = x.size(-1)
         normalised, _, reciprocal = torch.native_layer_norm(x, (width,), None, None, _TINY)
@@ -54,7 +55,7 @@ class UnbiasedLayerNorm(nn.Module):
 
 
 class SinusoidalPositions(nn.Module):
-    """Adds the fixed sine and cosine position code, then drops out."""
+    """Adds the fixed sine and cosine position code, then applies dropout."""
 
     def __init__(self, width: int, dropout: float, maximum_length: int = 5000):
         super().__init__()
@@ -73,12 +74,12 @@ class SinusoidalPositions(nn.Module):
 
 
 class MultiHeadAttention(nn.Module):
-    """Scaled dot-product attention with separate projections, split so that keys can be kept.
+    """Scaled dot-product attention in separate steps, so that keys and values can be kept.
 
     Args:
-        width: model width; `heads` must divide it.
-        heads: number of heads.
-        dropout: applied to the attention weights.
+        width: Width of the model; `heads` must divide it.
+        heads: Number of attention heads.
+        dropout: Dropout probability of the attention weights.
     """
 
     def __init__(self, width: int, heads: int, dropout: float):
@@ -101,9 +102,9 @@ class MultiHeadAttention(nn.Module):
         """Attend from `x` `[batch, length, width]` to projected keys and values.
 
         Args:
-            x: the querying sequence.
-            keys: `[batch, heads, key_length, width / heads]`.
-            values: like `keys`.
+            x: The sequence that gives the queries.
+            keys: Projected keys `[batch, heads, key_length, width / heads]`.
+            values: Projected values `[batch, heads, key_length, width / heads]`.
             mask: bool, broadcastable to `[batch, heads, length, key_length]`, True where attention may go.
         """
         attended = F.scaled_dot_product_attention(
@@ -118,9 +119,9 @@ class MultiHeadAttention(nn.Module):
     def attend_with_weights(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """As `attend`, and the weights `[batch, heads, length, key_length]` as they were used, after dropout.
+        """Attend as `attend` does, and return the weights after dropout `[batch, heads, length, key_length]`.
 
-        Slower, for the weights have to be kept: use it where they are looked at or trained.
+        This is slower, because the weights are kept: use it only where weights are shown or trained.
         """
         queries = self._split(self.query(x))
         scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.size(-1))
@@ -135,14 +136,14 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with ReLU and dropout between."""
+    """Two linear layers, with ReLU and dropout between them."""
 
     def __init__(self, width: int, hidden: int, dropout: float):
         super().__init__(nn.Linear(width, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, width))
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each normalised before and added after."""
+    """Self-attention and feed-forward; the input of each is normalised, and its output is added."""
 
     def __init__(self, width: int, hidden: int, heads: int, dropout: float):
         super().__init__()
@@ -174,12 +175,12 @@ class Encoder(nn.Module):
         return self.norm(x)
 
 
-#: Makes a layer normalisation that takes what is normalised and what drives it, or None.
+#: Makes a layer normalisation; its arguments are the input, and what drives the normalisation or None.
 Norm = Callable[[], nn.Module]
 
 
 def beam_rows(parents: Tensor) -> Tensor:
-    """Rows of a `[studies * beams, ...]` tensor that the beams' parents stand in, `[studies * beams]`."""
+    """Rows of the beams' parents in a tensor `[studies * beams, ...]`, as indices `[studies * beams]`."""
     studies, beams = parents.shape
     return (torch.arange(studies, device=parents.device).unsqueeze(1) * beams + parents).flatten()
 
@@ -187,9 +188,9 @@ def beam_rows(parents: Tensor) -> Tensor:
 class DecoderCache:
     """Keys and values of a decoder between steps: preallocated, one row per beam of every study.
 
-    Self-attention keys and values are `[studies * beams, heads, maximum_length, width / heads]` and follow
-    their beams; cross-attention keys and values are `[studies, heads, tokens, width / heads]`, computed once
-    and shared by all beams of a study.
+    Self-attention keys and values are `[studies * beams, heads, maximum_length, width / heads]` and are
+    reordered with their beams. Cross-attention keys and values are
+    `[studies, heads, tokens, width / heads]`; they are computed once, and all beams of a study share them.
     """
 
     def __init__(
@@ -213,12 +214,12 @@ class DecoderCache:
 
 
 class DecoderOutput(NamedTuple):
-    """What a decoder makes of a whole report.
+    """The output of a decoder for a whole report.
 
     Attributes:
-        states: `[batch, length, width]`.
-        attention: cross-attention weights `[batch, heads, length, tokens]` of every layer that was asked for
-            them.
+        states: Hidden states `[batch, length, width]`.
+        attention: Cross-attention weights `[batch, heads, length, tokens]` of each layer for which they were
+            requested.
     """
 
     states: Tensor
@@ -226,9 +227,9 @@ class DecoderOutput(NamedTuple):
 
 
 class DecoderLayer(nn.Module):
-    """Masked self-attention, cross-attention and feed-forward, each normalised before and added after.
+    """Masked self-attention, cross-attention and feed-forward, each with normalised input and added output.
 
-    `condition` `[batch, length, ...]` is what the layer normalisations are driven by, where they are driven.
+    `condition` `[batch, length, ...]` drives the layer normalisations if they are memory-driven.
     """
 
     def __init__(self, width: int, hidden: int, heads: int, dropout: float, norm: Norm):
@@ -248,7 +249,7 @@ class DecoderLayer(nn.Module):
         condition: Tensor | None,
         with_attention: bool,
     ) -> DecoderOutput:
-        """Decode `x` `[batch, length, width]` beside `memory` `[batch, tokens, width]`; see `Decoder`."""
+        """Decode `x` `[batch, length, width]` with `memory` `[batch, tokens, width]`; see `Decoder`."""
         normed = self.norms[0](x, condition)
         x = x + self.dropout(self.self_attention(normed, normed, causal_mask))
         normed = self.norms[1](x, condition)
@@ -263,7 +264,7 @@ class DecoderLayer(nn.Module):
         return DecoderOutput(x + self.dropout(self.feed_forward(self.norms[2](x, condition))), attention)
 
     def step(self, x: Tensor, cache: DecoderCache, layer: int, condition: Tensor | None) -> Tensor:
-        """The same for one new token of every beam, `x` `[studies * beams, 1, width]`."""
+        """Decode one new token of every beam, `x` `[studies * beams, 1, width]`, as `forward` would."""
         keys, values = cache.own[layer]
         normed = self.norms[0](x, condition)
         new_key, new_value = self.self_attention.project_memory(normed)
@@ -271,10 +272,10 @@ class DecoderLayer(nn.Module):
         values[:, :, cache.length : cache.length + 1] = new_value
         seen = slice(0, cache.length + 1)
         x = x + self.self_attention.attend(normed, keys[:, :, seen], values[:, :, seen], None)
-        # Beams of a study share its visual keys, so they stand as queries side by side.
-        beside = self.norms[1](x, condition).view(-1, cache.beams, x.size(-1))
+        # The beams of a study share its visual keys, so they are the queries of one sequence.
+        beams = self.norms[1](x, condition).view(-1, cache.beams, x.size(-1))
         visual_keys, visual_values = cache.cross[layer]
-        attended = self.cross_attention.attend(beside, visual_keys, visual_values, cache.memory_mask)
+        attended = self.cross_attention.attend(beams, visual_keys, visual_values, cache.memory_mask)
         x = x + attended.reshape_as(x)
         return x + self.feed_forward(self.norms[2](x, condition))
 
@@ -283,12 +284,12 @@ class Decoder(nn.Module):
     """A stack of decoder layers with a last normalisation.
 
     Args:
-        layers: how many.
-        width: of a token.
-        hidden: of the feed-forward layers.
-        heads: of the attentions.
-        dropout: everywhere.
-        norm: makes the layers' normalisations; `UnbiasedLayerNorm` unless given.
+        layers: Number of layers.
+        width: Width of a token.
+        hidden: Hidden width of the feed-forward layers.
+        heads: Number of heads of each attention.
+        dropout: Dropout probability in all layers.
+        norm: Makes the normalisations of the layers; by default `UnbiasedLayerNorm`.
     """
 
     def __init__(
@@ -313,13 +314,13 @@ class Decoder(nn.Module):
         """Decode a whole report.
 
         Args:
-            x: embedded tokens `[batch, length, width]`.
-            memory: encoded visual tokens `[batch, tokens, width]`.
+            x: Embedded tokens `[batch, length, width]`.
+            memory: Encoded visual tokens `[batch, tokens, width]`.
             memory_mask: bool `[batch, tokens]`, True for real tokens.
             key_mask: bool `[batch, length]`, True for tokens that later positions may attend to.
-            condition: what drives the layer normalisations, `[batch, length, ...]`.
-            attention_from: the first layer whose cross-attention weights are wanted; None wants none, which
-                is faster.
+            condition: What drives the layer normalisations, `[batch, length, ...]`; None if nothing does.
+            attention_from: Number of the first layer whose cross-attention weights are returned; those of
+                later layers are returned too. None returns no weights, which is faster.
         """
         length = x.size(1)
         causal = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()

@@ -1,1 +1,1 @@
-"""Showing what a system did: scores, curves, and drafts beside images, lesions and reference reports."""
+"""HTML pages and pictures that show scores, curves, drafts, and where a system looked."""

@@ -1,11 +1,12 @@
-"""How far visual embeddings lie from words, and whether what draws them there reads the report.
+"""Distances of visual embeddings to word embeddings, and a test whether text-to-vision reads the report.
 
-Figure 4 of the paper of `bidirectional`: a histogram of the Euclidean distance of each visual embedding to
-the nearest word embedding. Beside it stands what that distance alone does not tell:
+Figure 4 of the paper of `bidirectional` is a histogram of the Euclidean distance of each visual embedding to
+the nearest word embedding. Two further measurements show what that distance alone does not:
 
-- whether the embeddings still tell studies apart. A loss that draws them to a target may draw all of them to
-  one point, and then their variance is small;
-- whether the text-to-vision branch reads the report: L_TVC under the study's own report, and under another's.
+- whether the embeddings still differ between studies. A loss that draws embeddings to a target may draw all
+  of them to one point; then their variance is small;
+- whether the text-to-vision branch reads the report: L_TVC with the study's own report is compared with L_TVC
+  with the report of another study.
 """
 
 from __future__ import annotations
@@ -44,28 +45,29 @@ _WORDS_AT_ONCE = 4096
 _BINS = 60
 _RESAMPLES = 1000
 FIGURES = (".png", ".pdf", ".svg")
-#: Stands in every figure, by which it is known as ours.
+#: Text in the metadata of every figure, by which RadScribe recognises its own figures.
 _MARK = "RadScribe, radiology report drafts"
 
 
 @dataclass(frozen=True)
 class ReportExchange:
-    """L_TVC (Eq. 2) of studies under two reports, in one or more runs.
+    """L_TVC (Eq. 2) of studies with their own report and with another, in one or more runs.
 
     Attributes:
-        own: given the study's own report, the sum over its images and how many they are `[runs, studies, 2]`.
-        other: the same, given the report of the next study whose report differs.
+        own: For the study's own report, the sum of L_TVC over its images and the number of images `[runs,
+            studies, 2]`.
+        other: The same for the report of the next study whose report differs.
     """
 
     own: np.ndarray
     other: np.ndarray
 
     def ratios(self) -> list[float]:
-        """L_TVC under the other report as a multiple of that under the own one, of each run."""
+        """For each run, L_TVC with the other report divided by L_TVC with the own report."""
         return (_by_run(self.other) / _by_run(self.own)).tolist()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The means and ratios as plain JSON values."""
         own, other = (asdict(_mean_of(sums)) for sums in (self.own, self.other))
         return {"studies": self.own.shape[1], "own": own, "other": other, "other_by_own": self.ratios()}
 
@@ -79,18 +81,20 @@ class ReportExchange:
 
 @dataclass(frozen=True)
 class EmbeddingDistances:
-    """Distances of the visual embeddings of some studies to the nearest word embedding, in one or more runs.
+    """Distances of visual embeddings to the nearest word embedding, in one or more runs.
 
     Attributes:
-        nearest: of each visual embedding of every run `[embeddings]`.
-        studies: sum of a study's distances, and how many they are `[runs, studies, 2]`.
-        between_words: mean distance of a word embedding to its nearest other, a scale to read `nearest` by.
-        variance_over_studies: of the studies' mean embeddings, averaged over the width, and over runs.
-        variance: of all embeddings, likewise.
-        position_variance: squared distance of each embedding to the mean of its patch position over the views
-            of its projection, averaged over embeddings, and over runs. It is the L_TVC of a text-to-vision
-            branch that generates these means, whatever it reads.
-        exchange: of runs that all have a text-to-vision branch, unless all reports are the same.
+        nearest: Distance of each visual embedding of every run `[embeddings]`.
+        studies: Sum of the distances of each study, and the number of its embeddings `[runs, studies, 2]`.
+        between_words: Mean distance of a word embedding to the nearest other one, to compare `nearest` with.
+        variance_over_studies: Variance of the mean embeddings of the studies, averaged over the width and
+            over runs.
+        variance: Variance of all embeddings, averaged over the width and over runs.
+        position_variance: Squared distance of each embedding to the mean of its patch position over all views
+            of its projection, averaged over embeddings and over runs. This is the L_TVC of a text-to-vision
+            branch that generates these means, whatever the report says.
+        exchange: Result of exchanging the reports; None if a run has no text-to-vision branch, or all reports
+            are the same.
     """
 
     nearest: np.ndarray
@@ -103,10 +107,10 @@ class EmbeddingDistances:
 
     @classmethod
     def of_runs(cls, runs: Sequence[EmbeddingDistances]) -> EmbeddingDistances:
-        """Those of several runs on the same studies, with means over runs.
+        """Combine the distances of several runs on the same studies; averages are taken over runs.
 
         Raises:
-            RadScribeError: there is no run, or their studies are not as many.
+            RadScribeError: there is no run, or the runs have different numbers of studies.
         """
         counts = {run.studies.shape[1] for run in runs}
         if len(counts) != 1:
@@ -117,8 +121,8 @@ class EmbeddingDistances:
         exchange = None
         if len(exchanges) == len(runs):
             exchange = ReportExchange(
-                np.concatenate([each.own for each in exchanges]),
-                np.concatenate([each.other for each in exchanges]),
+                np.concatenate([measured.own for measured in exchanges]),
+                np.concatenate([measured.other for measured in exchanges]),
             )
         means = {
             name: float(np.mean([getattr(run, name) for run in runs]))
@@ -132,11 +136,11 @@ class EmbeddingDistances:
         )
 
     def mean(self) -> GroupScore:
-        """The mean distance, with the interval that resampling the studies gives, and the runs' range."""
+        """The mean distance with its interval from resampling the studies, and the range of the runs."""
         return _mean_of(self.studies)
 
     def to_json(self) -> dict[str, Any]:
-        """Summary as plain JSON values."""
+        """A summary as plain JSON values."""
         low, median, high = np.percentile(self.nearest, [5, 50, 95])
         return {
             "runs": len(self.studies),
@@ -166,13 +170,13 @@ class EmbeddingDistances:
 
 
 def _by_run(sums: np.ndarray) -> np.ndarray:
-    """The mean of each run `[runs]`, of sums and counts `[runs, studies, 2]`."""
+    """The mean of each run `[runs]`, computed from sums and counts `[runs, studies, 2]`."""
     totals = sums.sum(axis=1)
     return totals[:, 0] / totals[:, 1]
 
 
 def _mean_of(sums: np.ndarray) -> GroupScore:
-    """The mean over studies and runs, of sums and counts `[runs, studies, 2]`."""
+    """The mean over studies and runs, computed from sums and counts `[runs, studies, 2]`."""
     statistics = StudyStatistics(sums.sum(axis=0), lambda drawn: {"mean": drawn[..., 0] / drawn[..., 1]})
     of_runs = _by_run(sums)
     score = scores_with_intervals([statistics], _RESAMPLES, seed=0)["mean"]
@@ -193,16 +197,16 @@ def distances_of_groups(
     split: str = "test",
     progress: bool = True,
 ) -> Iterator[tuple[str, EmbeddingDistances]]:
-    """Measure groups of runs: the name of each group and its distances, as soon as they are measured.
+    """Measure groups of runs, and give the name and the distances of each group as soon as it is measured.
 
     Args:
-        groups: run directories by the name of their group.
-        store: the store with the studies; the one that each run was trained on unless given.
-        split: `train`, `val`, `test` or `all`.
-        progress: show how far it is.
+        groups: Run directories by name of their group.
+        store: Prepared store with the studies; by default the store that each run was trained on.
+        split: Split to measure: `train`, `val`, `test` or `all`.
+        progress: Show the progress.
 
     Raises:
-        RadScribeError: see `embedding_distances`; or a run or its store cannot be opened.
+        RadScribeError: a run or its store cannot be opened; or see `embedding_distances`.
     """
     for name, runs in groups.items():
         measured = []
@@ -218,12 +222,12 @@ def distances_of_groups(
 def embedding_distances(
     trained: TrainedSystem, studies: Sequence[Study], *, progress: bool = True
 ) -> EmbeddingDistances:
-    """Measure a trained system with a frozen language model.
+    """Measure the embeddings of a trained system with a frozen language model.
 
     Args:
-        trained: the system.
-        studies: with readable views.
-        progress: show a progress bar.
+        trained: Trained system to measure.
+        studies: Studies with readable views.
+        progress: Show a progress bar.
 
     Raises:
         RadScribeError: the system has no language model, or there is no study.
@@ -231,8 +235,8 @@ def embedding_distances(
     system, data = trained.system, trained.config.data
     if not isinstance(system, LanguageModelSystem):
         raise RadScribeError(
-            f"{trained.config.system_name} has no language model, and so no word embeddings to be near to",
-            "Give a run of a system with one, such as bidirectional",
+            f"{trained.config.system_name} has no language model, and so no word embeddings",
+            "Give a run of a system with a language model, such as bidirectional",
         )
     if not studies:
         raise RadScribeError("there is no study to measure")
@@ -253,7 +257,7 @@ def embedding_distances(
             means.append(embeddings.mean(dim=0))
             every.append(embeddings.var(dim=0, correction=0) + embeddings.mean(dim=0).square())
         assert batch.projections is not None
-        # A mean over views has no projection of its own.
+        # The mean over several views has no projection.
         unknown = [PROJECTIONS.index("unknown")] * len(batch.view_mask)
         projections = unknown if system.averaged else batch.projections[batch.view_mask].tolist()
         positions.add(system.by_image(visual, view_mask), projections)
@@ -270,7 +274,7 @@ def embedding_distances(
 
 
 def _nearest(embeddings: Tensor, words: Tensor, *, itself: bool = False) -> Tensor:
-    """Distance of each row to the nearest row of `words`; `itself`: the rows are those of `words`."""
+    """Distance of each row to the nearest row of `words`; with `itself`, to the nearest other row."""
     found = []
     for start in range(0, len(embeddings), _WORDS_AT_ONCE):
         distances = torch.cdist(embeddings[start : start + _WORDS_AT_ONCE], words)
@@ -281,25 +285,25 @@ def _nearest(embeddings: Tensor, words: Tensor, *, itself: bool = False) -> Tens
 
 
 class _Positions:
-    """The sums from which the variance at each patch position of each projection follows."""
+    """Sums from which the variance at each patch position of each projection is computed."""
 
     def __init__(self) -> None:
         self._sums: dict[int, tuple[int, Tensor, Tensor]] = {}
 
     def add(self, images: Tensor, projections: Sequence[int]) -> None:
-        """Add visual embeddings `[images, patches, width]` of views of these projections."""
+        """Add visual embeddings `[images, patches, width]` of views with these projections."""
         for image, projection in zip(images.double(), projections, strict=True):
             count, total, squares = self._sums.get(projection, (0, torch.zeros(()), torch.zeros(())))
             self._sums[projection] = (count + 1, total + image, squares + image.square().sum())
 
     def variance(self) -> float:
-        """Squared distance to the mean of the position, averaged over embeddings."""
+        """Squared distance to the mean of the patch position, averaged over embeddings."""
         squares = sum(float(of - total.square().sum() / count) for count, total, of in self._sums.values())
         return squares / sum(count * len(total) for count, total, _ in self._sums.values())
 
 
 def _exchange(trained: TrainedSystem, studies: Sequence[Study], progress: bool) -> ReportExchange | None:
-    """L_TVC of all studies that have a report; None without a text-to-vision branch or another report."""
+    """L_TVC of all studies with reports; None without a text-to-vision branch or different reports."""
     system, data = trained.system, trained.config.data
     if not isinstance(system, Bidirectional) or not system.config.text_to_vision:
         return None
@@ -326,13 +330,13 @@ def _exchange(trained: TrainedSystem, studies: Sequence[Study], progress: bool) 
 
 
 def _next_other(reports: Sequence[list[int]], row: int) -> list[int]:
-    """The first report behind row `row` that differs from its own, in a circle; empty if none does."""
+    """The first report after row `row` that differs from its report, in a circle; empty if none differs."""
     behind = [*reports[row + 1 :], *reports[:row]]
     return next((report for report in behind if report != reports[row]), [])
 
 
 def draw_distances(distances: Mapping[str, EmbeddingDistances], out: Path) -> None:
-    """Write the histograms, one line for each run or group, as PNG, PDF or SVG by the name of `out`.
+    """Write histograms with one line for each run or group; the suffix of `out` decides: PNG, PDF or SVG.
 
     Raises:
         RadScribeError: see `check_figure`, or the file cannot be written.
@@ -361,7 +365,8 @@ def check_figure(out: Path) -> None:
     """Check, before the work begins, that the histograms can be written to a file.
 
     Raises:
-        RadScribeError: its name has another ending, or something of others stands there.
+        RadScribeError: the name has another suffix, or the place is taken by a file that is not from
+        RadScribe.
     """
     if out.suffix.lower() not in FIGURES:
         raise RadScribeError(

@@ -2,7 +2,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const colours = bytes(data.colours);
 
-// What explanation_page.py packed: one scale per map, and bytes in 255ths of it.
+// Unpacks maps that explanation_page.py packed: one scale per map, and bytes in 255ths of it.
 function unpack(packed) {
   const scales = new Float32Array(bytes(packed.scales).buffer);
   const steps = bytes(packed.values);
@@ -80,7 +80,7 @@ class Study {
       button.addEventListener("blur", leave);
       button.addEventListener("click", () => this.keep(button));
     }
-    // One stop of the tab key for all words; the arrows go from word to word.
+    // The tab key stops once for all words; the arrow keys go from word to word.
     this.words.forEach((word, index) => {
       word.tabIndex = index ? -1 : 0;
       word.addEventListener("keydown", (event) => {
@@ -159,7 +159,7 @@ class Study {
     }
   }
 
-  // The largest attention of any word, under the layer and heads that are chosen.
+  // The largest attention of any word, for the chosen layer and heads.
   sharedTop() {
     const key = `${layer.value} ${heads.value}`;
     this.tops ??= {};

@@ -1,8 +1,8 @@
-"""What a trained system wrote and where it looked: a picture of every map, and one page to look around in.
+"""Explanations as pictures and as one HTML page: what a system wrote, and where it looked.
 
-The page needs nothing but itself: views, maps, style and script are in it, and its content security policy
-forbids it to load anything. Attention is in it word by word, for every layer and head, as bytes with a scale
-for each map; `explanation_page.js` unpacks and paints it.
+The page is self-contained: views, maps, style and script are in it, and its content security policy forbids
+it to load anything. It holds the attention of every word, layer and head as bytes with one scale for each
+map; `explanation_page.js` unpacks and draws them.
 """
 
 from __future__ import annotations
@@ -65,21 +65,23 @@ def write_explanations(
     layer: int | None = None,
     heads: str = "mean",
 ) -> Path:
-    """Write PNG files of each study into a folder of its own, and one page of all of them.
+    """Write PNG files of each study into its own folder, and one page with all studies.
 
     Args:
-        explanations: as `TrainedSystem.explain` gives them, all of one run; at least one.
-        out: folder; it is made.
-        config: of the run.
-        words: which words get PNG files; see `choose_words`. All of them are on the page.
-        layer: of the decoder, counted from 1, for the PNG files; the last unless given. The page has all.
-        heads: `mean`, `max`, or one head, counted from 1; likewise.
+        explanations: Explanations that `TrainedSystem.explain` gives, all from one run; at least one.
+        out: Folder to write; it is made.
+        config: Configuration of the run.
+        words: Words for which PNG files are written; see `choose_words`. The page always shows all words.
+        layer: Decoder layer that the PNG files show, counted from 1; the last by default. The page has all
+            layers.
+        heads: Attention heads that the PNG files show: `mean`, `max`, or the number of one head, counted from
+            1. The page has all heads.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        RadScribeError: no such word, layer or head, or nothing can be written to `out`.
+        RadScribeError: a word, layer or head does not exist, or `out` cannot be written.
     """
     out = Path(out)
     check_folder(out)
@@ -103,20 +105,20 @@ def write_explanations(
         page = _page(explanations, chosen, config, layout, layer, heads)
     except OSError as error:
         raise RadScribeError(f"cannot write to '{out}': {error.strerror}", "Choose another --out") from error
-    # A study id made from a file name may hold what UTF-8 has not.
+    # A study id that comes from a file name may have characters that UTF-8 cannot encode.
     replace_file(out / PAGE, page.encode(errors="xmlcharrefreplace"))
     return out / PAGE
 
 
 def check_folder(out: Path) -> None:
-    """Check, before the work begins, that explanations can be written to a folder that is ours or empty.
+    """Check before the work begins that explanations can be written to a folder: it is new, empty or ours.
 
     Raises:
-        RadScribeError: it is no folder, or it holds files and no page of explanations.
+        RadScribeError: the path is no folder, or the folder has files but no page of explanations.
     """
     with writing(out):
         if out.exists() and not out.is_dir():
-            raise RadScribeError(f"'{out}' is no folder", "Explanations need one: choose another --out")
+            raise RadScribeError(f"'{out}' is no folder", "Explanations need a folder: choose another --out")
         strangers = out.is_dir() and any(out.iterdir()) and not (out / PAGE).is_file()
     if strangers:
         raise RadScribeError(f"the folder '{out}' holds other files", "Choose a new or an empty one")
@@ -124,7 +126,7 @@ def check_folder(out: Path) -> None:
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    """The name, numbered where another study has it already; file systems may ignore case."""
+    """The name, with a number if another study has it already; file systems may ignore case."""
     unused, number = name, 2
     while unused.lower() in taken:
         unused, number = f"{name}-{number}", number + 1
@@ -133,10 +135,10 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def packed(maps: np.ndarray) -> dict[str, str]:
-    """Maps as bytes in 255ths of each map's maximum, in base64; what is negative becomes 0.
+    """Maps as bytes in base64: each value is in 255ths of the map's maximum, and negative values become 0.
 
     Args:
-        maps: float `[..., places]`, a map along the last dimension.
+        maps: Maps along the last dimension, float `[..., places]`.
 
     Returns:
         `values`, uint8 like `maps`, and `scales`, little-endian float32 `[...]`.
@@ -196,7 +198,7 @@ def _page(
         opacity=round(100 * OPACITY),
         cards=cards,
         activation_maps=any(explanation.activation_maps for explanation in explanations),
-        # "<" would be markup to the parser of the page, whatever it is to JSON.
+        # The HTML parser would read "<" as markup, also within JSON.
         data=Markup(json.dumps(data).replace("<", "\\u003c")),
     )
 
@@ -214,7 +216,7 @@ def _facts(explanations: Sequence[Explanation], config: RunConfig) -> dict[str, 
 
 
 def _study_data(explanation: Explanation, chosen: Sequence[int]) -> dict[str, Any]:
-    """What the page's script knows of a study."""
+    """The data of a study for the script of the page."""
     (layers, count), (rows, columns) = explanation.layers_and_heads, explanation.grid
     attention = explanation.attention
     if attention is not None:
@@ -256,10 +258,10 @@ class _Word:
     """A word of a draft.
 
     Attributes:
-        index: its place in the draft.
-        text: as it was written.
-        important: to the system itself.
-        named: whether it names an observation.
+        index: Index of the word in the draft.
+        text: Word as it was written.
+        important: Whether the system itself selected the word as important.
+        named: Whether the word names an observation.
     """
 
     index: int
@@ -319,7 +321,7 @@ def _words(explanation: Explanation) -> list[_Word]:
 
 
 def _sentences(words: Sequence[_Word]) -> list[list[list[_Word]]]:
-    """The words of each sentence, in groups that stay on one line: a lone mark with the word before it."""
+    """The words of each sentence, in groups that stay on one line: punctuation is with the word before it."""
     sentences: list[list[list[_Word]]] = [[]]
     for word in words:
         if sentences[-1] and not any(letter.isalnum() for letter in word.text):

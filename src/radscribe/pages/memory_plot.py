@@ -1,4 +1,4 @@
-"""The memory matrix in a plane, with the vectors that a word and a region address (R2GenCMN, Figure 6)."""
+"""Plotting the memory matrix, with the vectors that a word and a region address (R2GenCMN, Figure 6)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Why there is no plot, and what to do about it.
 NO_SCIKIT_LEARN = "The plot of the memory needs scikit-learn. Type: pip install 'radscribe[explain]'"
-#: More rows would no longer fit a screen.
+#: Largest number of rows of the plot; more would not fit on a screen.
 MOST_WORDS = 4
 WORD_COLOUR, REGION_COLOUR = "#d1495b", "#00798c"
 
@@ -25,20 +25,20 @@ Region = tuple[int, int, int]
 
 
 def memory_layout(vectors: np.ndarray) -> np.ndarray | None:
-    """A place in the plane for each memory vector, by t-SNE; the same at every call.
+    """A position in the plane for each memory vector, by t-SNE; every call gives the same positions.
 
     Args:
-        vectors: the memory matrix `[vectors, width]`.
+        vectors: Memory matrix `[vectors, width]`.
 
     Returns:
-        float `[vectors, 2]` between 0 and 1, or None where scikit-learn is not installed.
+        Positions float `[vectors, 2]` between 0 and 1, or None if scikit-learn is not installed.
     """
     try:
         from sklearn.manifold import TSNE
     except ImportError:
         return None
     size = len(vectors)
-    if size < 4:  # nothing to lay out
+    if size < 4:  # too few vectors for t-SNE
         return np.full((size, 2), 0.5) + np.arange(size)[:, None] / 10
     places = TSNE(perplexity=min(30, (size - 1) / 3), init="pca", random_state=0).fit_transform(vectors)
     low, high = places.min(axis=0), places.max(axis=0)
@@ -46,13 +46,13 @@ def memory_layout(vectors: np.ndarray) -> np.ndarray | None:
 
 
 def most_attended(attention: np.ndarray) -> Region:
-    """View, row and column of the largest value of `[views, rows, columns]`."""
+    """View, row and column of the largest value in `[views, rows, columns]`."""
     view, row, column = np.unravel_index(int(attention.argmax()), attention.shape)
     return int(view), int(row), int(column)
 
 
 def shared_weight(first: np.ndarray, second: np.ndarray) -> float:
-    """The weight that both put on the same vectors: 1 where both address the same, 0 where none is common."""
+    """The weight that both put on the same vectors: 1 for equal weights, 0 if they share no vector."""
     return float(np.minimum(first, second).sum())
 
 
@@ -66,16 +66,16 @@ def write_memory_plot(
 ) -> None:
     """Write a PNG with a row for each of the first `MOST_WORDS` words.
 
-    A row shows the region that the system looked at most as it wrote the word, and the memory vectors that
-    word and region address.
+    Each row shows the region that the system looked at most when it wrote the word, and the memory vectors
+    that the word and the region address.
 
     Args:
-        explanation: of a draft.
-        memory: of the explanation.
-        layout: of the memory; see `memory_layout`.
-        chosen: indices of the words.
-        attention: of all words `[words, views, rows, columns]`.
-        path: the file.
+        explanation: Explanation of a draft.
+        memory: Addressed memory of the explanation.
+        layout: Positions of the memory vectors; see `memory_layout`.
+        chosen: Indices of the words to show.
+        attention: Attention of all words of the draft `[words, views, rows, columns]`.
+        path: PNG file to write.
     """
     from matplotlib.figure import Figure
 

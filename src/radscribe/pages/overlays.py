@@ -1,4 +1,4 @@
-"""Maps laid over the views that they belong to: which words, layer and heads, and the pictures themselves."""
+"""Drawing maps over views as PNG files, and choosing the words, layer and heads that are shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from radscribe.text.observation_labeller import label_report
 if TYPE_CHECKING:
     from radscribe.runs.explanation import Explanation
 
-#: Opacity where a map has the value that its scale ends with; less in proportion below.
+#: Opacity of a map at the end of its scale; smaller values have proportionally less opacity.
 OPACITY = 0.75
 _SIDE = 448
 _LINE = 18
@@ -26,24 +26,24 @@ _NO_LETTERS = re.compile(r"[\W_]+")
 
 
 def heat_colours() -> np.ndarray:
-    """The colours of a map's values from 0 to its scale's end, uint8 `[256, 3]`; perceptually uniform."""
+    """Colours of map values from 0 to the end of the scale, uint8 `[256, 3]`; perceptually uniform."""
     return np.rint(colormaps["inferno"](np.arange(256))[:, :3] * 255).astype(np.uint8)
 
 
 def upsample(values: np.ndarray, side: int) -> np.ndarray:
-    """A map `[rows, columns]`, not negative, as float `[side, side]`: bicubic, without overshoot."""
+    """Enlarge a map `[rows, columns]` that is not negative to float `[side, side]`: bicubic, no overshoot."""
     image = Image.fromarray(values.astype(np.float32))
     return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)).clip(0, values.max())
 
 
 def overlay(view: np.ndarray, values: np.ndarray, top: float, side: int = _SIDE) -> np.ndarray:
-    """A view with a map over it.
+    """Draw a map over a view.
 
     Args:
-        view: uint8 grey `[crop, crop]`.
-        values: the map `[rows, columns]`; what is negative is shown as 0.
-        top: the value at which colour and opacity end.
-        side: of the picture.
+        view: View, uint8 grey `[crop, crop]`.
+        values: Map `[rows, columns]`; negative values are shown as 0.
+        top: Value at which the scale of colour and opacity ends.
+        side: Side of the picture in pixels.
 
     Returns:
         uint8 `[side, side, 3]`.
@@ -58,17 +58,17 @@ def overlay(view: np.ndarray, values: np.ndarray, top: float, side: int = _SIDE)
 def word_attention(
     explanation: Explanation, layer: int | None = None, heads: str = "mean"
 ) -> np.ndarray | None:
-    """Where the system looked as it wrote each word `[words, views, rows, columns]`.
+    """Attention on the views when the system wrote each word `[words, views, rows, columns]`.
 
-    It is None where the system has no attention on the image.
+    None if the system has no attention on the image.
 
     Args:
-        explanation: of a draft.
-        layer: of the decoder, counted from 1; the last unless given.
-        heads: `mean` or `max` over the heads, or one head, counted from 1.
+        explanation: Explanation of a draft.
+        layer: Decoder layer, counted from 1; the last by default.
+        heads: `mean` or `max` over the heads, or the number of one head, counted from 1.
 
     Raises:
-        RadScribeError: no such layer or head; it says which there are.
+        RadScribeError: the layer or head does not exist; the message says which ones exist.
     """
     if explanation.attention is None:
         if layer is not None or heads != "mean":
@@ -92,7 +92,7 @@ def word_attention(
 
 
 def observations_of_words(explanation: Explanation) -> dict[int, tuple[str, ...]]:
-    """The observations that words of the draft name, affirmed or denied, by the words' indices."""
+    """The observations that each word of the draft names, affirmed or denied, by index of the word."""
     found: dict[int, tuple[str, ...]] = {}
     for name, evidence in label_report(explanation.draft.text).evidence.items():
         begin, end = evidence.mention
@@ -103,39 +103,40 @@ def observations_of_words(explanation: Explanation) -> dict[int, tuple[str, ...]
 
 
 def choose_words(explanations: Sequence[Explanation], words: Sequence[str] | None = None) -> list[list[int]]:
-    """For each draft, which of its words get a picture.
+    """For each draft, the indices of the words that get a picture.
 
     Args:
-        explanations: of the drafts.
-        words: all places where these stand, ignoring case and punctuation. Unless given: the words that the
-            system selected as important, or where it selects none, those that name an observation.
+        explanations: Explanations of the drafts.
+        words: Words to choose wherever they occur, ignoring case and punctuation. By default these are the
+            words that the system selected as important; if it selects none, the words that name an
+            observation.
 
     Raises:
-        RadScribeError: a word that stands in no draft; it says which do.
+        RadScribeError: a word is in no draft; the message suggests words that are.
     """
     if words is None:
         return [
-            sorted(observations_of_words(each))
-            if each.important is None
-            else [index for index, chosen in enumerate(each.important_words) if chosen]
-            for each in explanations
+            sorted(observations_of_words(explanation))
+            if explanation.important is None
+            else [index for index, chosen in enumerate(explanation.important_words) if chosen]
+            for explanation in explanations
         ]
-    keys = [[_key(word.text) for word in each.words] for each in explanations]
-    known = {key for each in keys for key in each}
+    keys = [[_key(word.text) for word in explanation.words] for explanation in explanations]
+    known = {key for of_draft in keys for key in of_draft}
     for word in words:
         if _key(word) not in known:
             raise unknown_name("word", word, known - {""})
     wanted = {_key(word) for word in words}
-    return [[index for index, key in enumerate(each) if key in wanted] for each in keys]
+    return [[index for index, key in enumerate(of_draft) if key in wanted] for of_draft in keys]
 
 
 def _key(word: str) -> str:
-    """A word as it is compared; a lone mark stays what it is."""
+    """A word in the form that is compared; a lone punctuation mark stays as it is."""
     return _NO_LETTERS.sub("", word.lower()) or word
 
 
 def file_name(text: str) -> str:
-    """A name for a file or folder that every system takes, of the ASCII letters and digits in `text`."""
+    """A file name that every file system accepts, made of the ASCII letters and digits of `text`."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", text)[:80].strip(".-") or "sign"
 
 
@@ -144,14 +145,14 @@ def write_overlays(
 ) -> None:
     """Write every map over every view as PNG: `vdm.view1.png`, `word-03-effusion.view1.png`, and so on.
 
-    Each map is stretched to its own maximum over all views of the study, and its picture says so.
+    Each map is scaled to its own maximum over all views of the study, and its picture says so.
 
     Args:
-        explanation: of a draft.
-        folder: where to.
-        chosen: indices of the words to show.
-        attention: of all words `[words, views, rows, columns]`, or None; see `word_attention`.
-        looked: which layer and heads that is, in words.
+        explanation: Explanation of a draft.
+        folder: Folder to write to.
+        chosen: Indices of the words to show.
+        attention: Attention of all words `[words, views, rows, columns]`, or None; see `word_attention`.
+        looked: Layer and heads of the attention, in words.
     """
     titles: dict[str, tuple[str, np.ndarray]] = {}
     for name, values in explanation.maps.items():
@@ -190,7 +191,7 @@ def _with_caption(pixels: np.ndarray, lines: Sequence[str]) -> Image.Image:
     image.paste(Image.fromarray(pixels))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size=13)
     for row, line in enumerate(lines):
-        # An id made from a file name may hold what UTF-8 has not.
+        # An id that comes from a file name may have characters that UTF-8 cannot encode.
         line = line.encode("utf-8", "replace").decode("utf-8")
         while draw.textlength(line, font) > width - 12:
             line = line[:-2].rstrip() + "…"

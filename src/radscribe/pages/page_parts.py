@@ -1,4 +1,4 @@
-"""What the HTML pages have in common: views, finding masks, observations, sentences, and their files."""
+"""Parts that the HTML pages share: views, finding masks, observations, sentences, and their files."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _SENTENCE_BREAK = re.compile(r"(?<=[.!?])(?<!\b\d\.)\s+")
 _LONE_FULL_STOPS = re.compile(r"(\s+\.)+(?=\s|$)")
 
 
-#: Stands in every page, and in no file of others.
+#: Text in every page, by which RadScribe recognises its own pages.
 PAGE_MARK = " · RadScribe</title>"
 
 
-#: States of observations in the order in which they are shown, and what to call them.
+#: Names of the states of observations, in the order in which they are shown.
 _STATES: dict[ObservationState, str] = {
     "present": "present",
     "uncertain": "uncertain",
@@ -52,7 +52,7 @@ class PlainRow:
 
 @dataclass(frozen=True)
 class PlainTable:
-    """A table of texts, for `plain_table` of `tables.html`. Rows have a cell for each heading."""
+    """A table of texts, for `plain_table` of `tables.html`. Each row has one cell for each heading."""
 
     caption: str
     headings: Sequence[str]
@@ -60,7 +60,7 @@ class PlainTable:
 
 
 def render(template: str, **values: Any) -> Markup:
-    """A template of `templates/` filled with values, which are escaped unless they are `Markup`.
+    """Fill a template of `templates/` with values, which are escaped unless they are `Markup`.
 
     Raises:
         jinja2.UndefinedError: the template names a value that is not given.
@@ -90,16 +90,16 @@ def _environment() -> Environment:
 
 
 def page_file(*names: str) -> Markup:
-    """Style or script: the text of these files beside the pages' code, one after the other."""
+    """The text of these style or script files, which are in this package, one after the other."""
     folder = files("radscribe.pages")
     return Markup("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names))
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences of a report as written, or of a draft in the benchmarks' cleaned form.
+    """Split a report into sentences, or a draft in the cleaned form of the benchmarks.
 
-    A cleaned draft (`the heart is normal . no effusion .`) gets capitals and its full stops closed up; its
-    words stay as they are. Other texts are only split.
+    In a cleaned draft (`the heart is normal . no effusion .`), sentences get a capital letter, and the blank
+    before a full stop is removed; the words stay as they are. Other texts are only split.
     """
     cleaned = is_cleaned(text)
     if cleaned:
@@ -109,12 +109,13 @@ def split_sentences(text: str) -> list[str]:
 
 
 def mask_path(mask: np.ndarray) -> str:
-    """The outline of a mask as data of an SVG path in pixels of the view, to be filled by `evenodd`.
+    """The outline of a mask as data of an SVG path in pixels of the view, for the fill rule `evenodd`.
 
     Args:
-        mask: bool [height, width].
+        mask: Mask, bool [height, width].
     """
-    # The border of zeros closes outlines at the edge of the image; pixel centres lie at halves.
+    # A border of zeros closes outlines at the edge of the image. Pixel centres have coordinates that end in
+    # .5.
     padded = np.pad(mask.astype(np.float32), 1)
     path = []
     for line in contour_generator(z=padded).lines(0.5):
@@ -127,14 +128,14 @@ def mask_path(mask: np.ndarray) -> str:
 
 
 def jpeg_source(pixels: np.ndarray) -> str:
-    """A view, uint8 grey `[height, width]`, as the source of an image element."""
+    """A view, uint8 grey `[height, width]`, as a JPEG data URL for an image element."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=_JPEG_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def observation_class(observation: str) -> str:
-    """The CSS class with an observation's colour: the same on every card."""
+    """The CSS class with the colour of an observation, which is the same on every card."""
     return f"colour-{OBSERVATIONS.index(observation)}" if observation in OBSERVATIONS else "colour-other"
 
 
@@ -142,7 +143,7 @@ def observations_by_state(study: Study) -> dict[str, tuple[str, list[str]]]:
     """The observations that the store has of a study, for `observation_list` of `parts.html`.
 
     Returns:
-        By state, what to call it and the names of the observations; states that none has are left out.
+        The name of each state and its observations, by state; states without observations are left out.
     """
     found = {
         state: (label, [name for name, its_state in study.observations.items() if its_state == state])

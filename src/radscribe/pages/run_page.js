@@ -1,6 +1,6 @@
-// A sentence that is pointed at shows its partner in the other text.
+// When the pointer is on a sentence, its partner in the other text is marked too.
 for (const texts of document.querySelectorAll(".texts")) {
-  const columns = [...texts.querySelectorAll("section")].map((each) => [...each.querySelectorAll("li")]);
+  const columns = [...texts.querySelectorAll("section")].map((section) => [...section.querySelectorAll("li")]);
   columns.forEach((sentences, side) => {
     for (const sentence of sentences) {
       const partner = columns[1 - side][sentence.dataset.partner];

@@ -1,8 +1,8 @@
-"""One HTML file that shows a trained run as it is: scores beside baselines, curves, and drafts beside images.
+"""The run page: one HTML file with the scores, training curves and drafts of a trained run.
 
-The page needs nothing but itself: images, charts, style and script are in it, and its content security
-policy forbids it to load anything. What it says of the scores is read from the run's metrics, and the drafts
-it shows are scored again while it is written, so that it never shows drafts that have other scores.
+The page is self-contained: images, charts, style and script are in it, and its content security policy
+forbids it to load anything. Its scores are read from the metrics of the run. The drafts that it shows are
+scored again when it is written, so it never shows drafts that have other scores.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ def write_run_page(
     """Write one self-contained HTML page that shows a trained run.
 
     Args:
-        run: a run directory with the drafts and the metrics of the split.
-        out: the page to write; its folder is made.
-        store: the prepared store with the studies; the one that the run was trained on unless given.
-        split: whose drafts to show: `train`, `val`, `test` or `all`.
-        studies: how many; see `choose_studies`.
-        progress: show how far it is.
+        run: Run directory with the drafts and the metrics of the split.
+        out: HTML file to write; its folder is made.
+        store: Prepared store with the studies; by default the store that the run was trained on.
+        split: Split whose drafts are shown: `train`, `val`, `test` or `all`.
+        studies: Number of studies to show; see `choose_studies`.
+        progress: Show the progress.
 
     Raises:
-        RadScribeError: `run` is no run directory, it has no drafts or metrics of the split, they do not
-            belong together, the store is gone or has other studies, or the page cannot be written.
+        RadScribeError: `run` is no run directory, it lacks drafts or metrics of the split, these do not match
+        each other, the store is gone or has other studies, or the page cannot be written.
     """
-    # The configuration's classes stand where torch is imported.
+    # The classes of the configuration are in modules that import torch.
     from radscribe.runs.run_directory import RunDirectory
 
     if split not in ("all", *SPLITS):
@@ -81,7 +81,7 @@ def write_run_page(
     evaluation = _read_evaluation(directory, kept, split, store)
     ranked = _rank_studies(directory, config, prepared, evaluation, kept, split)
     page = _page(directory, config, prepared, evaluation, ranked, split, studies, progress)
-    # A study id made from a file name may hold what UTF-8 has not.
+    # A study id that comes from a file name may have characters that UTF-8 cannot encode.
     replace_file(out, page.encode(errors="xmlcharrefreplace"))
 
 
@@ -115,7 +115,7 @@ def _rank_studies(
     kept: KeptScores,
     split: str,
 ) -> list[DraftedStudy]:
-    """The drafted studies, best ROUGE-L first, after a check that they have the run's scores."""
+    """The drafted studies in order of ROUGE-L, best first, after a check that their scores are the run's."""
     drafts = read_texts(kept.drafts)
     logprobs = _read_logprobs(kept.drafts)
     studies = {study.id: study for study in store.studies(split)}
@@ -130,7 +130,7 @@ def _rank_studies(
     written = [studies[study].report(config.data.section) for study in ids]
     statistics = _statistics(run, evaluation.provenance, [drafts[study] for study in ids], written)
     _check_scores(run, evaluation, statistics, kept, store, split)
-    # The corpus scores of one study's statistics are that study's scores.
+    # The corpus scores of a single study's statistics are the scores of that study.
     of_study = statistics.scores_of_sums(statistics.columns)
     order = sorted(range(len(ids)), key=lambda index: (-of_study["ROUGE-L"][index], ids[index]))
     return [
@@ -150,7 +150,7 @@ def _rank_studies(
 def _statistics(
     run: RunDirectory, provenance: Provenance, drafts: Sequence[str], written: Sequence[str]
 ) -> StudyStatistics:
-    """The text metrics of drafts against references as written, under the rules of the run's scores."""
+    """Text metrics of drafts against the references `written`, under the rules of the run's scores."""
     rules = get_protocol(provenance.protocol)
     vocabulary = Vocabulary.load(run.vocabulary) if rules.through_vocabulary else None
     tokenizer = run.load_tokenizer() if rules.through_tokenizer else None
@@ -177,12 +177,12 @@ def _check_scores(
     store: PreparedStore,
     split: str,
 ) -> None:
-    """Refuse drafts whose scores are not those that the metrics state."""
+    """Raise an error if the scores of the drafts differ from the scores in the metrics file."""
     for name, value in statistics.scores().items():
         stated = evaluation.rows[SYSTEM].scores.get(name)
         if stated is None or abs(stated.value - value) > _SAME_SCORE:
             raise RadScribeError(
-                f"'{kept.drafts}' has not the scores that '{kept.metrics}' states: {name} "
+                f"'{kept.drafts}' does not have the scores that '{kept.metrics}' states: {name} "
                 f"against the reports in '{store.path}' is {value:.4f}, not "
                 f"{'absent' if stated is None else f'{stated.value:.4f}'}",
                 "Give the store that was scored with --store STORE. Otherwise delete the metrics, and score "
@@ -279,7 +279,7 @@ def _chosen_weights(best: Mapping[str, Any]) -> str:
 
 
 def _ranking(ranked: Sequence[DraftedStudy], chosen: Sequence[DraftedStudy], split: str) -> Markup:
-    """The chart of the scores of all studies, with links to those that are shown."""
+    """A chart of the scores of all studies, with links to the studies that are shown."""
     marks = [
         (
             drafted.rouge_l,
@@ -292,5 +292,5 @@ def _ranking(ranked: Sequence[DraftedStudy], chosen: Sequence[DraftedStudy], spl
         f"ROUGE-L of each of the {len(ranked)} {split} studies",
         [drafted.rouge_l for drafted in ranked],
         marks,
-        label="ROUGE-L of one study; the triangles are the studies shown, and lead to them",
+        label="ROUGE-L of one study; triangles mark the studies that are shown, and link to them",
     )

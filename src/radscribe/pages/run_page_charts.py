@@ -1,6 +1,6 @@
-"""Charts of a run page as inline SVG: no script, no file beside it, readable in the dark and in the light.
+"""Charts of a run page as inline SVG, without scripts or further files, for dark and light pages.
 
-Their places are computed here, their elements are in `templates/`, and their colours in `run_page.css`.
+Positions are computed here; the SVG elements are in `templates/`, and the colours in `run_page.css`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from radscribe.pages.page_parts import render
 
 Point = tuple[float, float]
 
-#: More points than pixels show nothing more, and make the page heavy.
+#: Largest number of points of a line; more would not be visible, and would make the page large.
 MOST_POINTS = 280
 _MOST_DOTS = 40
 
 
 @dataclass(frozen=True)
 class _Plot:
-    """A plot area of an SVG, with linear scales that begin at the first ticks."""
+    """A plot area of an SVG, with linear scales that begin at the first tick."""
 
     width: int
     height: int
@@ -55,7 +55,7 @@ class _Plot:
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of a chart: its points as SVG has them, and those that get a dot."""
+    """A line of a chart: its points in SVG notation, and the points that are drawn as dots."""
 
     path: str
     dots: Sequence[Point]
@@ -63,13 +63,13 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Slice:
-    """The part of a plot that belongs to one step.
+    """The vertical slice of a plot that belongs to one training step.
 
     Attributes:
-        start, end: from left to right.
-        x: of the step.
-        rings: heights of the step's values.
-        text: the step and its values in words.
+        start, end: Left and right border of the slice.
+        x: Horizontal position of the step.
+        rings: Vertical positions of the values of the step.
+        text: Step and its values in words.
     """
 
     start: float
@@ -81,7 +81,7 @@ class _Slice:
 
 @dataclass(frozen=True)
 class _Bar:
-    """How many values lie from `low` to `high`."""
+    """A bar of a histogram: the number of values from `low` to `high`."""
 
     low: float
     high: float
@@ -95,16 +95,16 @@ def line_chart(
     notes: Mapping[float, str],
     chosen: float | None = None,
 ) -> Markup:
-    """Lines over training steps, with the values of a step shown where the pointer is.
+    """Draw lines over training steps; the values of a step are shown when the pointer is on it.
 
     Args:
-        title: what the chart shows, for those who cannot see it too.
-        series: points (step, value) by name, drawn in the colours `line-0`, `line-1`, ...
-        notes: what to call a step where its values are shown, such as its epoch.
-        chosen: the step of the chosen weights, marked by a vertical line.
+        title: What the chart shows; screen readers read it too.
+        series: Points (step, value) of each line by its name, drawn in the colours `line-0`, `line-1`, ...
+        notes: Text for a step when its values are shown, such as its epoch.
+        chosen: Step of the chosen weights, which is marked by a vertical line.
 
     Returns:
-        A `<figure>`, empty where there are no values.
+        A `<figure>`, which is empty if there are no values.
     """
     steps = sorted({x for points in series.values() for x, _ in points})
     values = [y for points in series.values() for _, y in points if math.isfinite(y)]
@@ -158,14 +158,14 @@ def histogram(
     label: str,
     bins: int = 25,
 ) -> Markup:
-    """How often each value occurs, with marked values below the axis that link into the page.
+    """Draw how often each value occurs, with marks below the axis that link into the page.
 
     Args:
-        title: what the chart shows.
-        values: from 0 to 1.
-        marks: value, link target and text of each mark.
-        label: of the horizontal axis.
-        bins: of equal width from 0 to 1.
+        title: What the chart shows.
+        values: Values from 0 to 1.
+        marks: Value, link target and text of each mark.
+        label: Label of the horizontal axis.
+        bins: Number of bins of equal width from 0 to 1.
     """
     counts, edges = np.histogram(np.clip(values, 0, 1), bins=bins, range=(0, 1))
     plot = _Plot(
@@ -186,16 +186,16 @@ def histogram(
 
 
 def whisker(value: float, low: float, high: float, most: float) -> Markup:
-    """A score and its interval on a scale from 0 to `most`, for a cell of a table; decorative."""
+    """Draw a score and its interval on a scale from 0 to `most`, as decoration of a table cell."""
     x, left, right = (100 * max(end, 0) / most if most > 0 else 0 for end in (value, low, high))
     return render("whisker.html", x=max(x - 0.9, 0), left=left, width=max(right - left, 0.8))
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[list[Point], int]:
-    """Means of as many neighbouring points as needed to be left with at most `most`.
+    """Average neighbouring points, so that at most `most` points are left.
 
     Returns:
-        The points, each at the last step of those it stands for, and how many values it is the mean of.
+        The points, each at the last step of its group, and the number of values in a group.
     """
     size = max(1, math.ceil(len(points) / most))
     groups = [points[start : start + size] for start in range(0, len(points), size)]
@@ -203,8 +203,8 @@ def thin(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[list[Point],
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
-    """Two to seven round numbers, the first at or below `low` and the last at or above `high`."""
-    # Scores of drafts that share nothing with their references are not quite 0.
+    """Two to seven round numbers for an axis: the first is at most `low`, the last at least `high`."""
+    # Scores of drafts that have nothing in common with their references are not exactly 0.
     span = high - low if high - low > 1e-9 else max(abs(high), 1.0)
     magnitude = 10 ** math.floor(math.log10(span / 5))
     step = next(factor * magnitude for factor in (1, 2, 5, 10) if span / (factor * magnitude) <= 5)

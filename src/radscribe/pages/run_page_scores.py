@@ -1,4 +1,4 @@
-"""The scores of a run page: what they mean, beside those of the baselines, and how sure they are."""
+"""The scores section of a run page: verdicts, and tables of scores, intervals and baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from radscribe.text.cleaning import UNKNOWN_TOKEN
 
 @dataclass(frozen=True)
 class _Cell:
-    """A score, whether it is the best of its column, and its whisker."""
+    """A table cell: a score, whether it is the best of its column, and its whisker chart."""
 
     score: Score
     best: bool
@@ -28,13 +28,13 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Table:
-    """The scores of all rows that have them, and the differences to the baselines that have them.
+    """A table of scores for all rows that have them, and of differences to the baselines.
 
     Attributes:
-        caption: what the scores are.
-        headings: of the columns.
-        scores: a cell for each column, by row.
-        differences: one for each column, by baseline.
+        caption: Caption that says what the scores are.
+        headings: Headings of the columns.
+        scores: One cell for each column, by row.
+        differences: One difference for each column, by baseline.
     """
 
     caption: str
@@ -44,11 +44,11 @@ class _Table:
 
 
 def scores_section(evaluation: Evaluation, score_command: str) -> Markup:
-    """The scores as HTML.
+    """The section on the scores as HTML.
 
     Args:
-        evaluation: the scores.
-        score_command: what to type to score the run.
+        evaluation: Scores of the run and the baselines.
+        score_command: Command that scores the run.
     """
     provenance = evaluation.provenance
     (text,) = evaluation.tables("text")
@@ -65,7 +65,7 @@ def scores_section(evaluation: Evaluation, score_command: str) -> Markup:
         text=_compared(evaluation, text, "Scores"),
         missing=evaluation.missing,
         significant=SIGNIFICANT,
-        # F1 is in sight; precision and recall are a click away.
+        # F1 is always visible; precision and recall are shown after a click.
         clinical_f1=_compared(evaluation, ScoreTable("", f1), f"{provenance.clinical_efficacy}. F1")
         if clinical
         else None,
@@ -109,7 +109,7 @@ def _compared(evaluation: Evaluation, table: ScoreTable, caption: str) -> _Table
 
 
 def _further_tables(evaluation: Evaluation) -> list[_Table]:
-    """The tables of all other families."""
+    """The tables of all families except text metrics and clinical efficacy."""
     tables = []
     for family in FAMILIES:
         if family in ("text", CLINICAL):

@@ -1,4 +1,4 @@
-"""Studies of a run page: which ones are shown, and a card for each with views, finding masks, both texts."""
+"""The studies of a run page: choosing them, and a card for each with views, masks, draft and report."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from radscribe.pages.page_parts import (
 from radscribe.studies.images import original_view
 from radscribe.studies.study import Study, View
 
-#: Words in a row that count as shared text: the longest n-gram of BLEU-4.
+#: Number of words in a row that count as shared text: the length of the longest n-gram of BLEU-4.
 SHARED_RUN = 4
-#: Two sentences are similar from this share of common words on (Dice).
+#: Two sentences are similar if their share of common words (Dice) is at least this.
 SIMILAR = 0.5
-#: What the other text has of a sentence.
+#: Whether the other text has a sentence too: names of the kinds, and their texts on the page.
 _KINDS = {
-    "verbatim": "stands word for word in the other text",
+    "verbatim": "the other text has the same sentence",
     "similar": "the other text has a similar sentence",
     "alone": "the other text has no similar sentence",
 }
@@ -37,16 +37,16 @@ _NO_LETTERS = re.compile(r"[^\w<>-]|_")
 
 @dataclass(frozen=True, slots=True)
 class DraftedStudy:
-    """A study with the draft that was scored.
+    """A study with its draft and its scores.
 
     Attributes:
-        study: from the prepared store.
-        draft: as the system wrote it.
-        logprob: log-probability of the draft, where it is known.
-        reference: the report section as written.
-        rouge_l: of this draft alone, under the rules of the run's scores.
-        bleu_4: likewise.
-        rank: 1 for the best ROUGE-L of the split.
+        study: Study of the prepared store.
+        draft: Draft as the system wrote it.
+        logprob: Log-probability of the draft; None if it is not known.
+        reference: Report section as it was written.
+        rouge_l: ROUGE-L of this draft alone, under the rules of the run's scores.
+        bleu_4: BLEU-4 of this draft alone, under the rules of the run's scores.
+        rank: Rank by ROUGE-L in the split; 1 is the best.
     """
 
     study: Study
@@ -60,13 +60,13 @@ class DraftedStudy:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence, word by word.
+    """A sentence of one text, compared with the other text.
 
     Attributes:
-        words: as they are shown.
-        shared: whether each word stands in a run of `SHARED_RUN` words that the other text has too.
-        verbatim: the other text has this very sentence, but for case and punctuation.
-        partner: index of the most similar sentence of the other text, None where none is similar.
+        words: Words as they are shown.
+        shared: For each word, whether it is in a run of `SHARED_RUN` words that the other text has too.
+        verbatim: Whether the other text has the same sentence, ignoring case and punctuation.
+        partner: Index of the most similar sentence of the other text; None if no sentence is similar.
     """
 
     words: tuple[str, ...]
@@ -76,14 +76,14 @@ class Sentence:
 
     @property
     def kind(self) -> str:
-        """What the other text has of it: one of `_KINDS`."""
+        """Whether the other text has the sentence too: one of `_KINDS`."""
         if self.verbatim:
             return "verbatim"
         return "alone" if self.partner is None else "similar"
 
     @property
     def runs(self) -> list[tuple[bool, str]]:
-        """The words in runs that are shared as a whole, or not."""
+        """The words in runs, each either shared or not."""
         words = zip(self.shared, self.words, strict=True)
         return [
             (shared, " ".join(word for _, word in run))
@@ -93,16 +93,16 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class _ViewPicture:
-    """A view as the template `study_card.html` shows it.
+    """A view for the template `study_card.html`.
 
     Attributes:
-        caption: below it.
-        error: why it cannot be shown; empty where it can.
-        described: for those who cannot see it.
-        width, height: in pixels.
-        source: of the image element.
-        masks: outlines of the findings, by observation.
-        crop: side of the centre square that the system sees, in pixels; None where no square is framed.
+        caption: Caption below the view.
+        error: Reason why the view cannot be shown; empty if it can.
+        described: Description of the view for screen readers.
+        width, height: Size in pixels.
+        source: Data URL of the image element.
+        masks: Outlines of the findings, by observation.
+        crop: Side of the centre square that the system sees, in pixels; None if no square is drawn.
     """
 
     caption: str
@@ -116,15 +116,15 @@ class _ViewPicture:
 
 
 def choose_studies(ranked: Sequence[DraftedStudy], number: int) -> list[DraftedStudy]:
-    """An even spread over all scores, the same at every call.
+    """Choose studies that are spread evenly over all scores; every call gives the same ones.
 
-    The ranking is cut into `number` equal groups. Each group, from the best to the worst, gives one study: of
-    those that have an observation present that no study before them showed, the one nearest to the group's
-    middle; where there are none, of all.
+    The ranking is cut into `number` equal groups, and each group, from the best to the worst, gives one
+    study. It is the study nearest to the middle of the group, among those with a present observation that no
+    study chosen before has. If the group has no such study, it is the one in the middle.
 
     Args:
-        ranked: all studies, best first.
-        number: how many to choose; all, where there are fewer.
+        ranked: All studies, best first.
+        number: Number of studies to choose; if there are fewer, all are chosen.
     """
     number = min(number, len(ranked))
     shown: set[str] = set()
@@ -145,7 +145,7 @@ def _choose_from(group: Sequence[DraftedStudy], shown: set[str]) -> DraftedStudy
 def compare_sentences(
     draft: Sequence[str], reference: Sequence[str]
 ) -> tuple[list[Sentence], list[Sentence]]:
-    """Mark in each of two texts what the other shares, ignoring case and punctuation."""
+    """Mark in each of two texts what the other text has too, ignoring case and punctuation."""
     drafted, referenced = [_keys(sentence) for sentence in draft], [_keys(sentence) for sentence in reference]
     return (
         [
@@ -159,15 +159,15 @@ def compare_sentences(
 def study_card(
     drafted: DraftedStudy, *, index: int, ranked: int, views: int, crop_share: float | None
 ) -> Markup:
-    """One study as HTML.
+    """The card of one study as HTML.
 
     Args:
-        drafted: the study, its texts and scores.
-        index: its place on the page; `study-{index}` is its anchor.
-        ranked: number of studies of the split.
-        views: how many views the system takes; further ones are shown and marked as not seen.
-        crop_share: side of the centre square that the system sees, as a share of the view's short side; None
-            where it sees the whole view.
+        drafted: Study with its draft and its scores.
+        index: Number of the study on the page; `study-{index}` is its anchor.
+        ranked: Number of studies of the split.
+        views: Number of views that the system takes; further views are shown, and marked as not seen.
+        crop_share: Side of the centre square that the system sees, as a share of the view's short side; None
+            if it sees the whole view.
     """
     study = drafted.study
     pictures = [
@@ -205,7 +205,7 @@ def _present(study: Study) -> set[str]:
 
 
 def _keys(sentence: str) -> tuple[str, ...]:
-    """The words of a sentence as they are compared: lower case, no punctuation; '' for a lone mark."""
+    """The words of a sentence for comparison: lower case, without punctuation; '' for a lone mark."""
     return tuple(_NO_LETTERS.sub("", word.lower()).strip("-") for word in sentence.split())
 
 
@@ -232,7 +232,7 @@ def _compare(sentence: str, keys: tuple[str, ...], others: Sequence[tuple[str, .
 
 
 def _runs(words: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """All runs of `SHARED_RUN` words; of a shorter sentence, the whole."""
+    """All runs of `SHARED_RUN` words; a shorter sentence is one run."""
     if len(words) < SHARED_RUN:
         return [words]
     return [words[start : start + SHARED_RUN] for start in range(len(words) - SHARED_RUN + 1)]

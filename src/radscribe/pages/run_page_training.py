@@ -1,4 +1,4 @@
-"""The training of a run page: curves of the loss and of the validations, and the validations as a table."""
+"""The training section of a run page: curves of loss and validation scores, and a table of validations."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from markupsafe import Markup
 from radscribe.pages.page_parts import PlainRow, PlainTable, render
 from radscribe.pages.run_page_charts import line_chart, thin
 
-#: Validation scores in the table: heading by name.
+#: Validation scores in the table: the heading of each score by its name.
 _VALIDATIONS = {"BLEU-4": "BLEU-4", "ROUGE-L": "ROUGE-L", "CIDEr": "CIDEr", "distinct": "distinct reports"}
 
 
 def training_section(log: Sequence[Mapping[str, Any]], best: Mapping[str, Any]) -> Markup:
-    """The training as HTML.
+    """The section on the training as HTML.
 
     Args:
-        log: the lines of the training log.
-        best: validation scores of the chosen weights, and their epoch; empty where it is not known.
+        log: Lines of the training log.
+        best: Validation scores of the chosen weights, and their epoch; empty if they are not known.
     """
     losses = [(line["step"], line["loss"]) for line in log if "loss" in line]
     validations = [line for line in log if "validation" in line]

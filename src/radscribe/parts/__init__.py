@@ -1,1 +1,1 @@
-"""What systems start from, made beforehand: loaded strictly, and by itself."""
+"""Pretrained models that systems start from; each is checked and loaded by itself."""

@@ -1,8 +1,8 @@
-"""A part: a directory with what a system starts from, made beforehand from the train split of a store.
+"""A part: a directory with a model that a system starts from, made from the train split of a store.
 
-`part.json` says what it is and where it came from, with the hash of every file that the part is loaded
-from. The hashes are compared whenever it is loaded, and a run keeps the content hash of each part that it
-was trained with.
+`part.json` says what the part is and where it came from, and has the hash of every file that the part is
+loaded from. The hashes are compared whenever the part is loaded. A run keeps the content hash of each part
+that it was trained with.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from radscribe.files import read_json_object, sha256_of, write_whole
 from radscribe.studies.store import PreparedStore
 
 PART = "part.json"
-#: Of `part.json`; a higher one is of a later RadScribe.
+#: Version of the format of `part.json`; a later RadScribe may write a higher one.
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What `part.json` says.
+    """The content of `part.json`.
 
     Attributes:
-        kind: what it is, by its name behind `radscribe pretrain`.
-        format: version of `part.json`.
-        settings: that it was made with.
-        store_source: what the store was prepared from.
-        store_content_hash: of the store.
-        split: the only split that was learnt from.
-        files: SHA-256 of each file that it is loaded from.
-        content_hash: of kind and files.
+        kind: Kind of the part, by its name after `radscribe pretrain`.
+        format: Version of the format of `part.json`.
+        settings: Settings that the part was made with.
+        store_source: The source that the store was prepared from.
+        store_content_hash: Content hash of the store.
+        split: The only split that the part learnt from.
+        files: SHA-256 of each file that the part is loaded from.
+        content_hash: Hash of the kind and the files.
     """
 
     kind: str
@@ -51,14 +51,14 @@ class Part:
     def write(
         cls, path: Path, kind: str, files: Sequence[str], settings: Mapping[str, Any], store: PreparedStore
     ) -> Part:
-        """Write `part.json` for files that are there.
+        """Write `part.json` for files that are already in the directory.
 
         Args:
-            path: the directory.
-            kind: of the part.
-            files: names of the files that it is loaded from.
-            settings: that it was made with, ready for JSON.
-            store: whose train split it was made from.
+            path: The directory of the part.
+            kind: Kind of the part.
+            files: Names of the files that the part is loaded from.
+            settings: Settings that the part was made with, ready for JSON.
+            store: The store that the part learnt from, by its train split.
         """
         hashes = {name: sha256_of(path / name) for name in files}
         part = cls(
@@ -79,9 +79,9 @@ class Part:
         """Read `part.json`, and compare every file with its hash.
 
         Args:
-            path: the directory.
-            kind: what it must be.
-            files: names of the files that it is loaded from.
+            path: The directory of the part.
+            kind: The kind that the part must have.
+            files: Names of the files that the part is loaded from.
 
         Raises:
             RadScribeError: it is missing, damaged, of another kind or of a later RadScribe, or a file is
@@ -111,7 +111,7 @@ class Part:
 
 
 def _is_description(values: Mapping[str, Any]) -> bool:
-    """Whether values have the names and types of a `Part`."""
+    """Whether `values` have the names and types of the fields of a `Part`."""
     kinds = {"format": int, "settings": dict, "files": dict}
     names = [field.name for field in fields(Part)]
     return sorted(values) == sorted(names) and all(
@@ -123,13 +123,13 @@ def content_hash(kind: str, files: Mapping[str, str]) -> str:
     """The hash of a part's content, in hexadecimal digits.
 
     Args:
-        kind: of the part.
-        files: SHA-256 of each file by its name.
+        kind: Kind of the part.
+        files: SHA-256 of each file, by the file's name.
     """
     lines = [kind, *(f"{name} {files[name]}" for name in sorted(files))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def make_command(kind: str) -> str:
-    """The command that makes a part."""
+    """The command that makes a part of this kind."""
     return f"radscribe pretrain {kind} STORE --out DIR"

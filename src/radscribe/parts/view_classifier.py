@@ -1,12 +1,14 @@
-"""The view classifier: tells frontal from lateral views where the data set does not say. Its directory has
+"""The view classifier, which tells frontal from lateral views if the data set does not say which they are.
 
-weights.safetensors     its weights, backbone and all
+Its directory has these files:
+
+weights.safetensors     its weights, including those of the backbone
 view_classifier.json    architecture, image geometry, normalisation and classes
-part.json               where it came from, and the hashes of these two; see `Part`
+part.json               where it came from, and the hashes of the two files above; see `Part`
 pretraining.json        how it was trained, and how often it is right
 MODEL_CARD.md           what it is, and what it must not be used for
 
-Earlier versions of RadScribe wrote neither part.json nor pretraining.json; such a directory is loaded too.
+Earlier versions of RadScribe wrote neither part.json nor pretraining.json; their directories are loaded too.
 """
 
 from __future__ import annotations
@@ -35,24 +37,24 @@ from radscribe.weights import load_strictly
 KIND = "view-classifier"
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "view_classifier.json"
-#: What it is loaded from.
+#: The files that a view classifier is loaded from.
 FILES = (WEIGHTS, DESCRIPTION)
 
-#: What it tells apart.
+#: The projections that it tells apart.
 CLASSES: tuple[Projection, ...] = PROJECTIONS[:2]
-#: Half the resolution of the systems: enough for outlines, at a quarter of the time. A mirrored view has the
-#: same projection, so that mirroring is no harm here.
+#: Half the resolution of the systems: it shows outlines well enough, and takes a quarter of the time. A
+#: mirrored view has the same projection, so mirroring does no harm here.
 TRANSFORM = TransformConfig(short_side=128, crop=112, horizontal_flip=True)
-#: Views that are measured or predicted side by side.
+#: Number of views that are predicted together.
 _TOGETHER = 64
 
 
 class ViewClassifier(nn.Module):
-    """A backbone, the mean of its visual tokens, and a linear layer to the two projections.
+    """Classifies a view by a backbone and a linear layer on the mean of its visual tokens.
 
     Args:
-        backbone: its architecture, and the weights that it starts from.
-        transform: image geometry.
+        backbone: Architecture of the backbone, and the weights that it starts from.
+        transform: Image geometry.
 
     Raises:
         RadScribeError: the backbone cannot be built, or takes views of another size only.
@@ -74,7 +76,7 @@ class ViewClassifier(nn.Module):
         """Read the directory of a view classifier; nothing is downloaded.
 
         Args:
-            path: the directory.
+            path: The directory of the view classifier.
             device: `auto`, `cpu` or `cuda`.
 
         Raises:
@@ -87,7 +89,8 @@ class ViewClassifier(nn.Module):
             description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
             architecture, classes = description["architecture"], tuple(description["classes"])
             transform = TransformConfig(**description["transform"])
-            stated = description.get("normalisation", {})  # not in those of earlier versions: ImageNet's
+            # Earlier versions did not write the normalisation; theirs was ImageNet's, the default.
+            stated = description.get("normalisation", {})
             normalisation = NormalisationConfig(**{name: tuple(values) for name, values in stated.items()})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RadScribeError(
@@ -109,7 +112,7 @@ class ViewClassifier(nn.Module):
 
     @staticmethod
     def content_hash(path: Path | str) -> str:
-        """The hash of the content of a view classifier's directory, in hexadecimal digits.
+        """The content hash of a view classifier's directory, in hexadecimal digits.
 
         Raises:
             RadScribeError: there is no view classifier, or a file is not the one that was written.
@@ -134,7 +137,7 @@ class ViewClassifier(nn.Module):
         """Probabilities of `frontal` and `lateral`.
 
         Args:
-            views: uint8 grey `[views, crop, crop]`, as `evaluation_view` gives them for `transform`.
+            views: uint8 grey views `[views, crop, crop]`, as `evaluation_view` makes them for `transform`.
 
         Returns:
             float32 `[views, 2]` on the CPU, in the order of `CLASSES`.
@@ -145,8 +148,8 @@ class ViewClassifier(nn.Module):
         """The more probable projection of each view.
 
         Raises:
-            RadScribeError: a view cannot be read, or stands in a store of another short side than that which
-                the classifier was trained on.
+            RadScribeError: a view cannot be read, or the short side of its store is not that of the store
+                which the classifier was trained on.
         """
         found: list[Projection] = []
         for start in range(0, len(views), _TOGETHER):
@@ -161,15 +164,15 @@ class ViewClassifier(nn.Module):
 def with_predicted_projections(
     studies: Sequence[Study], classifier: ViewClassifier, most_views: int
 ) -> list[Study]:
-    """The studies, with a predicted projection for each view whose own is unknown.
+    """Copies of the studies, with a predicted projection for each view whose projection is unknown.
 
     Args:
-        studies: any.
-        classifier: predicts.
-        most_views: views of a study that count; further ones stay as they are.
+        studies: The studies to copy.
+        classifier: Predicts the projections.
+        most_views: Number of views of each study that are predicted; further views stay as they are.
 
     Raises:
-        RadScribeError: such a view cannot be read.
+        RadScribeError: a view with an unknown projection cannot be read.
     """
     unknown = [view for study in studies for view in study.views[:most_views] if view.projection == "unknown"]
     predicted = iter(classifier.projections(unknown))

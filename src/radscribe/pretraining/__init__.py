@@ -1,1 +1,1 @@
-"""What systems start from, made from a prepared store."""
+"""Making models that systems start from, from a prepared store."""

@@ -1,4 +1,4 @@
-"""`pretraining.json`: where a pretrained model came from, and what a resumed training must have again."""
+"""`pretraining.json`: how a model was pretrained, and what must be the same when its training is resumed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def begun_facts(
     """The facts of a training that begins now.
 
     Args:
-        kind: of pretraining.
-        store: that is learnt from.
-        settings: of the training.
-        inputs: further facts of what is learnt from.
+        kind: Kind of pretraining.
+        store: The store that the model learns from.
+        settings: Settings of the training.
+        inputs: Further facts about the data that the model learns from.
     """
     return {
         "kind": kind,
@@ -55,11 +55,11 @@ def write_facts(out: Path, facts: Mapping[str, Any]) -> None:
 
 
 def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of the training in a directory, if it is this one.
+    """Read the facts of the training in a directory, and check that it is the training to resume.
 
     Args:
-        out: the directory.
-        now: the facts that the training would begin with.
+        out: The directory of the training.
+        now: The facts that the training would have if it began now.
 
     Raises:
         RadScribeError: there is no training, it is damaged, or it was begun with other settings or inputs;
@@ -80,15 +80,15 @@ def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
     if different:
         raise RadScribeError(
-            f"the training in '{out}' was begun otherwise: {'; '.join(different)}",
-            "Resume it with what it was begun with, or begin anew with another --out",
+            f"the training in '{out}' was begun with other settings or data: {'; '.join(different)}",
+            "Resume it with the settings and data that it was begun with, or begin anew with another --out",
         )
     return before
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two trainings, in words."""
-    kind = before.get("kind", "language-model")  # the only one that earlier versions could resume
+    """The differences between two trainings, in words."""
+    kind = before.get("kind", "language-model")  # the only kind that earlier versions could resume
     if kind != now["kind"]:
         return [f"it was {kind}, is {now['kind']}"]
     different = [
@@ -111,7 +111,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def resume_command(kind: str, store: PreparedStore, out: Path, settings: PretrainingSettings) -> str:
-    """The command that goes on with a training."""
+    """The command that resumes a training."""
     words = ["radscribe", "pretrain", kind, str(store.path), "--out", str(out), "--resume"]
     usual = {field.name: field.default for field in fields(settings)}
     for name, value in asdict(settings).items():

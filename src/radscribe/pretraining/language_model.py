@@ -1,16 +1,16 @@
-"""The language model: a tokenizer and a small Llama from the reports of a prepared store.
+"""The language model: a tokenizer and a small Llama, trained on the reports of a prepared store.
 
-It is what the systems with a frozen language model use where none can be downloaded: it writes reports and
-nothing else, but it trains in minutes on a CPU. What it leaves:
+Systems with a frozen language model can use it if no other can be downloaded. It writes reports and nothing
+else, but it trains in minutes on a CPU. The training writes these files:
 
 model.safetensors, config.json, generation_config.json   the model with the best validation loss
 tokenizer.json, tokenizer_config.json                    its tokenizer
 pretraining.json                                         where it came from, how it was trained, perplexities
 MODEL_CARD.md                                            what it is, and what it must not be used for
 
-A frozen model can only follow an image if it looks at what stands where the image goes, and one that has
-seen reports alone never learnt to look there. So most reports are learnt after R2GenGPT's prompt, with cues
-between `<Img>` and `</Img>`: some of the report's own tokens, in random order. No image is seen.
+A frozen model can follow an image only if it attends to the place of the image in the prompt. A model that
+has read only reports has not learnt this. So most reports are learnt after R2GenGPT's prompt, with cues
+between `<Img>` and `</Img>`: some of the report's own tokens, in random order. The training uses no image.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ from radscribe.weights import without_bars
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-#: Tokens that the model can look back on. Training rows are half as long: visual tokens take the rest.
+#: Number of positions of the model. Training rows are half as long, which leaves room for visual tokens.
 POSITIONS = 1024
 _WINDOW = POSITIONS // 2
 _TOKENIZER = "tokenizer.json"
-#: Rows that are measured side by side.
+#: Number of rows that are measured together.
 _MEASURED = 32
 
 
@@ -62,9 +62,9 @@ class Preset:
     """The size of a model.
 
     Attributes:
-        layers, width, feed_forward, heads: of the Llama.
-        vocabulary_size: most entries of its tokenizer.
-        learning_rate: the highest of its training.
+        layers, width, feed_forward, heads: Sizes of the Llama.
+        vocabulary_size: Largest number of entries of its tokenizer.
+        learning_rate: Highest learning rate of its training.
     """
 
     layers: int
@@ -83,7 +83,7 @@ PRESETS = {
 
 
 def build_language_model(preset: Preset, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama with random weights, whose input and output embeddings are one."""
+    """A Llama with random weights; its input and output embeddings share one matrix."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(
@@ -103,11 +103,11 @@ def build_language_model(preset: Preset, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 class LanguageModelTask(Task):
-    """Learn the reports of the train split, and keep the weights with the best loss on the val split's.
+    """Learn the reports of the train split, and keep the weights with the best loss on the val split.
 
     Args:
-        store: prepared store with reports.
-        settings: size, texts and training.
+        store: A prepared store that has reports.
+        settings: Size of the model, texts to learn, and training settings.
 
     Raises:
         RadScribeError: there is no such size, a number is out of its range, or texts are missing.
@@ -136,7 +136,7 @@ class LanguageModelTask(Task):
         self.inputs = self.texts.facts()
 
     def build(self, out: Path, device: torch.device) -> None:
-        """Make the tokenizer, unless it was made before an interruption, and the model; encode the texts.
+        """Make the model, and the tokenizer unless an interrupted training has made it; encode the texts.
 
         Raises:
             RadScribeError: the tokenizer in `out` is damaged.
@@ -160,23 +160,23 @@ class LanguageModelTask(Task):
         )
 
     def batches(self, epoch: int) -> list[list[Row]]:
-        """See `Task.batches`; every text is in them once."""
+        """See `Task.batches`; every text is in the batches of an epoch once."""
         random = np.random.default_rng([self.settings.seed, epoch])
         rows = epoch_rows(self.encoder, self.reports, self.paragraphs, random)
         return batches_by_length(rows, self.settings.batch, random)
 
     def rate(self, epoch: int, step: int, steps: int) -> float:
-        """See `Task.rate`; it rises, and falls along half a cosine."""
+        """See `Task.rate`; the rate rises first, and then falls along half a cosine."""
         done = (epoch + step / steps) / self.settings.epochs
         return min(1.0, 0.01 + done / 0.05) * (0.55 + 0.45 * math.cos(math.pi * done))
 
     def loss(self, batch: Sequence[Row]) -> Tensor:
-        """Minus the log-probability, in nats per token that is not given."""
+        """Negative log-probability, in nats, of the tokens to predict, averaged over these tokens."""
         nats, tokens = self._nats(batch)
         return nats / tokens
 
     def _nats(self, rows: Sequence[Row]) -> tuple[Tensor, int]:
-        """Minus the log-probability, in nats, of the tokens that are not given; and their number."""
+        """Negative log-probability, in nats, of all tokens to predict together, and their number."""
         ids, labels = self.encoder.batch(rows)
         predicted, labels = self.model(input_ids=ids.to(self.model.device)).logits[:, :-1], labels[:, 1:]
         nats = F.cross_entropy(
@@ -188,7 +188,7 @@ class LanguageModelTask(Task):
         return nats, int((labels != IGNORED).sum())
 
     def validate(self) -> dict[str, float]:
-        """Mean loss in nats per token of each form of the validation reports."""
+        """Mean loss of each form of the validation reports, in nats per token."""
         return {form: self._measure(rows) for form, rows in self.forms.items()}
 
     @torch.inference_mode()
@@ -198,7 +198,7 @@ class LanguageModelTask(Task):
         return sum(float(nats) for nats, _ in batches) / sum(tokens for _, tokens in batches)
 
     def outcome(self, losses: Mapping[str, float]) -> dict[str, Any]:
-        """Sizes, and the perplexities of each form beside that of a unigram model."""
+        """Sizes, and perplexities of each form of the validation reports and of a unigram model."""
         tokens = sum(len(ids) + 1 for ids in self.validation)
         unigram = _unigram_loss(self.reports, self.validation, self.encoder)
         measured = {form: losses[form] for form in self.forms} | {"unigram": unigram}
@@ -216,7 +216,7 @@ class LanguageModelTask(Task):
         }
 
     def save(self, out: Path, facts: Mapping[str, Any]) -> None:
-        """Write the model beside its tokenizer."""
+        """Write the model; its tokenizer is in the directory already."""
         with without_bars():
             self.model.save_pretrained(out)
 
@@ -225,7 +225,7 @@ class LanguageModelTask(Task):
 
 
 def _tokenizer_texts(texts: Texts) -> list[str]:
-    """What the tokenizer learns from: all that the model trains on, the prompt among it."""
+    """The texts that the tokenizer learns from: all training texts of the model, including the prompt."""
     return [*texts.reports, *texts.paragraphs, *REPORT_PROMPT * len(texts.reports)]
 
 
@@ -242,7 +242,7 @@ def _load_tokenizer(out: Path) -> PreTrainedTokenizerFast:
 
 
 def _validation_forms(encoder: Encoder, reports: Sequence[list[int]], seed: int) -> dict[str, list[Row]]:
-    """The reports as they are measured: bare, after the prompt, and after it with half of their tokens."""
+    """The forms of the reports to measure: bare, after the prompt, and with half of their tokens as cues."""
     random = np.random.default_rng(seed)
     return {
         "bare": [row for ids in reports for row in encoder.bare(ids)],
@@ -252,7 +252,7 @@ def _validation_forms(encoder: Encoder, reports: Sequence[list[int]], seed: int)
 
 
 def _unigram_loss(train: Sequence[list[int]], validation: Sequence[list[int]], encoder: Encoder) -> float:
-    """Nats per token of a model that knows how often each token stands in reports, and nothing else."""
+    """Loss in nats per token of a model that knows only how often each token occurs in reports."""
     counts = Counter(token for ids in train for token in (*ids, encoder.end))
     seen = [token for ids in validation for token in (*ids, encoder.end)]
     total = counts.total() + len(encoder.tokenizer)
@@ -260,9 +260,14 @@ def _unigram_loss(train: Sequence[list[int]], validation: Sequence[list[int]], e
 
 
 def _perplexities(nats: float, tokens: int, texts: Sequence[str]) -> dict[str, float]:
-    """Perplexities of texts whose tokens, each end among them, have minus log-probability `nats` together.
+    """Perplexities of texts per token, per word and per byte.
 
-    Tokens are those of one tokenizer; words and bytes are the same for all.
+    Tokens depend on the tokenizer; words and bytes are the same for every tokenizer.
+
+    Args:
+        nats: Negative log-probability, in nats, of all tokens of the texts together.
+        tokens: Number of these tokens; the end of each text counts as a token.
+        texts: The texts.
     """
     units = {
         "perplexity": tokens,

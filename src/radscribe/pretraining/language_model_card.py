@@ -1,4 +1,4 @@
-"""What is said of a language model that was pretrained: on the screen, and in its model card."""
+"""The texts about a pretrained language model: its summary on the screen, and its model card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from radscribe.pretraining.model_card import Section
 
 
 def summary(facts: Mapping[str, Any]) -> str:
-    """What is printed of a training that is over."""
+    """The summary that is printed after a training."""
     texts, measured = facts["texts"], facts["validation"]
     units = ("perplexity", "word_perplexity", "byte_perplexity")
     lines = [
@@ -28,7 +28,7 @@ def summary(facts: Mapping[str, Any]) -> str:
 
 
 def section(facts: Mapping[str, Any]) -> Section:
-    """What the model card says."""
+    """The content of the model card."""
     settings, texts, measured = facts["settings"], facts["texts"], facts["validation"]
     names = measured["bare"]
     rows = "\n".join(
@@ -38,8 +38,8 @@ def section(facts: Mapping[str, Any]) -> Section:
     return Section(
         title=f"Language model of reports, {settings['size']}",
         purpose=f"A Llama with {facts['parameters']:,} parameters and a byte-level tokenizer of "
-        f"{facts['vocabulary']:,} entries, pretrained to stand, frozen, in a system that drafts reports of "
-        "chest X-rays.",
+        f"{facts['vocabulary']:,} entries, pretrained to be the frozen model of a system that drafts reports "
+        "of chest X-rays.",
         caution="What it writes by itself describes no patient. It repeats what it was trained on: where "
         "those texts may not be passed on, neither may it.",
         learnt=f"{texts['train_reports']:,} reports, and {texts['paragraphs']:,} paragraphs of "
@@ -52,8 +52,8 @@ def section(facts: Mapping[str, Any]) -> Section:
 |---|{"---|" * len(names)}
 {rows}
 
-The loss is in nats per token. `bare`: a report after `<s>` alone. `prompted`: after the prompt, with nothing
-where the image goes. `cued`: with half of the report's tokens there, in random order. `unigram`: of a model
-that knows only how often each token occurs. Perplexities per token compare models with the same tokenizer
-only.""",
+The loss is in nats per token. `bare`: the report comes after `<s>` alone. `prompted`: the report comes after
+the prompt, and the place of the image is empty. `cued`: half of the report's tokens, in random order, are at
+the place of the image. `unigram`: a model that knows only how often each token occurs. Perplexities per token
+compare models with the same tokenizer only.""",
     )

@@ -1,4 +1,4 @@
-"""From report texts to the batches that a language model learns from and is measured on."""
+"""Turning report texts into the batches that a language model learns from and is measured on."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from radscribe.text.prompts import REPORT_PROMPT
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: Label of tokens that are given and not predicted.
+#: Label of tokens that the model reads but does not predict.
 IGNORED = -100
-#: Most cues: more than most reports have tokens, and few enough that prompt and report fit one window.
+#: Largest number of cues: most reports have fewer tokens, and prompt and report still fit into one window.
 _MOST_CUES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What a language model is made from. The test split is not in it.
+    """The texts that a language model is made from; the test split is not used.
 
     Attributes:
-        reports: of the train split, as systems write them; what stands twice is learnt twice.
-        paragraphs: of text files, cleaned likewise, each once.
-        validation: reports of the validation split.
-        files: of each text file its name, SHA-256, and how many paragraphs were taken and how many
-            left out because they had been there already.
+        reports: Reports of the train split, as systems write them; one that occurs twice is learnt twice.
+        paragraphs: Paragraphs of text files, cleaned as the reports are; each paragraph occurs once.
+        validation: Reports of the validation split.
+        files: Name and SHA-256 of each text file, the number of paragraphs taken from it, and the number left
+            out because they had occurred before.
     """
 
     reports: list[str]
@@ -52,10 +52,10 @@ class Texts:
         A blank line ends a paragraph, and each paragraph is a text of its own.
 
         Args:
-            store: has the studies.
-            section: of the reports.
-            cleaning: name of the cleaning rules in `CLEANERS`; for reports and text files alike.
-            files: text files.
+            store: The prepared store with the studies.
+            section: Section of the reports to read.
+            cleaning: Name of the cleaning rules in `CLEANERS`, for reports and for text files.
+            files: Text files to read too.
 
         Raises:
             RadScribeError: unknown cleaning rules, a split without such a section, a text file that cannot be
@@ -87,7 +87,7 @@ class Texts:
         return cls(reports, list(paragraphs), validation, read)
 
     def facts(self) -> dict[str, Any]:
-        """Of the text files their content, and how many texts of each kind there are, ready for JSON."""
+        """The text files with their hashes, and the number of texts of each kind, ready for JSON."""
         learnt = {*self.reports, *self.paragraphs}
         return {
             "text_files": self.files,
@@ -124,11 +124,11 @@ def _cleaned(text: str, cleaning: str) -> str:
 
 
 class Row(NamedTuple):
-    """What stands in one row of a batch.
+    """One row of a batch.
 
     Attributes:
-        ids: tokens.
-        given: how many of them, from the first on, are given and not predicted.
+        ids: Ids of the tokens.
+        given: Number of tokens at the start that the model reads but does not predict.
     """
 
     ids: list[int]
@@ -136,11 +136,11 @@ class Row(NamedTuple):
 
 
 class Encoder:
-    """Texts to rows, in the forms that systems use.
+    """Turns texts into rows, in the forms that systems use.
 
     Args:
-        tokenizer: made by `train_tokenizer`.
-        window: most tokens of a row.
+        tokenizer: The tokenizer, made by `train_tokenizer`.
+        window: Largest number of tokens of a row.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, window: int):
@@ -155,29 +155,29 @@ class Encoder:
         return self.tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
 
     def bare(self, ids: list[int]) -> list[Row]:
-        """A text after nothing but `<s>`."""
+        """The rows of a text with only `<s>` before it."""
         return self._rows([self.begin], ids)
 
     def prompted(self, ids: list[int], cues: Sequence[int]) -> list[Row]:
-        """A report after the prompt, with `cues` where a system has its visual tokens."""
+        """The rows of a report after the prompt, with `cues` at the place of the visual tokens."""
         before, after = self.prompt
         return self._rows([self.begin, *before, *cues, *after], ids)
 
     def _rows(self, given: list[int], ids: list[int]) -> list[Row]:
-        """Windows in which each of `ids`, and the end, is predicted exactly once."""
+        """Split a text into windows, so that each of `ids` and the end are predicted exactly once."""
         whole = [*given, *ids, self.end]
         rows = [Row(whole[: self.window], len(given))]
-        # A further window begins with the last token of the one before, from which its first is predicted.
+        # Each further window begins with the last token of the window before, which is not predicted again.
         for start in range(self.window - 1, len(whole) - 1, self.window - 1):
             rows.append(Row(whole[start : start + self.window], 1))
         return rows
 
     def batch(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-        """Rows side by side.
+        """Make tensors of several rows.
 
         Returns:
-            ids: `[rows, tokens]`, padded at the end, where a causal model cannot look from any real token.
-            labels: `[rows, tokens]`, `IGNORED` for what is given and for padding.
+            ids: Ids `[rows, tokens]`, padded at the end: no token of a causal model attends to the padding.
+            labels: Labels `[rows, tokens]`: `IGNORED` for padding and for tokens that are not predicted.
         """
         longest = max(len(row.ids) for row in rows)
         ids = torch.full((len(rows), longest), self.pad)
@@ -199,13 +199,15 @@ def epoch_rows(
     paragraphs: Sequence[list[int]],
     random: np.random.Generator,
 ) -> list[Row]:
-    """One epoch: every text once, one report in four bare and the others after the prompt, most with cues.
+    """The rows of one epoch, in which every text occurs once.
+
+    On average one report in four is bare; the others come after the prompt, most of them with cues.
 
     Args:
-        encoder: makes the rows.
-        reports: ids of each.
-        paragraphs: ids of each.
-        random: decides form and cues.
+        encoder: Makes the rows.
+        reports: Token ids of each report.
+        paragraphs: Token ids of each paragraph.
+        random: Decides the form of each report, and its cues.
     """
     rows = [row for ids in paragraphs for row in encoder.bare(ids)]
     for ids in reports:
@@ -218,7 +220,7 @@ def epoch_rows(
 
 
 def batches_by_length(rows: Sequence[Row], size: int, random: np.random.Generator) -> list[list[Row]]:
-    """Batches of rows of like length, which need little padding, in random order."""
+    """Batches in random order; the rows of a batch have similar lengths, and so need little padding."""
     shuffled = [rows[number] for number in random.permutation(len(rows))]
     shuffled.sort(key=lambda row: len(row.ids))
     batches = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]

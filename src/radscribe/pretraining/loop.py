@@ -1,8 +1,9 @@
 """The loop of every pretraining: its epochs, its checkpoints, and how it goes on after an interruption.
 
-A kind of pretraining is a `Task`. While it trains, its directory also holds
+A kind of pretraining is a `Task`. While it trains, its directory also has two checkpoints:
 
-checkpoint.pt, previous.pt   the state after the last epoch, or after the step of a Ctrl-C, and the one before
+checkpoint.pt   the state after the last epoch, or after the step at which the user pressed Ctrl-C
+previous.pt     the checkpoint before it
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from radscribe.weights import read_newest, save_checkpoint
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "previous.pt"
-#: What a checkpoint has.
+#: The entries of a checkpoint.
 _STATE = ("epoch", "step", "steps", "loss_sum", "best", "history", "model", "optimizer", "random")
 
 
@@ -45,23 +46,24 @@ class Batches(Sized, Iterable[Any], Protocol):
 
 
 class Task(ABC):
-    """What one kind of pretraining supplies to the loop.
+    """One kind of pretraining: its model, batches, losses and results, which the loop uses.
 
     Args:
-        store: prepared store to learn from; the test split is left alone.
-        settings: of its kind.
+        store: The prepared store to learn from; the test split is not used.
+        settings: The settings of this kind of pretraining.
 
     Raises:
         RadScribeError: the store has nothing to learn from, or a setting is out of its range.
 
     Attributes:
-        kind: its name behind `radscribe pretrain`.
-        patience: the training stops after so many epochs without a better validation loss, and the weights of
-            the best epoch are kept. Without it all epochs are trained and the last weights are kept.
-        highest_rate: the highest learning rate.
-        inputs: facts of what is learnt from, ready for JSON.
-        model: set by `build`.
-        optimizer: of the model; set by `build`.
+        kind: Name of the kind, after `radscribe pretrain`.
+        patience: Number of epochs without a better validation loss after which the training stops; the
+            weights of the best epoch are kept. With None all epochs are trained, and the last weights are
+            kept.
+        highest_rate: Highest learning rate.
+        inputs: Facts about the data that the model learns from, ready for JSON.
+        model: The model that is trained; set by `build`.
+        optimizer: Optimiser of the model; set by `build`.
     """
 
     kind: ClassVar[str]
@@ -73,54 +75,60 @@ class Task(ABC):
 
     @abstractmethod
     def __init__(self, store: PreparedStore, settings: Any):
-        """Read what is learnt from."""
+        """Read the data that the model learns from."""
 
     @abstractmethod
     def build(self, out: Path, device: torch.device) -> None:
         """Make the model, with random or published weights, and its optimiser.
 
         Args:
-            out: the directory of the training.
-            device: to compute on.
+            out: The directory of the training.
+            device: The device to compute on.
         """
 
     @abstractmethod
     def batches(self, epoch: int) -> Batches:
-        """The batches of an epoch, counted from 0: a function of seed and epoch."""
+        """The batches of an epoch; they depend on the seed and the epoch only. Epochs count from 0."""
 
     @abstractmethod
     def rate(self, epoch: int, step: int, steps: int) -> float:
-        """Share of the highest learning rate at a step of an epoch that has `steps`; both count from 0."""
+        """The learning rate of a step, as a share of the highest.
+
+        Args:
+            epoch: Number of the epoch, counted from 0.
+            step: Number of the step in its epoch, counted from 0.
+            steps: Number of steps of an epoch.
+        """
 
     @abstractmethod
     def loss(self, batch: Any) -> Tensor:
         """The loss of a batch, a scalar."""
 
     def validate(self) -> dict[str, float]:
-        """Validation losses by name after an epoch; the weights are chosen by their mean."""
+        """Validation losses after an epoch, by name; the weights with the lowest mean are kept."""
         return {}
 
     @abstractmethod
     def outcome(self, losses: Mapping[str, float]) -> dict[str, Any]:
-        """Facts of a training that is over, measured with the weights that are kept.
+        """Facts about the result of the training, measured with the weights that are kept.
 
         Args:
-            losses: those of `validate` in the epoch whose weights are kept.
+            losses: Losses that `validate` gave in the epoch whose weights are kept.
         """
 
     @abstractmethod
     def save(self, out: Path, facts: Mapping[str, Any]) -> None:
-        """Write the model, which has the weights that are kept."""
+        """Write the model to its directory; it has the weights that are kept."""
 
     @staticmethod
     @abstractmethod
     def section(facts: Mapping[str, Any]) -> Section:
-        """What the model card says."""
+        """The content of the model card."""
 
     @staticmethod
     @abstractmethod
     def summary(facts: Mapping[str, Any]) -> str:
-        """What is printed of a training that is over."""
+        """The summary that is printed after a training."""
 
 
 def pretrain(
@@ -135,12 +143,12 @@ def pretrain(
     """Train a model that systems start from.
 
     Args:
-        kind: of model.
-        store: prepared store to learn from.
-        out: the directory to write. A training that fails before its first checkpoint leaves nothing there.
-        settings: of that kind.
-        resume: go on after the last checkpoint, exactly as if there had been no interruption.
-        progress: show how far it is.
+        kind: Kind of pretraining.
+        store: The prepared store to learn from.
+        out: The directory to write. A training that fails before its first checkpoint leaves nothing there.
+        settings: Settings of this kind of pretraining.
+        resume: Go on after the last checkpoint, exactly as if there had been no interruption.
+        progress: Show the progress of the training.
 
     Returns:
         The facts that `pretraining.json` holds.
@@ -177,7 +185,7 @@ def pretrain(
             loop.build(task, device)
             loop.train(stop)
         except Exception:
-            if not resume and loop.saved is None:  # whoever tries again finds the directory empty
+            if not resume and loop.saved is None:  # so that the next attempt finds an empty directory
                 _empty(out)
             raise
         _finish(task, loop, out, facts)
@@ -192,7 +200,7 @@ def _empty(out: Path) -> None:
 
 
 def _finish(task: Task, loop: _Loop, out: Path, facts: dict[str, Any]) -> None:
-    """Write what is left of a training that is over."""
+    """Write the model, its model card and its facts after the training, and remove the checkpoints."""
     facts |= {"steps": loop.steps, "epochs": loop.epoch}
     if task.patience is not None:
         facts["best_epoch"] = loop.best["epoch"]
@@ -206,21 +214,21 @@ def _finish(task: Task, loop: _Loop, out: Path, facts: dict[str, Any]) -> None:
 
 
 class _Loop:
-    """A training on its way.
+    """A training that is running.
 
     Args:
-        out: its directory.
-        settings: of the training.
-        progress: show how far it is.
+        out: The directory of the training.
+        settings: Settings of the training.
+        progress: Show the progress of the training.
 
     Attributes:
-        epoch: whole epochs that are done.
-        step: steps of the epoch under way that are done.
-        steps: all steps that are done.
-        loss_sum: sum of the losses of the epoch under way.
-        history: the losses of each whole epoch.
-        best: of the epoch with the best validation loss: its number, its loss and its weights.
-        saved: the epochs and steps in the last checkpoint, if there is one.
+        epoch: Number of whole epochs that are done.
+        step: Number of steps that are done in the current epoch.
+        steps: Number of steps that are done in all epochs.
+        loss_sum: Sum of the losses of the current epoch.
+        history: Losses of each whole epoch.
+        best: Number, loss and weights of the epoch with the best validation loss.
+        saved: Numbers of epochs and steps in the last checkpoint; None before the first checkpoint.
     """
 
     task: Task
@@ -247,7 +255,7 @@ class _Loop:
             self._load(*found)
 
     def train(self, stop: StopRequest) -> None:
-        """Take all steps that are left, and leave the model with the weights that are kept."""
+        """Take all steps that are left; afterwards the model has the weights that are kept."""
         task = self.task
         stop.stepping = True
         total = self.settings.epochs * len(task.batches(self.epoch))
@@ -269,11 +277,11 @@ class _Loop:
         return self.epoch >= self.settings.epochs or (patience is not None and waited >= patience)
 
     def _train_epoch(self, bar: Progress, stop: StopRequest) -> None:
-        """The steps of an epoch that are left."""
+        """Take the remaining steps of the current epoch."""
         batches = self.task.batches(self.epoch)
         self.task.model.train()
         for number, batch in enumerate(batches):
-            if number < self.step:  # taken before the interruption, and drawn again for what follows
+            if number < self.step:  # already trained; drawn again so that later draws are equal
                 continue
             loss = self._take_step(batch, len(batches))
             if bar.due:
@@ -285,7 +293,7 @@ class _Loop:
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
 
     def _take_step(self, batch: Any, steps: int) -> float:
-        """One step of the optimiser; the loss before it."""
+        """Take one step of the optimiser, and return the loss before the step."""
         task = self.task
         for group in task.optimizer.param_groups:
             group["lr"] = task.highest_rate * task.rate(self.epoch, self.step, steps)
@@ -300,7 +308,7 @@ class _Loop:
         return value
 
     def _validate(self) -> None:
-        """Measure after an epoch, and keep its weights where it is the best so far."""
+        """Validate after an epoch, and keep its weights if they are the best so far."""
         model = self.task.model.eval()
         if not (losses := self.task.validate()):
             return
@@ -320,7 +328,7 @@ class _Loop:
             )
 
     def _save(self, stop: StopRequest) -> None:
-        """Write a checkpoint, and end the training where that was asked for."""
+        """Write a checkpoint, and end the training if the user asked for it."""
         random = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             random["cuda"] = torch.cuda.get_rng_state()
@@ -357,10 +365,10 @@ class _Loop:
         self.saved = (self.epoch, self.steps)
 
     def what_is_saved(self, command: str) -> tuple[str, str]:
-        """What to say where the user stops the training: what is saved, and how to go on.
+        """Message and advice for a user who stops the training: what is saved, and how to go on.
 
         Args:
-            command: goes on with it.
+            command: The command that resumes the training.
         """
         if self.saved is None:
             return "stopped before the first checkpoint; nothing new was saved", "Give the same command again"

@@ -1,11 +1,11 @@
-"""The masked autoencoder of bidirectional learning, from one's own images.
+"""The masked autoencoder of bidirectional learning, trained on the user's own images.
 
-The paper starts from published weights. Where none can be downloaded, or the images are of another kind, this
-learns some from the train split: three quarters of each view's patches are left out and must be drawn from
-the others (He et al., CVPR 2022). What it leaves:
+The paper starts from published weights. If none can be downloaded, or if the images are of another kind, this
+training makes weights from the train split: three quarters of each view's patches are left out, and the model
+must draw them from the others (He et al., CVPR 2022). The training writes these files:
 
-model.safetensors, config.json   in `transformers` format, for system.vision.weights
-preprocessor_config.json         how it takes its pixels, in that format too
+model.safetensors, config.json   the model in `transformers` format, for system.vision.weights
+preprocessor_config.json         how it takes its pixels, in `transformers` format too
 pretraining.json                 where it came from, how it was trained, what it leaves unexplained
 MODEL_CARD.md                    what it is, and what it must not be used for
 """
@@ -36,27 +36,27 @@ from radscribe.vision.published_pixels import pixels_of_transformers, save_prepr
 from radscribe.vision.transforms import evaluation_view, settled_transform, stored_view
 from radscribe.weights import without_bars
 
-#: Share of the patches that are left out, weight decay and moments: the MAE paper's.
+#: Share of the patches that are left out, weight decay and moments, as in the MAE paper.
 _LEFT_OUT = 0.75
 _WEIGHT_DECAY = 0.05
 _MOMENTS = (0.9, 0.95)
-#: The learning rate rises over this share of the steps, from this share of the highest, and ends at this one.
+#: Share of the steps in which the learning rate rises, and its first and last value as shares of the highest.
 _WARM_UP = 0.05
 _FIRST_RATE = 1 / 25
 _LAST_RATE = _FIRST_RATE / 10_000
-#: Views that are measured side by side.
+#: Number of views that are measured together.
 _TOGETHER = 64
 
 
 class MaskedAutoencoderTask(Task):
-    """Learn to draw what is left out of the train split's views, and measure on the val split's.
+    """Learn to draw the patches that are left out of the train split's views, and measure on the val split.
 
-    The weights are those after the last epoch: nothing is chosen on validation. The learning rate rises
-    first and falls along half a cosine.
+    The weights after the last epoch are kept; nothing is chosen on the val split. The learning rate rises
+    first, and then falls along half a cosine.
 
     Args:
-        store: any prepared store with views.
-        settings: recipe and training.
+        store: Any prepared store that has views.
+        settings: Recipe that the autoencoder is for, and training settings.
 
     Raises:
         RadScribeError: the recipe has no masked autoencoder, or the train split has no view.
@@ -91,8 +91,8 @@ class MaskedAutoencoderTask(Task):
         """Make the autoencoder.
 
         Raises:
-            RadScribeError: weights at the start cannot be loaded, or the store's views are smaller than the
-                recipe needs.
+            RadScribeError: the weights to start from cannot be loaded, or the store's views are smaller than
+                the recipe needs.
         """
         vision = self.vision
         self.model = create_autoencoder(vision, mask_ratio=_LEFT_OUT, option="weights").to(device)
@@ -108,7 +108,7 @@ class MaskedAutoencoderTask(Task):
         return ViewBatches(self.train, self.transform, self.settings.batch, self.settings.seed, epoch)
 
     def rate(self, epoch: int, step: int, steps: int) -> float:
-        """See `Task.rate`; it rises and then falls, each along half a cosine."""
+        """See `Task.rate`; the rate rises and then falls, each time along half a cosine."""
         number, last = epoch * steps + step, self.settings.epochs * steps - 1
         highest = _WARM_UP * (last + 1) - 1
         if number < highest:
@@ -116,12 +116,12 @@ class MaskedAutoencoderTask(Task):
         return _between(1.0, _LAST_RATE, (number - highest) / (last - highest))
 
     def loss(self, batch: tuple[np.ndarray, Tensor]) -> Tensor:
-        """Mean squared error of the patches that are left out, which are drawn anew in every step."""
+        """Mean squared error of the patches that are left out; these are chosen anew in every step."""
         return self.model(self.normalise(batch[1].to(self.model.device))).loss
 
     @torch.inference_mode()
     def outcome(self, losses: Mapping[str, float]) -> dict[str, Any]:
-        """Squared error of what was left out, over that of the mean view, which itself has 1."""
+        """Squared error of the patches left out, divided by the variance about the mean view."""
         facts: dict[str, Any] = {"parameters": sum(weight.numel() for weight in self.model.parameters())}
         if not self.validation:
             return facts | {"unexplained": None}
@@ -136,7 +136,7 @@ class MaskedAutoencoderTask(Task):
         return facts | {"unexplained": sum(errors) / len(views) / variance}
 
     def save(self, out: Path, facts: Mapping[str, Any]) -> None:
-        """Write the model in `transformers` format, and how it takes its pixels."""
+        """Write the model and its preprocessing of pixels, in `transformers` format."""
         with without_bars():
             self.model.save_pretrained(out)
         interpolation = self.transform.interpolation or self.pixels.interpolation
@@ -177,7 +177,7 @@ def _views(studies: Sequence[Study], most: int) -> list[View]:
 
 
 def _between(first: float, last: float, share: float) -> float:
-    """Half a cosine from `first` to `last`."""
+    """The value on half a cosine from `first` to `last`, after this share of the way."""
     return last + (first - last) / 2 * (1 + math.cos(math.pi * share))
 
 

@@ -1,4 +1,4 @@
-"""The model card of what was pretrained: what it is, where it came from, what it must not be used for."""
+"""The model card of a pretrained model: what it is, where it came from, what it must not be used for."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ MODEL_CARD = "MODEL_CARD.md"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What one kind of pretraining says in its model card.
+    """The content of a model card that depends on the kind of pretraining.
 
     Attributes:
-        title: what it is, in a few words.
-        purpose: what it is for.
-        caution: what it must not be taken for.
-        learnt: how much it learnt from the train split.
-        notes: one sentence on each further point, among them how good it is.
-        rest: what stands below the list, such as a table.
+        title: What the model is, in a few words.
+        purpose: What the model is for.
+        caution: What the model must not be taken for.
+        learnt: How much the model learnt from in the train split.
+        notes: One sentence for each further point, such as how good the model is.
+        rest: Text below the list, such as a table.
     """
 
     title: str
@@ -37,9 +37,9 @@ def write_model_card(out: Path, facts: Mapping[str, Any], section: Section) -> N
     """Write the model card.
 
     Args:
-        out: the directory of the model.
-        facts: of the training that made it.
-        section: what its kind says.
+        out: The directory of the model.
+        facts: Facts about the training that made the model.
+        section: The content that depends on the kind of pretraining.
     """
     settings = [f"{name} {value}" for name, value in facts["settings"].items() if value is not None]
     points = [

@@ -1,4 +1,4 @@
-"""The kinds of pretraining, by name. Nothing here imports torch until one of them begins."""
+"""The kinds of pretraining, by name; nothing here imports torch until a pretraining begins."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class PretrainingEntry:
     """One kind of pretraining.
 
     Attributes:
-        name: as users type it.
-        summary: what it makes, in one line.
-        description: what it learns from, what it prints, and where its result goes.
-        settings: its options.
-        module: where its task is.
-        class_name: the task's class there.
+        name: The name that users type.
+        summary: What the pretraining makes, in one line.
+        description: What it learns from, what it prints, and where its result is used.
+        settings: The class of its settings, which are its options.
+        module: The module that has its task.
+        class_name: The class of the task in that module.
     """
 
     name: str
@@ -38,7 +38,7 @@ class PretrainingEntry:
     class_name: str
 
     def task(self) -> type[Task]:
-        """What `pretrain` takes."""
+        """The class of the task, which `pretrain` takes."""
         task: type[Task] = getattr(import_module(self.module), self.class_name)
         return task
 

@@ -12,13 +12,13 @@ from radscribe.device import Device
 from radscribe.ranges import BATCH, COUNT, LEARNING_RATE, SEED, THREADS, check_options
 from radscribe.text.cleaning import CleaningName
 
-#: Settings that say where a training runs, and not what it learns: a resumed training may change them.
+#: Settings that decide where a training runs, but not what it learns: a resumed training may change them.
 _PLACES = ("threads", "device")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainingSettings:
-    """What every kind of pretraining is told.
+    """The settings that every kind of pretraining has.
 
     Attributes:
         epochs: Number of passes over the train split.
@@ -52,7 +52,7 @@ class PretrainingSettings:
         check_options({name: pair for name, pair in numbers.items() if pair[0] is not None})
 
     def recorded(self) -> dict[str, Any]:
-        """The settings that decide what is learnt, which a resumed training must have again."""
+        """The settings that decide what the model learns; a resumed training must have the same."""
         return {name: value for name, value in asdict(self).items() if name not in _PLACES}
 
 

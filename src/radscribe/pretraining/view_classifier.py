@@ -1,4 +1,4 @@
-"""The view classifier learns from the views of a store whose projection is known."""
+"""Training the view classifier on the views of a store whose projection is known."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from radscribe.weights import save_weights
 
 
 class _KnownViews(NamedTuple):
-    """The views of a split whose projection is known, their classes, and the split's views by projection."""
+    """The views of a split whose projection is known, their classes, and all views counted by projection."""
 
     views: list[View]
     classes: list[int]
@@ -58,14 +58,14 @@ class _KnownViews(NamedTuple):
 
 
 class ViewClassifierTask(Task):
-    """Learn frontal and lateral from the train split, and measure on the val split.
+    """Learn to tell frontal from lateral views on the train split, and measure on the val split.
 
-    The rarer projection counts as much as the other. The weights are those after the last epoch: nothing is
-    chosen on validation. The learning rate falls along half a cosine.
+    The rarer projection counts as much as the other. The weights after the last epoch are kept; nothing is
+    chosen on the val split. The learning rate falls along half a cosine.
 
     Args:
-        store: prepared store with projections.
-        settings: backbone and training.
+        store: A prepared store that has views with a known projection.
+        settings: Backbone, and training settings.
 
     Raises:
         RadScribeError: the train split has no frontal or no lateral view that is known.
@@ -107,18 +107,18 @@ class ViewClassifierTask(Task):
         return ViewBatches(self.train.views, self.model.transform, settings.batch, settings.seed, epoch)
 
     def rate(self, epoch: int, step: int, steps: int) -> float:
-        """See `Task.rate`; it falls along half a cosine."""
+        """See `Task.rate`; the rate falls along half a cosine."""
         return (1 + math.cos(math.pi * (epoch * steps + step) / (self.settings.epochs * steps))) / 2
 
     def loss(self, batch: tuple[np.ndarray, Tensor]) -> Tensor:
-        """Cross-entropy, in which both projections weigh the same."""
+        """Cross-entropy, weighted so that both projections count the same."""
         chosen, views = batch
         device = self.class_weights.device
         return F.cross_entropy(self.model(views.to(device)), self.true[chosen].to(device), self.class_weights)
 
     @torch.inference_mode()
     def outcome(self, losses: Mapping[str, float]) -> dict[str, Any]:
-        """The share of the val split's views that are recognised: of all, and of each projection there."""
+        """The share of the val split's views that are recognised, in all and for each projection in it."""
         known = self.validation
         if not known.views:
             return {"validation": None}
@@ -128,13 +128,13 @@ class ViewClassifierTask(Task):
         ]
         shares = {"all": sum(right) / len(right)}
         for number, name in enumerate(CLASSES):
-            its = [correct for correct, true in zip(right, known.classes, strict=True) if true == number]
-            if its:
-                shares[name] = sum(its) / len(its)
+            of_class = [correct for correct, true in zip(right, known.classes, strict=True) if true == number]
+            if of_class:
+                shares[name] = sum(of_class) / len(of_class)
         return {"validation": shares}
 
     def save(self, out: Path, facts: Mapping[str, Any]) -> None:
-        """Write the view classifier, as `ViewClassifier.load` reads it."""
+        """Write the view classifier in the form that `ViewClassifier.load` reads."""
         pixels = self.model.backbone.pixels
         description = {
             "architecture": self.settings.architecture,
@@ -144,7 +144,7 @@ class ViewClassifierTask(Task):
         }
         save_weights(self.model.state_dict(), out / WEIGHTS)
         write_whole(out / DESCRIPTION, json.dumps(description, indent=2) + "\n")
-        # Last, for it has the hashes of the others.
+        # `part.json` is written last, because it has the hashes of the other files.
         Part.write(out, self.kind, FILES, facts["settings"], self.store)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What the trainings on single views, without reports, learn from."""
+"""The batches of trainings that learn from single views, without reports."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from radscribe.vision.transforms import TransformConfig, stored_view, training_v
 
 
 class ViewBatches:
-    """The batches of one epoch over single views; what is random in them follows from seed and epoch.
+    """The batches of one epoch over single views; order and crops depend on seed and epoch only.
 
     Args:
-        views: to learn from.
-        transform: image geometry.
-        size: views per batch; the last batch may be smaller.
-        seed: of the training.
-        epoch: counted from 0.
+        views: Views to learn from.
+        transform: Image geometry.
+        size: Number of views per batch; the last batch may be smaller.
+        seed: Random seed of the training.
+        epoch: Number of the epoch, counted from 0.
     """
 
     def __init__(self, views: Sequence[View], transform: TransformConfig, size: int, seed: int, epoch: int):
@@ -33,7 +33,7 @@ class ViewBatches:
         return -(-len(self.views) // self.size)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Give the number of each view of a batch `[batch]`, and pixels, uint8 `[batch, crop, crop]`."""
+        """Give each batch: numbers of its views `[batch]`, and their pixels, uint8 `[batch, crop, crop]`."""
         random = np.random.default_rng(self._seeds)
         order = random.permutation(len(self.views))
         for start in range(0, len(order), self.size):

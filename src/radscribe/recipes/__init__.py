@@ -1,4 +1,4 @@
-"""Complete, named training configurations: system / dataset / variant.
+"""Complete, named training configurations; names have the form system / dataset / variant.
 
 A recipe is a function that returns a `RunConfig`; a variant calls its base and changes one or two fields.
 """

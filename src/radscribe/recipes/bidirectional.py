@@ -1,4 +1,4 @@
-"""Recipes of bidirectional learning, with the paper's section 4.1; where it is silent, R2GenGPT's values."""
+"""Recipes of bidirectional learning: values are from the paper's section 4.1, or else R2GenGPT's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from radscribe.vision.masked_autoencoder import MaskedAutoencoderConfig
 
 DOCS = "systems/bidirectional.md"
 
-#: Epochs of each variant: the paper's Table 3. The phantom's variants all train as long as its recipe does.
+#: Epochs of each variant, from the paper's Table 3. All variants on the phantom train as long as its recipe.
 _EPOCHS = {
     "bidirectional/iu-xray": {"v2t": 8, "v2t-clip": 6, "v2t-t2v": 5},
     "bidirectional/mimic-cxr": {"v2t": 9, "v2t-clip": 7, "v2t-t2v": 7},
@@ -47,7 +47,7 @@ def mimic_cxr() -> RunConfig:
 def phantom() -> RunConfig:
     """V2T+T2V+Rec on the phantom, with a small language model of your own and random weights elsewhere."""
     data, training = datasets.phantom_language_model(), datasets.phantom_language_model_training()
-    # A pretrained autoencoder keeps what it knows only at a lower rate, reached slowly.
+    # A pretrained autoencoder keeps what it has learnt only if its rate is lower and rises slowly.
     training.backbone_learning_rate, training.warm_up_epochs = 3e-4, 1
     system = BidirectionalConfig(
         vision=MaskedAutoencoderConfig(
@@ -89,19 +89,19 @@ def iu_xray_on_r2gen_gpt() -> RunConfig:
 
 @recipe("bidirectional/iu-xray/r2gen-gpt-shallow", DOCS)
 def iu_xray_on_shallow_r2gen_gpt() -> RunConfig:
-    """R2GenGPT+T2V in shallow alignment: the vision encoder is frozen, text to vision moves its mapper."""
+    """R2GenGPT+T2V in shallow alignment: the vision encoder is frozen, text to vision trains its mapper."""
     return override(iu_xray_on_r2gen_gpt(), {"system": {"alignment": "shallow"}})
 
 
 def _register_ablations() -> None:
-    """The paper's Table 3 on every dataset, and the twins of Table 4 without text to vision."""
+    """Register Table 3 of the paper on every dataset, and the pairs of Table 4 without text to vision."""
     for base in (iu_xray, mimic_cxr, phantom):
         name = base().recipe
         epochs = _EPOCHS.get(name, {})
 
         @recipe(f"{name}/v2t", DOCS)
         def v2t(base=base, epochs=epochs) -> RunConfig:
-            """V2T: vision to text alone."""
+            """V2T: only vision to text."""
             config = base()
             config.system.text_to_vision = config.system.reconstruction = False
             config.training.epochs = epochs.get("v2t", config.training.epochs)
@@ -109,7 +109,7 @@ def _register_ablations() -> None:
 
         @recipe(f"{name}/v2t-clip", DOCS)
         def v2t_clip(v2t=v2t, epochs=epochs) -> RunConfig:
-            """V2T+CLIP: image and report matched within the batch in the place of text to vision."""
+            """V2T+CLIP: image and report are matched within the batch instead of text to vision."""
             config = v2t()
             config.system.clip_weight = 1.0
             config.training.epochs = epochs.get("v2t-clip", config.training.epochs)
@@ -127,7 +127,7 @@ def _register_ablations() -> None:
 
         @recipe(f"{base().recipe}/v2t", DOCS)
         def r2gen_gpt_alone(base=base) -> RunConfig:
-            """R2GenGPT (Table 4): the same as the recipe that it is named after, without text to vision."""
+            """R2GenGPT (Table 4): the recipe before the last slash of the name, without text to vision."""
             config = base()
             config.system.text_to_vision = False
             return config

@@ -1,6 +1,6 @@
-"""Recipes of CAMANet. The paper's section IV-C is the default; `released` is what its code does.
+"""Recipes of CAMANet: by default as in the paper's section IV-C; `released` recipes do what its code does.
 
-Where the paper is silent (optimiser details, decay, patience), the released code's values stand in both.
+Values that the paper does not give (optimiser details, decay, patience) are the released code's in both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def iu_xray() -> RunConfig:
         betas=(0.9, 0.999),
         epsilon=1e-8,
         clip_value=0.1,
-        # The released scripts decay for the first time after 50 epochs: not within the 30 that they train.
+        # The released scripts decay for the first time after 50 epochs, but train only 30: there is no decay.
         decay_every=50,
     )
     system = CAMANetConfig(backbone=BackboneConfig(architecture="densenet121"))
@@ -55,7 +55,7 @@ def phantom() -> RunConfig:
     """CAMANet small enough to learn the phantom in minutes on two CPU cores, from random weights."""
     sizes = datasets.phantom_transformer()
     system = CAMANetConfig(**sizes, memory_heads=sizes["heads"])
-    # Maps of 3 x 3 tokens, as the architecture makes them of small views, could not point at a lesion.
+    # By default the architecture makes maps of 3 x 3 tokens of small views, which cannot point at a lesion.
     system.backbone.output_stride = 16
     data = datasets.phantom()
     data.labels.uncertain = "as_present"
@@ -63,7 +63,7 @@ def phantom() -> RunConfig:
 
 
 def _released(config: RunConfig) -> RunConfig:
-    """What the released code does differently from the paper, for any dataset."""
+    """Change a configuration to what the released code does differently from the paper, for any dataset."""
     system = {
         "map_normalisation": "joint",
         "word_anchor": "first_patch",
@@ -78,7 +78,7 @@ def _released(config: RunConfig) -> RunConfig:
 
 @recipe("camanet/iu-xray/released", DOCS)
 def iu_xray_released() -> RunConfig:
-    """The released code on IU X-Ray: joint maps, words that resemble the first patch, flips alone."""
+    """The released code on IU X-Ray: joint maps, words that resemble the first patch, only flips."""
     config = _released(iu_xray())
     config.data.transform.augmentation, config.data.transform.horizontal_flip = "none", True
     return config
@@ -86,7 +86,7 @@ def iu_xray_released() -> RunConfig:
 
 @recipe("camanet/mimic-cxr/released", DOCS)
 def mimic_cxr_released() -> RunConfig:
-    """The released code on MIMIC-CXR: the same without flips, warm-up from 5e-6, rotation and scaling."""
+    """The released code on MIMIC-CXR: as on IU X-Ray, but no flips; rotation, scaling, warm-up from 5e-6."""
     config = _released(mimic_cxr())
     config.data.transform.augmentation = "rotate_and_scale"
     config.training.warm_up_epochs, config.training.warm_up_from = 3, 5e-6
@@ -94,20 +94,20 @@ def mimic_cxr_released() -> RunConfig:
 
 
 def _register_ablations() -> None:
-    """The paper's Base, +VDMAE and +VDMAE+CLIP (Table IV) on every dataset."""
+    """Register the paper's Base, +VDMAE and +VDMAE+CLIP (Table IV) on every dataset."""
     for base in (iu_xray, mimic_cxr, phantom):
         name = base().recipe
 
         @recipe(f"{name}/base", DOCS)
         def without_maps(base=base) -> RunConfig:
-            """Base: the same backbone and memory-driven Transformer, and nothing else."""
+            """Base: CAMANet's backbone and memory-driven Transformer, and nothing else."""
             config = base()
             config.system.attention_consistency = config.system.vdm_assisted_encoder = False
             return config
 
         @recipe(f"{name}/vdmae", DOCS)
         def without_consistency(base=base) -> RunConfig:
-            """Base+VDMAE: the discriminative token in the encoder, no attention consistency."""
+            """Base+VDMAE: the discriminative token enters the encoder; no attention consistency."""
             config = base()
             config.system.attention_consistency = False
             return config
@@ -116,7 +116,7 @@ def _register_ablations() -> None:
 
             @recipe(f"{name}/clip-{weight}", DOCS)
             def with_clip(base=without_consistency, weight=weight) -> RunConfig:
-                """Base+VDMAE+CLIP: image-text matching in the place of attention consistency."""
+                """Base+VDMAE+CLIP: image-text matching instead of attention consistency."""
                 config = base()
                 config.system.clip_weight = weight
                 return config

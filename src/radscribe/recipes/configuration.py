@@ -1,4 +1,4 @@
-"""The configuration that is trained: that of a recipe, or of the run that is resumed, with changed fields."""
+"""The configuration of a training: from a recipe or from the run that is resumed, with changed fields."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def configuration(
     """The complete configuration of a run.
 
     Args:
-        recipe: the name of a recipe.
-        out: the run directory.
-        resume: start from the configuration that the run in `out` was begun with, where there is a run.
-        store: the prepared store; the one that the configuration names unless given.
-        fields: fields to change, by section, as in `{"training": {"epochs": 3}}`.
+        recipe: Name of the recipe.
+        out: The run directory.
+        resume: If there is a run in `out`, start from the configuration that it was begun with.
+        store: The prepared store; by default the store that the configuration names.
+        fields: Fields to change, by section, as in `{"training": {"epochs": 3}}`.
 
     Raises:
         RadScribeError: there is no such recipe or field, a value is wrong, or the run was begun with another

@@ -1,7 +1,7 @@
-"""What recipes owe to their data set: text rules, lengths and views, and for the phantom sizes and rates too.
+"""Parts of recipes that depend on the data set: text rules, lengths, views; the phantom's sizes and rates.
 
-Two groups publish on the same data under different rules: R2Gen's benchmark, which most papers follow, and
-R2GenGPT's, whose systems write with a frozen language model.
+Papers on the same data follow one of two sets of rules: R2Gen's benchmark, which most papers follow, or
+R2GenGPT's benchmark, for systems that write with a frozen language model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def mimic_cxr() -> DataConfig:
     return DataConfig(cleaning="mimic_cxr", minimum_count=10, maximum_length=100, views=1)
 
 
-#: The fewest and the most tokens of a draft in R2GenGPT's benchmark.
+#: Smallest and largest number of tokens of a draft in R2GenGPT's benchmark.
 IU_XRAY_DRAFTS = (40, 100)
 MIMIC_CXR_DRAFTS = (80, 120)
 
@@ -48,7 +48,7 @@ def mimic_cxr_r2gengpt() -> DataConfig:
 
 
 def phantom() -> DataConfig:
-    """The phantom, in views small enough to be learnt in minutes on two CPU cores."""
+    """The phantom, with views so small that it is learnt in minutes on two CPU cores."""
     config = iu_xray()
     config.transform = TransformConfig(short_side=108, crop=96)
     return config
@@ -89,7 +89,7 @@ def phantom_training() -> TrainingConfig:
 def phantom_language_model_training() -> TrainingConfig:
     """Rates and epochs that learn the phantom through a frozen language model."""
     config = phantom_training()
-    # Through a frozen model the image is learnt slowly, and weights that write one report for all come first.
+    # Through a frozen model the image is learnt slowly; at first all studies get the same report.
     config.batch_size, config.select_by = 4, "0.5 BLEU-4 + 0.5 CIDEr"
     return config
 
@@ -97,13 +97,13 @@ def phantom_language_model_training() -> TrainingConfig:
 def three_beams(
     system_name: str, system: SystemConfig, data: DataConfig, training: TrainingConfig
 ) -> RunConfig:
-    """A configuration that drafts with three beams, as long as training reports are; for `recipe` to name.
+    """A configuration that drafts with three beams, as long as training reports are; `recipe` names it.
 
     Args:
-        system_name: name of the system.
-        system: its configuration.
-        data: what belongs to the data set.
-        training: rates and epochs.
+        system_name: Name of the system.
+        system: Configuration of the system.
+        data: Settings that belong to the data set.
+        training: Learning rates, epochs and other settings of the training.
     """
     return RunConfig(
         recipe="",
@@ -118,13 +118,13 @@ def three_beams(
 def frozen_language_model(
     system_name: str, system: SystemConfig, data: DataConfig, *, draft_length: tuple[int, int]
 ) -> RunConfig:
-    """A configuration with R2GenGPT's training and decoding, for `recipe` to name.
+    """A configuration with R2GenGPT's training and decoding; `recipe` names it.
 
     Args:
-        system_name: name of the system.
-        system: its configuration.
-        data: what belongs to the data set.
-        draft_length: the fewest and the most tokens of a draft.
+        system_name: Name of the system.
+        system: Configuration of the system.
+        data: Settings that belong to the data set.
+        draft_length: Smallest and largest number of tokens of a draft.
     """
     minimum_length, maximum_length = draft_length
     return RunConfig(

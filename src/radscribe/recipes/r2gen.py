@@ -1,6 +1,7 @@
-"""Recipes of R2Gen.
+"""Recipes of R2Gen: by default with the paper's values; `released` recipes do what its code does.
 
-The paper's rates and decay are the default; where it is silent, the released code's values stand in both.
+The default rates and decay are the paper's. Values that the paper does not give are the released code's in
+both.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def _training(epochs: int) -> TrainingConfig:
 
 @recipe("r2gen/iu-xray", DOCS)
 def iu_xray() -> RunConfig:
-    """R2Gen on IU X-Ray as the paper describes it: two views, rates x 0.8 each epoch."""
+    """R2Gen on IU X-Ray as the paper describes it: two views, learning rates x 0.8 per epoch."""
     return datasets.three_beams("r2gen", R2GenConfig(), datasets.iu_xray(), _training(100))
 
 
@@ -40,7 +41,7 @@ def phantom() -> RunConfig:
 
 
 def _released(config: RunConfig) -> RunConfig:
-    """What the released code does differently from the paper, for any dataset."""
+    """Change a configuration to what the released code does differently from the paper, for any dataset."""
     config.data.transform.evaluation = "squash"
     config.data.transform.horizontal_flip = True
     return config
@@ -48,7 +49,7 @@ def _released(config: RunConfig) -> RunConfig:
 
 @recipe("r2gen/iu-xray/released", DOCS)
 def iu_xray_released() -> RunConfig:
-    """The released code on IU X-Ray: rates x 0.1 every 50 epochs, flips, squashed views."""
+    """The released code on IU X-Ray: learning rates x 0.1 every 50 epochs, flips, squashed views."""
     config = _released(iu_xray())
     config.training.decay, config.training.decay_every = 0.1, 50
     return config
@@ -56,7 +57,7 @@ def iu_xray_released() -> RunConfig:
 
 @recipe("r2gen/mimic-cxr/released", DOCS)
 def mimic_cxr_released() -> RunConfig:
-    """The released code on MIMIC-CXR: rates x 0.8 each epoch as in the paper, flips, squashed views."""
+    """The released code on MIMIC-CXR: the paper's learning rates x 0.8 per epoch, flips, squashed views."""
     return _released(mimic_cxr())
 
 
@@ -66,17 +67,17 @@ def _without_memory(config: RunConfig) -> RunConfig:
 
 @recipe("r2gen/iu-xray/base", DOCS)
 def iu_xray_base() -> RunConfig:
-    """BASE on IU X-Ray: the same Transformer without memory."""
+    """BASE on IU X-Ray: R2Gen's Transformer without memory."""
     return _without_memory(iu_xray())
 
 
 @recipe("r2gen/mimic-cxr/base", DOCS)
 def mimic_cxr_base() -> RunConfig:
-    """BASE on MIMIC-CXR: the same Transformer without memory."""
+    """BASE on MIMIC-CXR: R2Gen's Transformer without memory."""
     return _without_memory(mimic_cxr())
 
 
 @recipe("r2gen/phantom/base", DOCS)
 def phantom_base() -> RunConfig:
-    """BASE on the phantom: the same Transformer without memory."""
+    """BASE on the phantom: R2Gen's Transformer without memory."""
     return _without_memory(phantom())

@@ -1,6 +1,6 @@
-"""Recipes of R2GenCMN. The paper's section 3.3 is the default; `released` is what its code does.
+"""Recipes of R2GenCMN: by default as in the paper's section 3.3; `released` recipes do what its code does.
 
-Where the paper is silent (optimiser details, epochs, batch size), the released code's values stand in both.
+Values that the paper does not give (optimiser details, epochs, batch size) are the released code's in both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DOCS = "systems/r2gen-cmn.md"
 
 @recipe("r2gen-cmn/iu-xray", DOCS)
 def iu_xray() -> RunConfig:
-    """R2GenCMN on IU X-Ray as the paper describes it: two views, responses only, rates x 0.8 each epoch."""
+    """R2GenCMN on IU X-Ray as in the paper: two views, responses only, learning rates x 0.8 per epoch."""
     training = TrainingConfig(epochs=100, batch_size=16, patience=50)
     return datasets.three_beams("r2gen-cmn", R2GenCMNConfig(), datasets.iu_xray(), training)
 
@@ -41,7 +41,7 @@ def phantom() -> RunConfig:
 
 
 def released(config: RunConfig) -> RunConfig:
-    """What the released code does differently from the paper, for any dataset."""
+    """Change a configuration to what the released code does differently from the paper, for any dataset."""
     config = override(config, {"system": {"memory_input": "features_and_responses"}})
     config.training.backbone_learning_rate = 1e-4
     config.training.learning_rate = 5e-4
@@ -67,13 +67,13 @@ def mimic_cxr_released() -> RunConfig:
 
 
 def _register_ablations() -> None:
-    """The paper's BASE and BASE+MEM (section 3.2) on every dataset."""
+    """Register the paper's BASE and BASE+MEM (section 3.2) on every dataset."""
     for base in (iu_xray, mimic_cxr, phantom):
         name = base().recipe
 
         @recipe(f"{name}/base", DOCS)
         def without_memory(base=base) -> RunConfig:
-            """BASE: the same Transformer without memory."""
+            """BASE: R2GenCMN's Transformer without memory."""
             config = base()
             config.system.memory = "none"
             return config

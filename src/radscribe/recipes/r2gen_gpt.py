@@ -1,7 +1,7 @@
-"""Recipes of R2GenGPT, with the sizes and rates of its released code, which are the paper's.
+"""Recipes of R2GenGPT, with the sizes and rates of its released code, which are also those of the paper.
 
-The effective batch is that of its several devices. Views are cropped as in the other recipes; the released
-code squashes them, in training too.
+The effective batch is as large as that of the released code on its several devices. Views are cropped as in
+the other recipes; the released code squashes them, in training too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def phantom() -> RunConfig:
     """R2GenGPT on the phantom: a small language model of your own, the visual extractor trained as well."""
     system = R2GenGPTConfig(
         backbone=datasets.phantom_backbone(),
-        # There is none that could be assumed: training says how to make one.
+        # There is no default that everyone has; the error of the training says how to make a language model.
         language_model=LanguageModelConfig(name=""),
         alignment="deep",
         views="concatenate",

@@ -1,4 +1,4 @@
-"""Where recipes are found by name."""
+"""The registry of recipes, which finds a recipe by its name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Recipe:
     """A named recipe.
 
     Attributes:
-        name: system / dataset, or system / dataset / variant.
-        summary: its first docstring line.
-        docs: the page of the documentation that explains it.
-        build: makes a fresh configuration.
+        name: Name of the form system / dataset, or system / dataset / variant.
+        summary: First line of the docstring of its function.
+        docs: The page of the documentation that explains it.
+        build: Makes a fresh configuration.
     """
 
     name: str
@@ -45,7 +45,7 @@ def recipe(name: str, docs: str) -> Callable[[Callable[[], RunConfig]], Callable
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """Find a recipe by its name.
 
     Raises:
         RadScribeError: there is none; the error lists what exists.

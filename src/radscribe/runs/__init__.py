@@ -1,1 +1,1 @@
-"""A trained run: its directory, how it drafts, explains and is scored."""
+"""Trained runs: their directories, and how they draft, explain and are scored."""

@@ -1,4 +1,4 @@
-"""Whether a run directory is whole: every file is read, and the weights are compared with their hash."""
+"""Checking that a run directory is whole: reads all files, and compares the weights with their hash."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def check_directory(path: Path) -> list[Checked]:
     """Check every part of a prepared store or of a run directory.
 
     Args:
-        path: of the store or of the run.
+        path: Directory of the store or of the run.
 
     Raises:
-        RadScribeError: it is neither.
+        RadScribeError: the directory is neither a store nor a run.
     """
     if (path / MANIFEST).exists():
         return check_store(path)
@@ -41,7 +41,7 @@ def check_run(path: Path) -> list[Checked]:
     """Check every part of a run directory.
 
     Args:
-        path: of the run.
+        path: Run directory.
     """
     from radscribe.runs.run_directory import RunDirectory
     from radscribe.runs.run_parts import read_parts
@@ -92,7 +92,7 @@ def check_run(path: Path) -> list[Checked]:
 
 def _check_drafts(run: RunDirectory, path: Path) -> str:
     drafts, scored = read_texts(path), None
-    with suppress(RadScribeError):  # of the metrics, which are checked by themselves
+    with suppress(RadScribeError):  # the metrics may be damaged; they have their own check
         if path == run.drafts("test"):
             scored = Evaluation.read(run.metrics, "").provenance.studies
     if scored not in (None, len(drafts)):

@@ -1,4 +1,4 @@
-"""Runs side by side: each is scored on the same studies, and groups of them are compared."""
+"""Comparing runs: each run is scored on the same studies, and groups of runs are compared."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Groups of runs on the same studies. `str()` is the table to print.
+    """Comparison of groups of runs on the same studies. `str()` gives the table to print.
 
     Attributes:
-        comparison: of their scores.
-        chosen_epochs: by group, the epoch after which the weights of each run were chosen; None where a run
-            was imported.
+        comparison: Comparison of the scores.
+        chosen_epochs: For each run of each group, the epoch after which its weights were chosen; None if the
+            run was imported.
     """
 
     comparison: Comparison
     chosen_epochs: Mapping[str, Sequence[int | None]]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The comparison as plain JSON values."""
         return {**self.comparison.to_json(), "chosen_epochs": self.chosen_epochs}
 
     def __str__(self) -> str:
@@ -50,20 +50,20 @@ def compare_runs(
     resamples: int = 1000,
     progress: bool = True,
 ) -> RunComparison:
-    """Score groups of runs, and compare the first group with each of the others.
+    """Score groups of runs, and compare the first group with each of the other groups.
 
     Args:
-        groups: run directories by the name of their group; see `parse_groups`.
-        store: the store to score on; each run's own unless given.
-        split: `train`, `val`, `test` or `all`.
-        protocol: the text rules; each run's own unless given.
-        scores: names of the scores to compare; the usual ones unless given.
-        resamples: of the bootstrap.
-        progress: show how far it is.
+        groups: Run directories by name of their group; see `parse_groups`.
+        store: Prepared store to score on; by default each run's own store.
+        split: Split to score: `train`, `val`, `test` or `all`.
+        protocol: Protocol to score under; by default each run's own protocol.
+        scores: Names of the scores to compare; by default `USUAL_SCORES`.
+        resamples: Number of bootstrap resamples.
+        progress: Show the progress.
 
     Raises:
-        RadScribeError: a run or its store cannot be used, there is no such score, or the runs cannot be
-            compared. What can be found out before the first run is scored is raised before.
+        RadScribeError: a run or its store cannot be used, a score does not exist, or the runs cannot be
+        compared. Errors that can be found before the first run is scored are raised before.
     """
     check_score_names(scores)
     check_resamples(resamples)
@@ -98,6 +98,6 @@ def compare_runs(
 
 
 def _chosen_epoch(run: RunDirectory) -> int | None:
-    """The epoch after which the weights of a run were chosen; None where the run was imported."""
+    """The epoch after which the weights of a run were chosen; None if the run was imported."""
     best = run.read_facts().get("best")
     return best["epoch"] + 1 if best else None

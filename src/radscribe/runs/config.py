@@ -1,4 +1,4 @@
-"""The complete, typed configuration of a training run, and its form on disk.
+"""The complete, typed configuration of a training run, and its YAML file.
 
 A recipe returns a `RunConfig`; the command line overrides its fields; the run directory keeps it as
 `config.yaml`. Unknown and ill-typed fields are errors that say what exists.
@@ -112,7 +112,7 @@ Selection = Literal[
 
 
 def selection_score(selection: Selection, scores: Mapping[str, float]) -> float:
-    """The score that weights are chosen by, from validation scores by name."""
+    """The score by which weights are chosen, computed from validation scores by name."""
     if selection == "BLEU-4 + 0.5 BLEU-1":
         return scores["BLEU-4"] + 0.5 * scores["BLEU-1"]
     if selection == "0.5 BLEU-4 + 0.5 CIDEr":
@@ -245,7 +245,7 @@ class RunConfig:
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
 
-#: The parts whose fields the command line overrides.
+#: Parts of a configuration whose fields the command line can change.
 SECTIONS = ("data", "system", "training", "decoding")
 
 
@@ -253,11 +253,11 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """A copy of `config` with some fields changed.
 
     Args:
-        config: the base.
-        values: nested by section, such as `{"training": {"epochs": 3}}`.
+        config: Configuration to start from.
+        values: New values, nested by section, such as `{"training": {"epochs": 3}}`.
 
     Raises:
-        RadScribeError: a field that does not exist, or a value of the wrong type or out of range.
+        RadScribeError: a field does not exist, or a value has the wrong type or is out of range.
     """
     try:
         return _changed(config, values, config)
@@ -266,14 +266,14 @@ def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 
 def _changed(part: Any, values: Mapping[str, Any], config: RunConfig, prefix: str = "") -> Any:
-    """A copy of a part of `config`, whose own name is `prefix`, with some of its fields changed."""
+    """A copy of a part of `config` with some fields changed; `prefix` is the dotted name of the part."""
     names = SECTIONS if part is config else [field.name for field in dataclasses.fields(part)]
     if unknown := [name for name in values if name not in names]:
         raise _unknown_field(f"{prefix}{unknown[0]}", config)
     hints, changes = get_type_hints(type(part)), {}
     for name in names:
         value = getattr(part, name)
-        if dataclasses.is_dataclass(value):  # copied even where nothing of it changes
+        if dataclasses.is_dataclass(value):  # copied even if nothing in it changes
             inner = values.get(name, {})
             if not isinstance(inner, Mapping):
                 raise ValueError(f"{prefix}{name} needs {in_words(dict)}, not {shown(inner)}")
@@ -287,7 +287,7 @@ def _changed(part: Any, values: Mapping[str, Any], config: RunConfig, prefix: st
 
 
 def _unknown_field(name: str, config: RunConfig) -> RadScribeError:
-    """The error for a field that is not there: it offers the closest ones, or lists those of its section."""
+    """The error for an unknown field: it offers the closest names, or lists the fields of that section."""
     fields = field_names(config)
     section = name.partition(".")[0]
     known = closest(name, fields, 3) or [field for field in fields if field.startswith(f"{section}.")]
@@ -297,7 +297,7 @@ def _unknown_field(name: str, config: RunConfig) -> RadScribeError:
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields by dotted name as `override` takes them; a later one replaces an earlier one."""
+    """Turn fields by dotted name into nested values for `override`; later fields replace earlier ones."""
     values: dict[str, Any] = {}
     for name, value in fields.items():
         for part in reversed(name.split(".")):
@@ -317,24 +317,24 @@ def _merge(values: dict[str, Any], further: Mapping[str, Any]) -> None:
 def field_names(config: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted names of all fields that can be overridden, with their values."""
     names: dict[str, Any] = {}
-    for each in dataclasses.fields(config):
-        value = getattr(config, each.name)
-        if not prefix and each.name not in SECTIONS:
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        if not prefix and entry.name not in SECTIONS:
             continue
         if dataclasses.is_dataclass(value):
-            names |= field_names(value, f"{prefix}{each.name}.")
+            names |= field_names(value, f"{prefix}{entry.name}.")
         else:
-            names[f"{prefix}{each.name}"] = value
+            names[f"{prefix}{entry.name}"] = value
     return names
 
 
-#: First line of the file. A file that begins with it and has not `_END` is cut.
+#: First line of the file. A file that begins with it but lacks `_END` at its end is incomplete.
 _BEGIN = "# The whole configuration of a run, down to the line of three dots.\n"
 _END = "...\n"
 
 
 def save_config(config: RunConfig, path: Path) -> None:
-    """Write `config` as YAML, with a mark at its end, so that a file that was cut is seen."""
+    """Write `config` as YAML, with a mark at its end, so that an incomplete file is recognised."""
     path.write_text(f"{_BEGIN}{to_yaml(config)}{_END}", encoding="utf-8")
 
 
@@ -345,10 +345,11 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def load_config(path: Path) -> RunConfig:
-    """Read what `save_config` wrote.
+    """Read a configuration that `save_config` wrote.
 
     Raises:
-        RadScribeError: no such file, not a configuration, or one with unknown or ill-typed fields.
+        RadScribeError: there is no such file, it is not a configuration, or a field is unknown or has the
+        wrong type.
     """
     hint = "Take the file from a copy of the run, or train it again"
     try:
@@ -382,7 +383,7 @@ def load_config(path: Path) -> RunConfig:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists: YAML's plain types only."""
+    """A copy of `value` with tuples as lists, because YAML has only plain types."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(entry) for key, entry in value.items()}
     return list(value) if isinstance(value, tuple) else value

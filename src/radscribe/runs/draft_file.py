@@ -1,9 +1,9 @@
-"""A file of drafts: JSON Lines or CSV, whole or not at all, and how an interrupted one goes on.
+"""Writing drafts to a JSON Lines or CSV file, whole or not at all; an interrupted command can be resumed.
 
-Drafts are gathered in `FILE.partial`, a line for each as it is made, behind a line that says what is drafted
-and how. Once all are there, the file is put in its place and the partial one is removed. An interrupted
-command goes on with the same run, studies and decoding, and from a whole batch on, so that it ends with the
-same bytes.
+Drafts are collected in `FILE.partial`: a first line says what is drafted and how, then each draft is a line.
+When all drafts are made, the final file is written and the partial file is removed. A resumed command must
+have the same run, studies and decoding. It continues after the last complete batch, so the final file has the
+same bytes as without the interruption.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ _NOT_OURS = "Remove it, or choose another --out"
 
 
 class DraftFile:
-    """A file of drafts that is being made. Use it as a context manager.
+    """A file of drafts that is being written. Use it as a context manager.
 
     Args:
-        path: the file, `.jsonl` or `.csv`.
-        overwrite: replace it if it is there, and begin anew beside an interrupted one.
-        resume: go on with an interrupted one.
+        path: File to write; its name ends in `.jsonl` or `.csv`.
+        overwrite: Replace an existing file, and start anew even if an interrupted command left a partial
+            file.
+        resume: Continue an interrupted command.
 
     Raises:
-        RadScribeError: the file is there, has another suffix or cannot be written, or nothing can be resumed.
+        RadScribeError: the file exists, has another suffix or cannot be written, or there is nothing to
+        resume.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False):
@@ -57,7 +59,7 @@ class DraftFile:
         if path.suffix.lower() not in SUFFIXES:
             raise RadScribeError(
                 f"drafts cannot be written to '{path}': its name ends in neither .jsonl nor .csv",
-                "Give such a name, or leave out --out to have JSON Lines on standard output",
+                "Give such a name, or leave out --out to print JSON Lines",
             )
         check_place(path)
         check_place(self.partial)
@@ -81,15 +83,17 @@ class DraftFile:
         """Open the partial file.
 
         Args:
-            settings: what decides the drafts, as JSON values; a resumed file must have the same.
-            studies: ids of what is to be drafted, in order.
-            batch: studies that are decoded together.
+            settings: Everything that decides what the drafts are, as JSON values; a resumed file must have
+                the same.
+            studies: Ids of the studies to draft, in order.
+            batch: Number of studies that are decoded together.
 
         Returns:
-            The ids of the studies that are drafted already: those of whole batches.
+            The ids of the studies that are already drafted, in complete batches.
 
         Raises:
-            RadScribeError: it was begun with other settings or studies, or another process is writing it.
+            RadScribeError: the file was begun with other settings or studies, or another process is writing
+            it.
         """
         names = hashlib.sha256("\n".join(studies).encode(errors="surrogatepass")).hexdigest()
         header = {"settings": settings, "studies": names, "batch": batch, "overwrite": self.overwrite}
@@ -116,17 +120,17 @@ class DraftFile:
             raise RadScribeError(f"'{self.partial}' is damaged", _NOT_OURS) from error
 
     def add(self, draft: DraftReport) -> None:
-        """Keep a draft; it survives the death of the process."""
+        """Write a draft to the partial file, where it is kept even if the process is killed."""
         with writing(self.partial, _ROOM):
             self._write(draft.to_json())
 
     def finish(self) -> int:
-        """Put the file in its place and remove the partial one; the number of drafts in it.
+        """Write the final file, remove the partial file, and return the number of drafts.
 
-        Without a draft no file is written.
+        If there is no draft, no final file is written.
 
         Raises:
-            RadScribeError: it cannot be written.
+            RadScribeError: the file cannot be written.
         """
         records = read_json_lines(self.partial, _NOT_OURS)[1:]
         if records:
@@ -151,7 +155,7 @@ class DraftFile:
             rest = rest[self._file.write(rest) :]
 
     def _header(self) -> dict[str, Any]:
-        """What the partial file says of how it was begun; empty where it was killed before it could."""
+        """The first line of the partial file, which says how it was begun; empty if it was never written."""
         with writing(self.partial, _NOT_OURS), self.partial.open("rb") as file:
             line = file.readline()
         try:
@@ -198,16 +202,16 @@ def write_draft_file(
     progress: bool = True,
     **decoding: Any,
 ) -> int:
-    """Draft studies into a file; the number of drafts in it.
+    """Draft studies into a file, and return the number of drafts.
 
     Args:
-        file: which file, and whether it was begun before.
-        trained: what drafts.
-        studies: what is drafted.
-        batch_size: see `TrainedSystem.generate`, as for the arguments that follow.
-        on_rejection: likewise.
-        progress: show how far it is.
-        **decoding: likewise.
+        file: File to write, which an interrupted command may have begun.
+        trained: Trained system that drafts the studies.
+        studies: Studies to draft.
+        batch_size: Number of studies that are decoded together.
+        on_rejection: Called with each study that cannot be drafted.
+        progress: Show the progress.
+        **decoding: Fields of the run's decoding to change; see `TrainedSystem.generate`.
 
     Raises:
         RadScribeError: see `DraftFile`, and `TrainedSystem.generate`.
@@ -231,7 +235,10 @@ def print_drafts(
     on_rejection: Callable[[Rejection], None],
     **decoding: Any,
 ) -> int:
-    """Draft studies to standard output as JSON Lines; the number of drafts. See `write_draft_file`."""
+    """Draft studies to standard output as JSON Lines, and return the number of drafts.
+
+    The arguments are those of `write_draft_file`.
+    """
     if sys.stdout is None:
         raise RadScribeError("standard output is closed", "Write the drafts to a file: --out drafts.jsonl")
     written = 0
@@ -242,7 +249,7 @@ def print_drafts(
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What could not be written would be tried again, and complained of, when Python ends.
+        # Otherwise Python would try to write the rest at its end, and complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise RadScribeError(
             f"cannot write to standard output: {error.strerror}", "Write the drafts to a file: --out"
@@ -251,7 +258,7 @@ def print_drafts(
 
 
 def _lines(records: Sequence[dict[str, Any]], suffix: str) -> Iterator[str]:
-    """The lines of a drafts file."""
+    """The lines of the final file."""
     if suffix == ".jsonl":
         yield from (json.dumps(record) + "\n" for record in records)
         return
@@ -271,7 +278,7 @@ def _lines(records: Sequence[dict[str, Any]], suffix: str) -> Iterator[str]:
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
-    """A draft as a row: `text_2` and `logprob_2` are the second best, and images are joined by a bar."""
+    """A draft as a table row: `text_2` and `logprob_2` are the second best; a bar joins the images."""
     row = record | {"images": " | ".join(record["images"])}
     for rank, alternative in enumerate(row.pop("alternatives", ()), start=2):
         row |= {f"{name}_{rank}": value for name, value in alternative.items()}

@@ -1,4 +1,4 @@
-"""A draft of a study, with where it comes from."""
+"""Drafts of studies, with the run that wrote them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any, NamedTuple
 
 from radscribe.about import NOTICE
 
-#: Says it on every surface that shows drafts of such a run.
+#: Caution that is shown with every draft of a run that was trained on synthetic studies.
 SYNTHETIC = "trained on synthetic images: its drafts say nothing about real ones"
 
 
 @dataclass(frozen=True, slots=True)
 class RunOrigin:
-    """Which run wrote a draft.
+    """The run that wrote a draft.
 
     Attributes:
-        name: of the run directory.
-        sha256: of what decides the drafts: configuration, words, weights and language model.
-        trained_on: what it was trained on, in words.
-        caution: what to bear in mind with every draft, such as `SYNTHETIC`; else empty.
+        name: Name of the run directory.
+        sha256: SHA-256 of everything that decides the drafts: configuration, words, weights and language
+            model.
+        trained_on: What the run was trained on, in words.
+        caution: Caution that must be shown with every draft, such as `SYNTHETIC`; otherwise empty.
     """
 
     name: str
@@ -38,19 +39,20 @@ class Alternative(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DraftReport:
-    """A draft of one study, with where it comes from. Research use, not for clinical diagnosis.
+    """A draft of one study, with the run that wrote it. Research use, not for clinical diagnosis.
 
     Attributes:
-        id: the study's.
-        text: the draft.
-        logprob: its log-probability.
-        token_logprobs: log-probability of each of its tokens, the end's included where it ended.
-        probabilities: of each of `OBSERVATIONS`, by name, where the system classifies them.
-        alternatives: the second best draft of the search, the third best and so on, where `n_best` asks for
-            them.
-        images: files of the views that the system saw; of a store, the files that it was prepared from.
-        run: which run wrote it, and what that was trained on; None of a system that is not from a run.
-        notice: what it must not be used for.
+        id: Id of the study.
+        text: Text of the draft.
+        logprob: Log-probability of the draft.
+        token_logprobs: Log-probability of each token of the draft, including the end token if the draft has
+            one.
+        probabilities: Probability of each observation by name; None if the system does not classify
+            observations.
+        alternatives: Second best draft of the search, third best and so on, if `n_best` is above 1.
+        images: Files of the views that the system saw. For a prepared store, these are the source files.
+        run: Run that wrote the draft, with what it was trained on; None if the system is not from a run.
+        notice: What the draft must not be used for.
     """
 
     id: str
@@ -64,7 +66,7 @@ class DraftReport:
     notice: str = NOTICE
 
     def to_json(self) -> dict[str, Any]:
-        """What a line of a drafts file holds: all but log-probabilities of tokens and of observations."""
+        """A line of a drafts file: everything except the token log-probabilities and the probabilities."""
         run = self.run or RunOrigin("", "", "")
         alternatives = [{"text": text, "logprob": round(logprob, 4)} for text, logprob in self.alternatives]
         return {

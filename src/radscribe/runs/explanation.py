@@ -1,4 +1,4 @@
-"""Where a trained system looked as it wrote a draft, as arrays that lie on the views."""
+"""Explanations of drafts: where the system looked when it wrote a draft, as maps on the views."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from radscribe.systems.system import Evidence, MemoryEvidence
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a draft: what stands between two blanks.
+    """A word of a draft: the characters between two blanks.
 
     Attributes:
-        text: as the draft has it.
-        begin, end: where it stands in the draft's text.
-        pieces: indices of the tokens that it was written in.
+        text: Word as it is in the draft.
+        begin, end: Position of the word in the text of the draft.
+        pieces: Indices of the tokens that the word consists of.
     """
 
     text: str
@@ -32,12 +32,12 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class AddressedMemory:
-    """The memory vectors that pieces and regions address, as weights that sum to 1 over the vectors.
+    """The memory vectors that pieces and regions address, as weights whose sum over the vectors is 1.
 
     Attributes:
-        vectors: the memory matrix `[vectors, width]`.
-        of_pieces: `[length, vectors]`.
-        of_regions: `[views, rows, columns, vectors]`.
+        vectors: Memory matrix `[vectors, width]`.
+        of_pieces: Weights of each piece of the draft `[length, vectors]`.
+        of_regions: Weights of each region of the views `[views, rows, columns, vectors]`.
     """
 
     vectors: np.ndarray
@@ -49,23 +49,24 @@ class AddressedMemory:
 class Explanation:
     """A draft with what the system saw and where it looked. Research use, not for clinical diagnosis.
 
-    All arrays cover the views that are there, and the tokens of the draft without its end.
+    All arrays contain only views that exist, and the tokens of the draft without its end token.
 
     Attributes:
-        study: what was drafted.
-        draft: the same as `TrainedSystem.generate` gives.
-        pieces: the text of each token `[length]`; joined they are the draft's text.
-        views: as the system saw them, uint8 grey `[views, crop, crop]`.
-        masks: for each view the findings' masks by observation, bool `[crop, crop]`, where they are known.
-        attention: cross-attention of the step that wrote each token, which sums to 1 over views, rows and
-            columns, `[layers, heads, length, views, rows, columns]`. None where the system's visual tokens
-            have no place on the image; then there are no maps and no memory either.
-        maps: maps of the whole study by name, such as `VDM`, `[views, rows, columns]`.
-        activation_maps: raw class activation maps by observation `[views, rows, columns]`; empty where the
+        study: Study that was drafted.
+        draft: Draft of the study, as `TrainedSystem.generate` gives it.
+        pieces: Text of each token `[length]`; joined together they are the text of the draft.
+        views: Views as the system saw them, uint8 grey `[views, crop, crop]`.
+        masks: For each view, the known masks of the findings by observation, bool `[crop, crop]`.
+        attention: Cross-attention of the step that wrote each token, `[layers, heads, length, views, rows,
+            columns]`; its sum over views, rows and columns is 1. None if the system's visual tokens have no
+            place on the image; then there are no maps and no memory either.
+        maps: Maps of the whole study by name, such as `VDM`, `[views, rows, columns]`.
+        activation_maps: Raw class activation maps by observation `[views, rows, columns]`; empty if the
             system does not classify observations.
-        probabilities: by observation; empty likewise.
-        important: bool `[length]`, True for tokens that the system itself selected; None where it does not.
-        memory: of a system with a memory matrix.
+        probabilities: Probability of each observation; empty if the system does not classify observations.
+        important: Whether the system itself selected each token as important, bool `[length]`; None if it
+            does not select tokens.
+        memory: Addressed memory, if the system has a memory matrix.
     """
 
     study: Study
@@ -82,13 +83,13 @@ class Explanation:
 
     @property
     def layers_and_heads(self) -> tuple[int, int]:
-        """How many of them have attention; 0 where the system has none on the image."""
+        """Numbers of layers and heads with attention; 0 if the system has no attention on the image."""
         layers, heads = (0, 0) if self.attention is None else self.attention.shape[:2]
         return layers, heads
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of the maps on a view; 0 where there are no maps."""
+        """Numbers of rows and columns of the maps on a view; 0 if there are no maps."""
         rows, columns = (0, 0) if self.attention is None else self.attention.shape[-2:]
         return rows, columns
 
@@ -104,20 +105,20 @@ class Explanation:
         return tuple(chosen is not None and bool(chosen[list(word.pieces)].any()) for word in self.words)
 
     def of_words(self, of_pieces: np.ndarray, axis: int) -> np.ndarray:
-        """The mean over each word's pieces.
+        """Average an array over the pieces of each word.
 
         Args:
-            of_pieces: an array with the pieces along `axis`.
-            axis: which then holds the words.
+            of_pieces: Array whose dimension `axis` is over the pieces.
+            axis: Dimension to average; in the result it is over the words.
         """
         words = [of_pieces.take(word.pieces, axis).mean(axis) for word in self.words]
         return np.stack(words, axis) if words else of_pieces.take([], axis)
 
 
 def merge_pieces(pieces: Sequence[str]) -> tuple[Word, ...]:
-    """The words of a text that was written in pieces, which may be parts of words and hold blanks.
+    """The words of a text that is given in pieces. Pieces may be parts of words, and may contain blanks.
 
-    A piece belongs to every word that it holds a letter of.
+    A piece belongs to every word that it contains a letter of.
     """
     words: list[tuple[str, int, list[int]]] = []
     position, within = 0, False
@@ -141,15 +142,15 @@ def explanation_of(
     masks: Sequence[Mapping[str, np.ndarray]],
     evidence: Evidence,
 ) -> Explanation:
-    """Lay the evidence for one study, of which every view is there, on its views.
+    """Turn the evidence for one study, whose views are all readable, into maps on its views.
 
     Args:
-        study: what was drafted.
-        draft: of the study.
-        pieces: of the draft.
-        views: uint8 `[crop, crop]` each.
-        masks: of each view.
-        evidence: for this study alone, of at least as many tokens as there are pieces.
+        study: Study that was drafted.
+        draft: Draft of the study.
+        pieces: Text of each token of the draft.
+        views: Views as the system saw them, uint8 `[crop, crop]` each.
+        masks: Masks of each view by observation.
+        evidence: Evidence for this study alone, for at least as many tokens as there are pieces.
     """
 
     length, grid = len(pieces), evidence.grid
@@ -173,7 +174,7 @@ def explanation_of(
         return explanation
 
     def on_views(values: Tensor) -> np.ndarray:
-        """`[..., tokens]` to `[..., views, rows, columns]`."""
+        """Reshape `[..., tokens]` to `[..., views, rows, columns]`."""
         return _numpy(values.unflatten(-1, (len(views), *grid)))
 
     activation_maps = evidence.activation_maps

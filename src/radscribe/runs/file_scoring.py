@@ -1,4 +1,4 @@
-"""Scoring the drafts of any system, from two files. torch is imported only where there are baselines."""
+"""Scoring the drafts of any system from two files. torch is imported only if there are baselines."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from radscribe.text.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class FileScoring:
-    """What two files are scored under. None leaves a field out, or stands for its usual value.
+    """Rules under which two files are scored. None leaves a rule out or means its default value.
 
     Attributes:
-        protocol: the text rules.
-        cleaning: the text cleaning; `iu_xray` unless given.
-        section: the report section that the baselines copy from the store; `findings` unless given.
-        vocabulary: `vocabulary.json` of a run, for the protocol `r2gen`.
-        tokenizer: language model, by folder or hub name, for the protocol `r2gengpt`.
-        maximum_length: of references, for the protocols that cut them; 60 unless given.
-        store: prepared store with the same studies, where the baselines learn.
-        draft_labels: label file of the drafts, of CheXpert or CheXbert.
-        reference_labels: label file of the references, by the same labeller.
+        protocol: Protocol to score under.
+        cleaning: Name of the text cleaning; `iu_xray` by default.
+        section: Report section that the baselines copy from the store; `findings` by default.
+        vocabulary: File `vocabulary.json` of a run, for the protocol `r2gen`.
+        tokenizer: Folder or hub name of a language model, for the protocol `r2gengpt`.
+        maximum_length: Length at which references are cut, for protocols that cut them; 60 by default.
+        store: Prepared store with the same studies, from which the baselines learn.
+        draft_labels: Label file of the drafts, as CheXpert or CheXbert writes it.
+        reference_labels: Label file of the references by the same labeller.
     """
 
     protocol: ProtocolName
@@ -42,10 +42,10 @@ class FileScoring:
     reference_labels: Path | None = None
 
     def check(self) -> None:
-        """Refuse half a pair of label files, and what would have no effect.
+        """Check that label files are given for both or neither, and that every rule has an effect.
 
         Raises:
-            RadScribeError: names the option.
+            RadScribeError: an option is missing or has no effect; the message names it.
         """
         rules = PROTOCOLS[self.protocol]
         if (self.draft_labels is None) != (self.reference_labels is None):
@@ -63,14 +63,14 @@ class FileScoring:
 
 
 def refuse_ignored(where: str, **options: object) -> None:
-    """Refuse options that were given though they have no effect, so that none is ignored silently.
+    """Raise an error if an option was given that has no effect, so that no option is ignored silently.
 
     Args:
-        where: the circumstance in which they have none.
-        **options: by name; those that are None were not given.
+        where: When the options have no effect, in words for the message.
+        **options: Values of the options by name; an option with the value None was not given.
 
     Raises:
-        RadScribeError: names the first that was given.
+        RadScribeError: an option was given; the message names the first one.
     """
     for name, value in options.items():
         if value is not None:
@@ -80,14 +80,14 @@ def refuse_ignored(where: str, **options: object) -> None:
 def score_files(
     predictions: Path, references: Path, scoring: FileScoring, *, resamples: int, meteor: bool
 ) -> Evaluation:
-    """Score drafts against references, beside baselines where there is a store.
+    """Score drafts against references, with baselines if a store is given.
 
     Args:
-        predictions: the drafts, JSON Lines with id and text.
-        references: the reports, likewise with the same ids.
-        scoring: the rules.
-        resamples: of the bootstrap.
-        meteor: also run METEOR, where Java is there.
+        predictions: JSON Lines file of the drafts, with id and text.
+        references: JSON Lines file of the reference reports, with the same ids.
+        scoring: Rules to score under.
+        resamples: Number of bootstrap resamples.
+        meteor: Also compute METEOR, if Java is installed.
 
     Raises:
         RadScribeError: a file cannot be read, ids do not match, the protocol lacks what it needs, or a rule

@@ -1,4 +1,4 @@
-"""The observation labels that a system learns from and is checked against, under named policies."""
+"""Observation labels that systems are trained with and checked against, under named policies."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from radscribe.text.observation_labeller import label_report
 
 
 def labels_of(studies: Sequence[Study], config: DataConfig) -> np.ndarray:
-    """Labels of each study as numbers.
+    """The observation labels of each study as numbers.
 
     Args:
-        studies: with reports, or labelled by their source, as `config.labels.source` asks.
-        config: section that is labelled, and the label policies.
+        studies: Studies to label. They have reports or labels of their source, as `config.labels.source`
+            requires.
+        config: Gives the section that is labelled and the label policies.
 
     Returns:
         float32 `[studies, observations]` in the order of `OBSERVATIONS`: 1 present, 0 absent, NaN ignored.
         All labels of a report that the labeller cannot read are NaN; a warning counts such reports.
 
     Raises:
-        RadScribeError: the source has no labels of a study, or the label file cannot be read.
+        RadScribeError: the source has no labels for a study, or the label file cannot be read.
     """
     policies = config.labels
     labels = np.full((len(studies), len(OBSERVATIONS)), np.nan, dtype=np.float32)

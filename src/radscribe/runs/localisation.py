@@ -1,4 +1,4 @@
-"""Where a trained system looks as it writes the reference reports, against the finding masks of a store."""
+"""Localisation of a trained system: its maps are compared with the finding masks of a store."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ _BATCH = 16
 def localise(
     trained: TrainedSystem, studies: Sequence[Study], *, progress: bool = True
 ) -> list[list[MapScore]]:
-    """Score the maps of each study; an empty list for a study without masks, or without maps on its views.
+    """Score the maps of each study. A study without masks, or without maps on its views, gets an empty list.
 
-    The system is given the reference report word by word, so that all systems are asked about the same words.
-    Attention is the last layer's, its heads averaged, at the steps that write the words in question.
+    The system is given the reference report word by word, so all systems are tested on the same words. The
+    attention is that of the last layer, averaged over its heads, at the steps that write the words in
+    question.
 
     Args:
-        trained: the system.
-        studies: with readable views and with reports.
-        progress: show how far it is.
+        trained: Trained system whose maps are scored.
+        studies: Studies with readable views and with reports.
+        progress: Show the progress.
     """
     masks = [_masks(study, trained.config.data) for study in studies]
     scores: list[list[MapScore]] = [[] for _ in studies]
@@ -48,7 +49,7 @@ def localise(
 
 
 def _masks(study: Study, data: DataConfig) -> dict[str, list[np.ndarray]]:
-    """The mask of each observation in every view that the system sees, bool `[crop, crop]` each."""
+    """For each observation, its mask in every view that the system sees, bool `[crop, crop]` each."""
     views = evaluation_masks(study, data)
     empty = np.zeros((data.transform.crop, data.transform.crop), dtype=bool)
     found = {name: [view.get(name, empty) for view in views] for name in OBSERVATIONS}
@@ -71,7 +72,7 @@ def _score_study(
     views, (rows, columns) = len(next(iter(masks.values()))), evidence.grid
 
     def grid(values: torch.Tensor) -> np.ndarray:
-        """The tokens that are there `[tokens]` as `[views, rows, columns]`."""
+        """Reshape the unpadded tokens of `[tokens]` to `[views, rows, columns]`."""
         there = values[: views * rows * columns].float().cpu().numpy()
         return there.reshape(views, rows, columns)
 

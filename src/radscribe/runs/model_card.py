@@ -1,4 +1,4 @@
-"""The model card of a run."""
+"""Writing the model card of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from radscribe.systems.registry import get_system
 
 
 def _described(changes: list[dict[str, Any]]) -> str:
-    """What was changed while the run was trained, in words."""
+    """The changes that were made while the run was trained, in words."""
     return "; ".join(
         f"{change['field']} from {change['before']} to {change['after']} after step {change['step']}"
         for change in changes
@@ -22,7 +22,7 @@ def _described(changes: list[dict[str, Any]]) -> str:
 
 
 def write_model_card(run: RunDirectory) -> None:
-    """Write what the run is, what it scored, and what it must not be used for."""
+    """Write the model card: what the run is, its scores, and what it must not be used for."""
     facts, config = run.read_facts(), run.load_config()
     entry = get_system(config.system_name)
     hashed = f" (content hash {facts['store_content_hash'][:12]})" if "store_content_hash" in facts else ""
@@ -52,7 +52,7 @@ def write_model_card(run: RunDirectory) -> None:
 
 
 def _score_tables(evaluation: Evaluation) -> str:
-    """The tables of all families that the system has scores of."""
+    """The tables of all metric families that the system has scores for."""
     parts = []
     for family in FAMILIES:
         tables = evaluation.tables(family)
@@ -63,7 +63,7 @@ def _score_tables(evaluation: Evaluation) -> str:
 
 
 def _markdown_table(table: ScoreTable, scores: Mapping[str, Mapping[str, Score]]) -> str:
-    """The rows that have all scores of the table."""
+    """The table in Markdown, with the rows that have all its scores."""
     lines = [f"| {table.title} | {' | '.join(table.columns)} |", f"|---|{'---|' * len(table.columns)}"]
     for row, of_row in scores.items():
         if all(name in of_row for name in table.columns.values()):

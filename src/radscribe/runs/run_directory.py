@@ -2,19 +2,19 @@
 
 config.yaml           the complete configuration, preprocessing included
 vocabulary.json       the words, with the rules that made them
-weights.safetensors   the best weights by validation, but for those of a frozen language model
-language_model.json   which language model that is: name, revision and hash of its content
-parts.json            the parts that it was trained with, such as a view classifier: kind, path, content hash
-run.json              where it came from: store, its hash, versions, best score; the hash of its weights
+weights.safetensors   the best weights by validation, without those of a frozen language model
+language_model.json   the language model that the run needs: name, revision and hash of its content
+parts.json            the parts of the training, such as a view classifier: kind, path, content hash
+run.json              where the run came from: store, its hash, versions, best score; the hash of its weights
 training_log.jsonl    one line per logged step and per validation
-metrics.json          the test split's scores with the baselines'; metrics.txt has the tables of all of them,
-                      summary.txt the most important ones in a few lines
-drafts.test.jsonl     what was scored
-metrics.val.json      and so on: what radscribe evaluate scored since
-stores/NAME-HASH/     the same of another store
-checkpoints/last.ckpt the whole training state, for --resume; previous.ckpt is the one before
-tensorboard/          the same curves
-MODEL_CARD.md         what it is, what it scored, what it must not be used for
+metrics.json          the scores of the test split and of the baselines; metrics.txt has all tables,
+                      summary.txt the most important scores in a few lines
+drafts.test.jsonl     the drafts of the test split that were scored
+metrics.val.json      and further files: scores that radscribe evaluate added
+stores/NAME-HASH/     scores and drafts of another store
+checkpoints/last.ckpt the whole training state, for --resume; previous.ckpt is the checkpoint before it
+tensorboard/          the training log for TensorBoard
+MODEL_CARD.md         what the run is, its scores, and what it must not be used for
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.weights import load_strictly, save_weights
 
-#: What `store_source` in run.json says of a run that was trained on synthetic studies.
+#: Value of `store_source` in run.json if a run was trained on synthetic studies.
 _PHANTOM = "phantom"
 _DAMAGED = "Take the file from a copy of the run, or train it again"
-#: Types of the entries of run.json that are read again.
+#: Types of the entries of run.json that RadScribe reads.
 _FACTS = {
     "store": str,
     "store_source": str,
@@ -67,9 +67,9 @@ class KeptScores:
     """Where a run keeps the scores of one split of one store.
 
     Attributes:
-        metrics: all scores as JSON.
-        tables: all scores as tables.
-        drafts: what was scored.
+        metrics: File of all scores as JSON.
+        tables: File of all scores as tables.
+        drafts: File of the drafts that were scored.
     """
 
     metrics: Path
@@ -78,10 +78,10 @@ class KeptScores:
 
 
 class RunDirectory:
-    """Paths of a run, and how its parts are written and read.
+    """Paths of the files of a run, with methods that write and read them.
 
     Args:
-        path: the directory; it need not exist.
+        path: Run directory; it need not exist.
     """
 
     def __init__(self, path: Path | str):
@@ -102,18 +102,18 @@ class RunDirectory:
         self.model_card = self.path / "MODEL_CARD.md"
 
     def drafts(self, split: str) -> Path:
-        """Where the scored drafts of a split stand."""
+        """The file of the scored drafts of a split."""
         return self.path / f"drafts.{split}.jsonl"
 
     def create(self, config: RunConfig, vocabulary: Vocabulary, facts: dict[str, Any]) -> None:
-        """Begin a run: everything but weights."""
+        """Make the directory of a new run and write everything except the weights."""
         self.path.mkdir(parents=True, exist_ok=True)
         save_config(config, self.config)
         vocabulary.save(self.vocabulary)
         self.update_facts(**facts)
 
     def record_language_model(self, system: System) -> None:
-        """Keep which language model a system writes with, if it has one."""
+        """Record which language model a system uses, if it has one."""
         if record := system.frozen_files():
             write_whole(self.language_model, json.dumps(asdict(record), indent=2) + "\n")
 
@@ -121,7 +121,7 @@ class RunDirectory:
         """The tokenizer of the run's language model.
 
         Raises:
-            RadScribeError: its system has none, or it is not there.
+            RadScribeError: the system has no language model, or its files are missing.
         """
         model = self.load_config().system.language_model
         if model is None:
@@ -131,10 +131,10 @@ class RunDirectory:
         )
 
     def check_language_model(self, system: System) -> None:
-        """Check that a system writes with the language model that the run was begun with.
+        """Check that a system uses the same language model as when the run was begun.
 
         Raises:
-            RadScribeError: its content is another, or the run does not say what it was.
+            RadScribeError: the content of the language model differs, or the run does not record it.
         """
         now = system.frozen_files()
         if now is None:
@@ -156,7 +156,7 @@ class RunDirectory:
             )
 
     def read_facts(self) -> dict[str, Any]:
-        """What `run.json` says, empty before the run began.
+        """The entries of `run.json`; empty before the run began.
 
         Raises:
             RadScribeError: the file is damaged.
@@ -170,7 +170,7 @@ class RunDirectory:
         return facts
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of the training log, each with `step` and `epoch`; none where the run has no log.
+        """The lines of the training log, each with `step` and `epoch`; empty if the run has no log.
 
         Raises:
             RadScribeError: the file is damaged.
@@ -184,7 +184,7 @@ class RunDirectory:
             numbers += scores.values() if isinstance(scores, dict) else [None]
             if not all(isinstance(value, (int, float)) for value in numbers):
                 raise RadScribeError(
-                    f"'{self.log}' is damaged: entry {number} has not the numbers of a step",
+                    f"'{self.log}' is damaged: entry {number} lacks the numbers of a step",
                     "Remove the line that is damaged",
                 )
         return lines
@@ -201,7 +201,7 @@ class RunDirectory:
         return SYNTHETIC if self.read_facts().get("store_source") == _PHANTOM else ""
 
     def origin(self) -> RunOrigin:
-        """What drafts of the run carry.
+        """The origin that is stored in each draft of the run.
 
         Raises:
             RadScribeError: a part is missing or damaged.
@@ -214,11 +214,11 @@ class RunDirectory:
         return RunOrigin(self.path.resolve().name, digest.hexdigest(), self.trained_on, self.caution)
 
     def save_weights(self, system: System, **facts: Any) -> None:
-        """Write the weights of a system, whole or not at all, and their hash with further facts to run.json.
+        """Write the weights of a system, whole or not at all, and record their hash in run.json.
 
         Args:
-            system: whose weights they are; see `System.own_state_dict`.
-            facts: further entries of run.json.
+            system: System whose weights are written; see `System.own_state_dict`.
+            facts: Further entries for run.json.
         """
         save_weights(system.own_state_dict(), self.weights)
         self.update_facts(weights_sha256=sha256_of(self.weights), **facts)
@@ -241,24 +241,25 @@ class RunDirectory:
         return load_config(self.config)
 
     def open_store(self, store: Path | None = None) -> PreparedStore:
-        """The store that the run was trained on, or another.
+        """Open the store that the run was trained on, or another store.
 
         Args:
-            store: the other one.
+            store: Path of another store; None opens the run's own.
 
         Raises:
-            RadScribeError: the run names no store, or there is none.
+            RadScribeError: the run names no store, or the store does not exist.
         """
         return PreparedStore(store or self.find_store())
 
     def find_store(self) -> Path:
-        """Where the store that the run was trained on is now.
+        """The present path of the store that the run was trained on.
 
-        It is looked for at its absolute place, and where it was relative to the run directory: so it is found
-        where both were moved together. Of two, the one with the content that was learnt is taken.
+        Two places are tried: the absolute path, and the path relative to the run directory, which still works
+        if run and store were moved together. If both have a store, the store with the content that the run
+        was trained on is chosen.
 
         Raises:
-            RadScribeError: the run names no store, or there is none at either place.
+            RadScribeError: the run names no store, or neither place has one.
         """
         absolute, facts = self.load_config().store, self.read_facts()
         if not absolute:
@@ -280,7 +281,7 @@ class RunDirectory:
         return (same or found)[0]
 
     def check_weights(self) -> None:
-        """Check that the run says where it came from and has weights.
+        """Check that the run has `run.json` and weights.
 
         Raises:
             RadScribeError: one of the two is missing.
@@ -295,12 +296,13 @@ class RunDirectory:
             )
 
     def kept_scores(self, store: PreparedStore, split: str) -> KeptScores:
-        """Where the scores of a split stand: in the run directory itself, or by the name of another store.
+        """The files that keep the scores of a split.
 
         Args:
-            store: the one that was scored. Another than the run's own has a folder in `stores/`, named after
-                it and the beginning of its content hash.
-            split: `train`, `val`, `test` or `all`.
+            store: Store that was scored. The scores of the run's own store are kept in the run directory
+                itself; any other store has a folder in `stores/`, named after it and the beginning of its
+                content hash.
+            split: Split that was scored: `train`, `val`, `test` or `all`.
         """
         own, trained_on = self.load_config().store, self.read_facts().get("store_content_hash")
         content_hash = store.manifest["content_hash"]
@@ -314,13 +316,13 @@ class RunDirectory:
         """Build the system and load its weights strictly.
 
         Raises:
-            RadScribeError: a part is missing or damaged, the weights do not fit the configuration, or the
-                language model is another than in training.
+            RadScribeError: a file is missing or damaged, the weights do not fit the configuration, or the
+            language model is not the one of the training.
         """
         config, facts = self.load_config(), self.read_facts()
         vocabulary = Vocabulary.load(self.vocabulary)
         self.check_weights()
-        # All weights but the language model's are the run's own: nothing is downloaded.
+        # The run has all weights except the language model's, so nothing is downloaded.
         config.system.start_from_nothing()
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
         self.check_language_model(system)
@@ -329,7 +331,7 @@ class RunDirectory:
         return system.eval()
 
     def _load_weights(self, facts: dict[str, Any]) -> dict[str, Tensor]:
-        """The weights, after a check of their hash and that all are finite numbers."""
+        """Load the weights, and check their hash and that all numbers are finite."""
         try:
             weights, sha256 = load_file(self.weights), sha256_of(self.weights, _DAMAGED)
         except (SafetensorError, OSError, ValueError) as error:
@@ -352,6 +354,6 @@ class RunDirectory:
         for name, tensor in weights.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise RadScribeError(
-                    f"'{self.weights}' is damaged: {name} holds what is no finite number", _DAMAGED
+                    f"'{self.weights}' is damaged: {name} holds a number that is not finite", _DAMAGED
                 )
         return weights

@@ -1,4 +1,4 @@
-"""`parts.json` of a run: the parts that it was trained with, each with its kind, path and content hash."""
+"""The parts that a run was trained with, kept in `parts.json` with their kinds, paths and content hashes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class RunPart:
     """A part that a run was trained with.
 
     Attributes:
-        kind: what it is, by its name behind `radscribe pretrain`.
-        path: where it was, as an absolute path.
-        content_hash: of its content.
+        kind: Kind of the part, which is its name in `radscribe pretrain`.
+        path: Absolute path where the part was.
+        content_hash: Hash of the content of the part.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class RunPart:
         """Check that a directory holds this part.
 
         Raises:
-            RadScribeError: its content is another, or there is no part of this kind.
+            RadScribeError: the content differs, or there is no part of this kind.
         """
         if (found := ViewClassifier.content_hash(path)) != self.content_hash:
             raise RadScribeError(
@@ -43,10 +43,10 @@ class RunPart:
 
 
 def parts_of(config: RunConfig) -> dict[str, RunPart]:
-    """The parts that a configuration names, as they are now, by the names of their fields.
+    """The parts that a configuration names, by field name, with the hashes that they have now.
 
     Raises:
-        RadScribeError: a part is not there, or is damaged.
+        RadScribeError: a part is missing or damaged.
     """
     place = config.data.view_classifier
     if not place:
@@ -63,7 +63,7 @@ def record_parts(run: RunDirectory, config: RunConfig) -> None:
 
 
 def read_parts(run: RunDirectory) -> dict[str, RunPart]:
-    """What `parts.json` says; empty where there is none.
+    """The parts that `parts.json` lists, by field name; empty if there is no such file.
 
     Raises:
         RadScribeError: the file is damaged.
@@ -77,14 +77,14 @@ def read_parts(run: RunDirectory) -> dict[str, RunPart]:
 
 
 def check_parts(run: RunDirectory, config: RunConfig) -> None:
-    """Check that the parts of a run are those that it was begun with.
+    """Check that the parts of a run are the same as when it was begun.
 
     Args:
-        run: the run.
-        config: names the places of its parts.
+        run: Run to check.
+        config: Configuration that says where the parts are now.
 
     Raises:
-        RadScribeError: a part is another or not there, or the run does not say what it was.
+        RadScribeError: a part is missing or differs, or the run does not record what it was.
     """
     place = config.data.view_classifier
     if not place:

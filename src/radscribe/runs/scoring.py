@@ -1,4 +1,4 @@
-"""Scoring a run on a split of a store, with the baselines that every score stands beside."""
+"""Scoring a run on a split of a store, together with the baselines."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def score_run(
     progress: bool = True,
     on_rejection: Callable[[Rejection], None] | None = None,
 ) -> tuple[Evaluation, list[DraftReport]]:
-    """Draft the studies of a split and score them beside the baselines.
+    """Draft the studies of a split, and score the drafts and the baselines.
 
     Args:
-        run: a trained run.
-        store: the store to score on.
-        split: `train`, `val`, `test` or `all`.
-        protocol: another than the run's own, or None.
-        meteor: also compute METEOR, where Java is there.
-        resamples: of the bootstrap.
-        progress: show how far it is.
-        on_rejection: called with each study that cannot be drafted; without it such a study raises.
+        run: Trained run to score.
+        store: Prepared store to score on.
+        split: Split to score: `train`, `val`, `test` or `all`.
+        protocol: Protocol to score under; by default the run's own.
+        meteor: Also compute METEOR, if Java is installed.
+        resamples: Number of bootstrap resamples.
+        progress: Show the progress.
+        on_rejection: Called with each study that cannot be drafted; without it, such a study is an error.
 
     Returns:
         The evaluation and the drafts that were scored.
@@ -99,12 +99,12 @@ def score_run(
 
 
 class KeptEvaluation(NamedTuple):
-    """What `score_and_keep` found.
+    """Result of `score_and_keep`.
 
     Attributes:
-        evaluation: the scores.
-        rejections: the studies that could not be drafted.
-        kept: one sentence on where the scores are kept.
+        evaluation: Scores of the run and the baselines.
+        rejections: Studies that could not be drafted.
+        kept: One sentence that says where the scores are kept.
     """
 
     evaluation: Evaluation
@@ -123,21 +123,23 @@ def score_and_keep(
     resamples: int = 1000,
     progress: bool = True,
 ) -> KeptEvaluation:
-    """Score a run as `score_run` does, and keep the scores in its directory. What is amiss is found first.
+    """Score a run as `score_run` does, and keep the scores in its directory.
+
+    Problems that can be found before the drafting are raised before it.
 
     Args:
-        path: the run directory.
-        store: the store to score on; the one that the run was trained on unless given.
-        split: `train`, `val`, `test` or `all`.
-        drafts_file: a file to write the drafts to as well.
-        protocol: see `score_run`, as for the arguments that follow.
-        meteor: likewise.
-        resamples: likewise.
-        progress: likewise.
+        path: Run directory.
+        store: Prepared store to score on; by default the store that the run was trained on.
+        split: Split to score: `train`, `val`, `test` or `all`.
+        drafts_file: Further file to write the drafts to.
+        protocol: Protocol to score under; by default the run's own.
+        meteor: Also compute METEOR, if Java is installed.
+        resamples: Number of bootstrap resamples.
+        progress: Show the progress.
 
     Raises:
         RadScribeError: the run cannot be scored, or the drafts cannot be written. Scores that cannot be kept
-            are no error: hours of drafting are not lost to a full disk.
+        are only a warning, so that a full disk does not waste hours of drafting.
     """
     run = RunDirectory(path)
     prepared = run.open_store(store)
@@ -172,15 +174,15 @@ def score_and_keep(
 def _classified(
     drafts: Sequence[DraftReport], studies: Sequence[Study], data: DataConfig
 ) -> tuple[ClassifiedStudies | None, dict[str, str]]:
-    """What the system's classifier says, beside labels made as those that it was trained on.
+    """Output of the system's classifier, with labels that are made like its training labels.
 
     Args:
-        drafts: with probabilities, where the system has a classifier.
-        studies: all that were drafted, in the order of the result.
-        data: of the run.
+        drafts: Drafts, which have probabilities if the system has a classifier.
+        studies: All studies that were drafted, in the order of the result.
+        data: Data configuration of the run.
 
     Returns:
-        None where the system has no classifier or there are no labels; and why there are none.
+        The output and labels, or None without a classifier or labels; and the reason why there are no labels.
     """
     found = {draft.id: draft.probabilities for draft in drafts}
     probabilities = []
@@ -191,7 +193,7 @@ def _classified(
         probabilities.append([of_study[name] for name in OBSERVATIONS])
     try:
         labels = labels_of(studies, data)
-    except RadScribeError as error:  # which costs the classifier its scores only
+    except RadScribeError as error:  # only the scores of the classifier are lost
         return None, {"classifier": str(error)}
     policies = data.labels
     rules = f"labels from {policies.source}, uncertain {policies.uncertain}, missing {policies.missing}"
@@ -204,7 +206,7 @@ def scored_references(
     vocabulary: Vocabulary | None,
     tokenizer: LanguageModelTokenizer | None = None,
 ) -> dict[str, str]:
-    """The references of `studies` as the protocol of `data` scores them, by study id."""
+    """The references of the studies by study id, as the protocol of `data` prepares them for scoring."""
     protocol = get_protocol(data.protocol)
     return {
         study.id: protocol.reference(
@@ -226,20 +228,20 @@ def write_drafts(drafts: list[DraftReport], path: Path) -> None:
 def keep_scores(
     run: RunDirectory, store: PreparedStore, split: str, evaluation: Evaluation, drafts: list[DraftReport]
 ) -> str:
-    """Write scores and drafts into the run directory, for its page.
+    """Write scores and drafts into the run directory, where the page of the run finds them.
 
-    What training wrote of its own test split is never overwritten, and scores under another protocol than the
-    run's are not kept.
+    Scores that training wrote for its own test split are never overwritten. Scores under another protocol
+    than the run's are not kept.
 
     Args:
-        run: the run that was scored.
-        store: the store that it was scored on.
-        split: the split that was scored.
-        evaluation: the scores.
-        drafts: what was scored.
+        run: Run that was scored.
+        store: Store that it was scored on.
+        split: Split that was scored.
+        evaluation: Scores of the run.
+        drafts: Drafts that were scored.
 
     Returns:
-        One sentence on where the scores are.
+        One sentence that says where the scores are.
 
     Raises:
         RadScribeError: the files cannot be written.
@@ -263,7 +265,7 @@ def keep_scores(
 
 
 def _training_store(run: RunDirectory, store: PreparedStore) -> PreparedStore:
-    """The store that the run was trained on, where the baselines learn too; `store` if it is gone."""
+    """The store that the baselines learn from: the one of the run's training, or `store` if that is gone."""
     try:
         path = run.find_store()
     except RadScribeError:
@@ -278,14 +280,15 @@ def baselines(
     vocabulary: Vocabulary | None,
     tokenizer: LanguageModelTokenizer | None = None,
 ) -> dict[str, dict[str, str]]:
-    """What needs no model: the best constant report, and the report of the most similar image.
+    """Drafts of the baselines by name: the best constant report, and the report of the most similar image.
 
     Args:
-        store: whose train and val splits they learn from; without reports there, there are none.
-        studies: those to be scored.
-        data: section, cleaning and protocol.
-        vocabulary: of the training reports; needed by the protocol `r2gen`.
-        tokenizer: of a language model; needed by the protocol `r2gengpt`.
+        store: Store from whose train and val splits the baselines learn. Without reports there, there are no
+            baselines.
+        studies: Studies that are scored.
+        data: Gives the section, the cleaning and the protocol.
+        vocabulary: Vocabulary of the training reports; needed by the protocol `r2gen`.
+        tokenizer: Tokenizer of a language model; needed by the protocol `r2gengpt`.
     """
     if not all(any(study.sections for study in store.studies(split)) for split in ("train", "val")):
         return {}

@@ -1,4 +1,4 @@
-"""The one way in which a trained run drafts reports, for the command line, notebooks and servers alike."""
+"""Trained systems that draft and explain; the command line, notebooks and servers all use them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from radscribe.vision.transforms import check_view, stack_views
 
 
 class _Drafted(NamedTuple):
-    """A study on its way out: the views that the system saw, what it wrote, as tokens and as a report."""
+    """A drafted study: the views that the system saw, and the draft as tokens and as a report."""
 
     study: Study
     views: list[Tensor]
@@ -42,10 +42,10 @@ class TrainedSystem:
     """A system with trained weights, ready to draft.
 
     Args:
-        system: in evaluation mode.
-        config: of its run.
-        device: where it runs.
-        origin: which run it is, which its drafts carry.
+        system: System with trained weights.
+        config: Configuration of its run.
+        device: Device to compute on.
+        origin: Run that the system comes from, which is stored in its drafts.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TrainedSystem:
 
     @property
     def caution(self) -> str:
-        """What to bear in mind with every draft of the run, such as `SYNTHETIC`; else empty."""
+        """Caution that must be shown with every draft of the run, such as `SYNTHETIC`; otherwise empty."""
         return self.origin.caution if self.origin else ""
 
     def generate(
@@ -72,16 +72,16 @@ class TrainedSystem:
         """Draft a report for each study, in order.
 
         Args:
-            studies: A study, the path of an image, a folder, a table or a store, a PIL image, an array, a
-                tuple of views, or a list of any mix of these; see `given_studies`.
-            batch_size: studies decoded side by side.
-            on_rejection: called with each study that cannot be drafted; without it such a study raises.
-            **decoding: fields of the run's decoding configuration to change, such as `beams=5`, or `n_best=3`
+            studies: Studies to draft: a study, the path of an image, a folder, a table or a store, a PIL
+                image, an array, a tuple of views, or a list of any of these; see `given_studies`.
+            batch_size: Number of studies that are decoded together.
+            on_rejection: Called with each study that cannot be drafted; without it, such a study is an error.
+            **decoding: Fields of the run's decoding configuration to change, such as `beams=5`, or `n_best=3`
                 for three drafts of each study.
 
         Raises:
-            RadScribeError: a study that cannot be drafted (see `on_rejection`), a study of a store with
-                another short side than that of the run, or a wrong decoding field.
+            RadScribeError: a study cannot be drafted (see `on_rejection`), the short side of a store differs
+            from that of the run, or a decoding field is wrong.
         """
         for drafted in self._draft(studies, batch_size, on_rejection, decoding):
             yield drafted.report
@@ -94,13 +94,13 @@ class TrainedSystem:
         on_rejection: Callable[[Rejection], None] | None = None,
         **decoding: Any,
     ) -> Iterator[Explanation]:
-        """Draft as `generate` does, and show for each draft where the system looked as it wrote it.
+        """Draft as `generate` does, and show for each draft where the system looked when it wrote it.
 
         Args:
-            studies: see `generate`, as for all arguments.
-            batch_size: studies decoded side by side; each is explained by itself.
-            on_rejection: see `generate`.
-            **decoding: see `generate`.
+            studies: Studies to draft and explain; see `generate`.
+            batch_size: Number of studies that are decoded together; each is explained by itself.
+            on_rejection: Called with each study that cannot be drafted; see `generate`.
+            **decoding: Fields of the run's decoding configuration to change; see `generate`.
 
         Raises:
             RadScribeError: see `generate`.
@@ -108,21 +108,22 @@ class TrainedSystem:
         for drafted in self._draft(studies, batch_size, on_rejection, decoding):
             pieces = self.system.pieces(drafted.tokens.tolist())
             views, mask = stack_views([drafted.views])
-            # With its end, so that the last word of a draft that was cut short is read like the others.
+            # The end token is added, so that the last word of a draft that was cut short is treated like the
+            # others.
             tokens = F.pad(drafted.tokens[: len(pieces)], (0, 1)).unsqueeze(0)
             evidence = self.system.explain(views.to(self.device), mask.to(self.device), tokens)
             masks = evaluation_masks(drafted.study, self.config.data)
             yield explanation_of(drafted.study, drafted.report, pieces, drafted.views, masks, evidence)
 
     def stream(self, study: Given, **decoding: Any) -> Iterator[DraftReport]:
-        """Draft a report for one study and show it while it is written: after every token, the draft so far.
+        """Draft a report for one study and give the draft so far after every token.
 
-        The last is what `generate` gives. A beam search may change its mind, so that a draft need not begin
-        with the one before; greedy decoding only adds.
+        The last draft is the result of `generate`. Greedy decoding only adds words, but a beam search may
+        also change words of the draft before.
 
         Args:
             study: One study in any form that `generate` takes.
-            **decoding: see `generate`.
+            **decoding: Fields of the run's decoding configuration to change; see `generate`.
 
         Raises:
             RadScribeError: see `generate`.
@@ -138,7 +139,7 @@ class TrainedSystem:
             yield self._report(its_study, draft, 0)
 
     def decoding(self, **fields: Any) -> DecodingConfig:
-        """The run's decoding with some fields changed.
+        """The decoding configuration of the run with some fields changed.
 
         Raises:
             RadScribeError: a field is unknown, has a wrong type or value, or the method does not use it.
@@ -147,7 +148,7 @@ class TrainedSystem:
         if unknown := sorted(fields.keys() - set(known)):
             raise RadScribeError(f"no decoding field '{unknown[0]}'", f"Fields: {', '.join(known)}")
         own = self.config.decoding
-        # A wide search that is changed to one of one hypothesis has no second best.
+        # If a beam search is changed to a method with one hypothesis, there is no second best draft.
         n_best = {"n_best": 1} if fields.get("method", own.method) != "beam" else {}
         try:
             changed = dataclasses.replace(own, **(n_best | fields))
@@ -189,7 +190,8 @@ class TrainedSystem:
     ) -> Iterator[tuple[Study, list[Tensor]]]:
         for study in studies:
             for view in study.views:
-                check_view(view, self.config.data.transform)  # no fault of the study: its store does not fit
+                # Not a rejection: the store, and not the study, is wrong.
+                check_view(view, self.config.data.transform)
             try:
                 views = evaluation_views(study, self.config.data)
                 if not views:
@@ -200,7 +202,7 @@ class TrainedSystem:
             yield study, views
 
     def _report(self, study: Study, draft: Draft, row: int) -> DraftReport:
-        """The draft of one study among several."""
+        """The draft of one study of a batch."""
         length = min(draft.tokens.size(1), int((draft.tokens[row] != 0).sum()) + 1)
         probabilities = None
         if draft.probabilities is not None:
@@ -214,7 +216,7 @@ class TrainedSystem:
             alternatives=tuple(
                 Alternative(texts[row], logprobs[row].item())
                 for texts, logprobs in draft.alternatives
-                if logprobs[row] > -torch.inf  # the search found so many
+                if logprobs[row] > -torch.inf  # others are empty places of the search
             ),
             images=tuple(view.name for view in study.views[: self.config.data.views]),
             run=self.origin,
@@ -222,11 +224,11 @@ class TrainedSystem:
 
 
 def load(run: Path | str, device: str = "auto") -> TrainedSystem:
-    """Load a run directory; it needs nothing else.
+    """Load a trained system from its run directory.
 
     Args:
-        run: what `radscribe train` or `radscribe interop import` wrote.
-        device: `auto`, `cpu` or `cuda`.
+        run: Run directory that `radscribe train` or `radscribe interop import` wrote.
+        device: Device to compute on: `auto`, `cpu` or `cuda`.
 
     Raises:
         RadScribeError: this is no run directory, or a part of it is missing or does not fit.
@@ -237,12 +239,12 @@ def load(run: Path | str, device: str = "auto") -> TrainedSystem:
 
 
 def _check_numbers(study: Study, logprob: float, decoding: DecodingConfig) -> None:
-    """Raise RadScribeError where a search found no draft of a study; see `Decoded.logprob`."""
+    """Raise RadScribeError if the search found no draft of a study; see `Decoded.logprob`."""
     if logprob == -math.inf:
         raise RadScribeError(
             f"no draft of study '{study.id}' is allowed by decoding.minimum_length {decoding.minimum_length} "
             f"with decoding.no_repeat_ngram {decoding.no_repeat_ngram}",
-            "Lower the one, or set the other to 0",
+            "Lower decoding.minimum_length, or set decoding.no_repeat_ngram to 0",
         )
     if not math.isfinite(logprob):
         raise RadScribeError(

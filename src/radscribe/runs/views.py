@@ -1,4 +1,4 @@
-"""What a trained system is given of a study: its report, its views and their masks, alone or in batches."""
+"""Inputs of a trained system for a study: views, finding masks and reports, one by one or in batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def studies_with_report(studies: Sequence[Study], section: str, split: str) -> l
     """The studies that have the section.
 
     Raises:
-        RadScribeError: none has.
+        RadScribeError: no study has it.
     """
     found = [study for study in studies if study.report(section).strip()]
     if not found:
@@ -45,7 +45,7 @@ def evaluation_views(study: Study, config: DataConfig) -> list[Tensor]:
 
 
 def evaluation_masks(study: Study, config: DataConfig) -> list[dict[str, np.ndarray]]:
-    """The findings' masks in each of `evaluation_views`, bool `[crop, crop]` by observation, where known.
+    """The known masks of the findings in each of `evaluation_views`, bool `[crop, crop]` by observation.
 
     Raises:
         RadScribeError: a view cannot be read.
@@ -61,12 +61,12 @@ def projections_of(study: Study, config: DataConfig) -> list[int]:
     return [PROJECTIONS.index(view.projection) for view in study.views[: config.views]]
 
 
-#: A study on its way into a batch: id, views, tokens, observation labels, projections.
+#: A study before it is put into a batch: id, views, tokens, observation labels, projections.
 Item = tuple[str, list[Tensor], list[int], np.ndarray, list[int]]
 
 
 def collate(items: list[Item]) -> Batch:
-    """Put studies side by side, padded."""
+    """Combine studies into a batch, with padding."""
     study_ids, views, tokens, labels, projections = zip(*items, strict=True)
     stacked, mask = stack_views(list(views))
     projected = torch.full(mask.shape, PROJECTIONS.index("unknown"))
@@ -93,7 +93,7 @@ class _EvaluationSet(Dataset):
 def evaluation_batches(
     studies: Sequence[Study], config: DataConfig, batch_size: int, workers: int
 ) -> DataLoader:
-    """Batches without reports, in order, each study once."""
+    """Batches of all studies in order, without their reports."""
     return DataLoader(
         _EvaluationSet(studies, config), batch_size=batch_size, num_workers=workers, collate_fn=collate
     )

@@ -1,1 +1,1 @@
-"""What a study is, one reader per dataset, the phantom, and the prepared store."""
+"""Studies: what a study is, one reader per data set, the phantom, and the prepared store."""

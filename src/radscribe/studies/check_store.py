@@ -1,4 +1,4 @@
-"""Whether a prepared store is as it was prepared: every file, and every view by its hash."""
+"""Checking that a prepared store has not changed: every file, and every view by its hash."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Checked:
     """One part of a run or a store that was checked.
 
     Attributes:
-        part: which, in words.
-        found: what was found there, or what is wrong with it.
-        damaged: whether something is wrong.
+        part: The checked part, in words.
+        found: What was found there, or what is wrong with it.
+        damaged: Whether something is wrong.
     """
 
     part: str
@@ -30,11 +30,11 @@ class Checked:
 
     @classmethod
     def of(cls, part: str, check: Callable[[], str]) -> Checked:
-        """Do one check.
+        """Run one check.
 
         Args:
-            part: what is checked.
-            check: gives what was found; what it raises is what is wrong.
+            part: The checked part, in words.
+            check: Function that returns what was found; a RadScribeError that it raises says what is wrong.
         """
         try:
             return cls(part, check())
@@ -46,10 +46,10 @@ class Checked:
 
 
 def check_store(path: Path) -> list[Checked]:
-    """Check every part of a prepared store; reads all of it.
+    """Check every part of a prepared store; this reads the whole store.
 
     Args:
-        path: of the store.
+        path: Folder of the store.
     """
     stores: list[PreparedStore] = []
 

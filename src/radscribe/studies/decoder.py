@@ -1,4 +1,4 @@
-"""Decoding the views of studies, in several processes and in the order in which the studies come."""
+"""Decoding the views of studies in several processes; the order of the studies is kept."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from radscribe.studies.staleness import FileState, file_states
 from radscribe.studies.store_writer import DecodedView
 from radscribe.studies.study import Study, View
 
-#: Studies that wait to be written, per process: enough that none idles behind one slow image.
+#: Number of studies per process that wait to be written: enough that no process idles behind one slow image.
 _IN_FLIGHT = 4
-#: Readable views, file and reason of each broken one, and the states of the files before they were read.
+#: Readable views, file and reason of each broken view, and the states of the files before they were read.
 _Decoded = tuple[list[DecodedView], list[list[str]], list[FileState]]
 
 
@@ -31,10 +31,11 @@ class Decoder:
     """Decodes studies in the order in which they come.
 
     Attributes:
-        root: file names are kept relative to it.
-        processes: 0 to decode in this one.
-        functions_here: call views that are functions in this process, since other processes may not be able
-            to: functions given in Python need not be picklable.
+        short_side: Short side in pixels of the decoded views.
+        root: Folder that file names are kept relative to.
+        processes: Number of processes that decode; 0 decodes in the calling process.
+        functions_here: Whether views that are functions are called in the calling process. Functions given in
+            Python need not be picklable, so other processes may not be able to call them.
     """
 
     short_side: int
@@ -45,8 +46,8 @@ class Decoder:
     def decode(
         self, records: Iterable[Study | Rejection], skip: Set[str]
     ) -> Generator[tuple[Study | Rejection, _Decoded | None]]:
-        """Every record, with None for rejections and for studies whose id is to be skipped."""
-        # What each record asks for: its views, or None.
+        """Every record with its decoded views; None for rejections and for studies whose id is in `skip`."""
+        # Each record with the views to decode, or with None.
         tasks = (
             (record, record.views if isinstance(record, Study) and record.id not in skip else None)
             for record in records
@@ -75,7 +76,7 @@ class Decoder:
                 yield record, future.result() if future else None
         except BrokenProcessPool as error:
             raise RadScribeError(
-                "a decoding process died, perhaps for want of memory",
+                "a decoding process died, perhaps because memory ran out",
                 "Run the same command again with fewer workers: it resumes",
             ) from error
         finally:
@@ -110,7 +111,7 @@ class Decoder:
 
 
 def _start_process() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it: a killed parent cannot end its processes."""
+    """Leave Ctrl-C to the parent, and end when the parent ends: a killed parent cannot end its processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,13 +1,13 @@
-"""What a caller gives to be drafted or explained, as studies: files, folders, tables, stores, pictures.
+"""Turning what a caller gives into studies: files, folders, tables, prepared stores or pictures in memory.
 
-How ids are made, so that none changes because another file is added:
+These rules give the ids, so that no id changes when another file is added:
 
-- A file that is given by itself has its path as it was given, without its suffix.
-- An image or a sub-folder in a folder has its path within that folder, without a suffix. Where several things
-  are given, the folder's own path stands in front.
-- What a store or a table holds has the id that it has there.
-- Several views that are given together as one study have the id of their first file.
-- A picture in memory has its place among what is given: `study-1`, `study-2` and so on.
+- The id of a single file is its path as it was given, without its suffix.
+- The id of an image or a sub-folder in a folder is its path within that folder, without a suffix. If several
+  things are given, the folder's own path comes before it.
+- A study in a store or a table keeps the id that it has there.
+- The id of several views that are given together as one study is that of their first file.
+- The id of a picture in memory is its place among the given things: `study-1`, `study-2` and so on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from radscribe.studies.study import RenderedView, Study, View
 _TABLES_OF_STUDIES = (".csv", ".tsv", ".jsonl", ".json")
 
 GivenView: TypeAlias = View | Path | str | Image.Image | np.ndarray
-#: A study, the views of one study, a single view, or the path of what holds many studies.
+#: A study, the views of one study, a single view, or the path of something that holds many studies.
 Given: TypeAlias = Study | GivenView | tuple[GivenView, ...] | list[GivenView]
 
 
@@ -41,8 +41,8 @@ class _Picture:
     """The source of a view that is given as a picture in memory.
 
     Attributes:
-        picture: as it was given.
-        file: what messages call it.
+        picture: Picture as it was given.
+        file: Name of the picture in messages.
     """
 
     picture: Image.Image | np.ndarray
@@ -58,21 +58,23 @@ def given_studies(
     *,
     split: str | None = None,
 ) -> Iterator[Study]:
-    """The studies that are given, in order, each id once.
+    """The given studies in order; a study whose id an earlier study has is rejected.
 
     Args:
-        given: One thing, or a list or an iterator of any mix of things. A `Study` is itself. The path of an
-            image file, a `View`, a PIL image and an array `[height, width]` or `[height, width, 3]` are a
-            study of one view each. A tuple of these, or a list within the list, is one study with several
-            views. The path of a folder of images, a table or a prepared store is all studies in it.
-        on_rejection: Called with each study that cannot be used; without it such a study raises.
-        split: Split of the prepared stores: `train`, `val`, `test` or `all`; all studies unless given.
+        given: One thing, or a list or an iterator of any mix of things. A `Study` is taken as it is. The path
+            of an image file, a `View`, a PIL image and an array `[height, width]` or `[height, width, 3]`
+            each become a study of one view. A tuple of these, or a list within the list, becomes one study
+            with several views. The path of a folder of images, a table or a prepared store gives all studies
+            in it.
+        on_rejection: Function that is called with each study that cannot be used; without it, such a study
+            raises an error.
+        split: Split of the prepared stores: `train`, `val`, `test` or `all`; without it, all studies.
 
     Raises:
-        RadScribeError: a study cannot be used (see `on_rejection`), there is no such split, a split is asked
-            of what is no prepared store, or something given is none of these.
+        RadScribeError: a study cannot be used (see `on_rejection`), there is no such split, a split is given
+            for something that is no prepared store, or something given is none of these things.
     """
-    # A tuple is the views of one study.
+    # A tuple holds the views of one study.
     one = isinstance(given, str | bytes | tuple | dict | np.ndarray | Image.Image)
     many = isinstance(given, Iterable) and not one
     items = iter(cast("Iterable[Given]", given) if many else [cast("Given", given)])
@@ -94,8 +96,8 @@ def given_studies(
 
 
 def file_id(path: Path) -> str:
-    """The id of a file that is given by itself: its path as given, without its suffix."""
-    # What stands behind the last dot of a DICOM identifier, 1.2.840.113, is no suffix.
+    """The id of a single file: its path as it was given, without its suffix."""
+    # The digits after the last dot of a DICOM identifier, such as 1.2.840.113, are no suffix.
     return (path if path.suffix[1:].isdecimal() else path.with_suffix("")).as_posix()
 
 
@@ -107,7 +109,7 @@ def _records(item: Given, number: int, alone: bool, split: str | None) -> Iterat
             return
     if split is not None:
         raise RadScribeError(
-            f"a split is of a prepared store, and '{item}' is none",
+            f"--split needs a prepared store, and '{item}' is none",
             "Leave out --split, or make a store with radscribe prepare",
         )
     if isinstance(item, Study):
@@ -123,7 +125,7 @@ def _records(item: Given, number: int, alone: bool, split: str | None) -> Iterat
 
 
 def _of_views(given: Sequence[GivenView], number: int) -> Study:
-    """One study of the views that are given.
+    """One study with the given views.
 
     Raises:
         RadScribeError: something given is no view.
@@ -147,7 +149,7 @@ def _of_views(given: Sequence[GivenView], number: int) -> Study:
 
 
 def _of_source(path: Path, alone: bool) -> Iterator[Study | Rejection]:
-    """The studies of a folder or a table. One that cannot be read costs itself, as a study does."""
+    """The studies of a folder or a table. A folder or table that cannot be read becomes one rejection."""
     try:
         reader = find_reader(path)
         for record in open_source(path, reader):

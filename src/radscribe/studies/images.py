@@ -1,7 +1,7 @@
-"""The one path by which pixels enter: a file or a rendered view becomes 8-bit grey of a fixed short side.
+"""Reading images: every file and every rendered view becomes 8-bit grey with a fixed short side.
 
-Preparing a store and drafting from a single file both come through `read_view`, so a study has the
-same pixels in training and in use. `to_short_side` is the only function that resizes with the aspect kept.
+Preparing a store and drafting from a single file both use `read_view`, so a study has the same pixels in
+training and in use. `to_short_side` is the only function that resizes and keeps the aspect ratio.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from radscribe.errors import RadScribeError
 from radscribe.studies.study import RenderedView, View
 
-#: Largest radiographs have some 30 million pixels; more is a decompression bomb or a scan of a wall.
+#: Largest number of pixels of an image. The largest radiographs have some 30 million; more is a decompression
+#: bomb or a scan of a wall.
 MAX_PIXELS = 100_000_000
-#: A strip longer than this many times its width is no radiograph, and would grow without bound when resized.
+#: Largest ratio of the long side to the short side. A longer strip is no radiograph, and would grow without
+#: bound when it is resized.
 MAX_ASPECT = 16
-#: More than the largest picture with four channels of 16 bits takes without compression.
+#: Largest size of a file in bytes. The largest picture with four channels of 16 bits takes less without
+#: compression.
 MAX_BYTES = 8 * MAX_PIXELS
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-#: Short side in pixels of the views of a prepared store, unless its user asks for another.
+#: Short side in pixels of the views of a prepared store, unless the user asks for another.
 STORE_SHORT_SIDE = 256
-#: Percentiles of a deep picture's values that become black and white: a few hot or dead pixels lie outside.
+#: Percentiles of a deep picture's values that become black and white; a few hot or dead pixels lie outside.
 WINDOW_PERCENTILES = (0.1, 99.9)
 _TIFF_PHOTOMETRIC = 262
 _NO_FILE = {
@@ -45,7 +48,7 @@ class ImageError(RadScribeError):
     """An image that cannot be used.
 
     Attributes:
-        reason: the cause in a few words, as `rejected.csv` lists it.
+        reason: The cause in a few words, as `rejected.csv` lists it.
     """
 
     def __init__(self, message: str, hint: str = "", *, reason: str = ""):
@@ -72,13 +75,13 @@ def read_image(path: Path | str) -> np.ndarray:
 def read_file(path: Path | str) -> RenderedView:
     """Decode an image file to grey.
 
-    - Deeper than 8 bits (16-bit PNG; 16-bit, 32-bit integer or float TIFF): the values from the percentile
-      0.1 to the percentile 99.9 become 0..255, and values outside are clipped. Files of this kind hold 10,
-      12, 14 or 16 bits and do not say which; a fixed division by 256 would leave a 12-bit radiograph nearly
-      black, and the whole range would let one hot pixel do so.
+    - In a file deeper than 8 bits (16-bit PNG; 16-bit, 32-bit integer or float TIFF), the values from the
+      percentile 0.1 to the percentile 99.9 become 0..255, and values outside are clipped. Files of this kind
+      hold 10, 12, 14 or 16 bits and do not say how many. A fixed division by 256 would leave a 12-bit
+      radiograph nearly black; if the whole range were used, one hot pixel would do so.
     - Transparent pixels are composited on black, as air outside the film is.
-    - CMYK JPEGs store inverted ink where an Adobe marker stands, and plain ink where none does.
-    - The EXIF orientation is applied. Of several frames, the first is taken.
+    - A CMYK JPEG with an Adobe marker stores inverted ink; one without the marker stores plain ink.
+    - The EXIF orientation is applied. If a file has several frames, the first is taken.
 
     Returns:
         pixels uint8 [height, width] without masks, and the window of a picture deeper than 8 bits.
@@ -96,7 +99,7 @@ def read_file(path: Path | str) -> RenderedView:
         raise _unreadable(path, "DICOM is not read yet", "Convert it to PNG first")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of broken tags and of size, which is checked here
+            warnings.simplefilter("ignore")  # broken tags and size; the size is checked here
             image = Image.open(io.BytesIO(data))
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
@@ -115,7 +118,7 @@ def read_file(path: Path | str) -> RenderedView:
 
 
 def _bytes_of(path: Path) -> bytes:
-    """The content of a regular file. What is none is never opened: opening a named pipe waits for ever."""
+    """The content of a regular file. Nothing else is opened, because opening a named pipe waits for ever."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -134,9 +137,9 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _has_end_marker(data: bytes) -> bool:
-    """Whether a JPEG's last scan is closed.
+    """Whether the last scan of a JPEG is closed by an end marker.
 
-    The decoder fills a cut scan with grey and reports nothing if bytes follow it, as in a download
+    The decoder fills a cut scan with grey. It reports nothing if bytes follow the scan, as in a download
     whose space was allocated beforehand. FF D9 cannot occur within a scan, where FF is escaped.
     """
     return data.find(b"\xff\xd9", data.rfind(b"\xff\xda")) >= 0
@@ -148,7 +151,7 @@ def read_picture(picture: Image.Image | np.ndarray, name: str = "the picture") -
     Args:
         picture: A PIL image, or an array `[height, width]`, `[height, width, 3]` or `[height, width, 4]`. An
             array of another type than uint8 is taken as grey deeper than 8 bits.
-        name: What messages call it.
+        name: Name of the picture in messages.
 
     Returns:
         pixels uint8 [height, width] without masks, and the window of a picture deeper than 8 bits.
@@ -182,7 +185,7 @@ def read_picture(picture: Image.Image | np.ndarray, name: str = "the picture") -
 
 def _grey(image: Image.Image) -> RenderedView:
     image.load()
-    # Pillow takes every CMYK JPEG for inverted.
+    # Pillow assumes that the ink of every CMYK JPEG is inverted.
     plain_ink = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
     # Pillow inverts a TIFF in which white is zero if it has 8 bits, and leaves it inverted if it has more.
     white_is_zero = image.format == "TIFF" and image.getexif().get(_TIFF_PHOTOMETRIC) == 0
@@ -201,11 +204,11 @@ def _grey(image: Image.Image) -> RenderedView:
 
 
 def _windowed(values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Stretch [height, width] of any depth linearly to 0..255, clipped to a window of its values.
+    """Stretch values [height, width] of any depth linearly to 0..255; values outside a window are clipped.
 
-    The window is the span of `WINDOW_PERCENTILES`, each taken as the next value inward that occurs, so that
-    one hot pixel lies outside in small pictures too. Where the two coincide, as in a mask, the window is the
-    whole range; a constant picture is black.
+    The window lies between the two `WINDOW_PERCENTILES`. Each percentile is moved inward to the next value
+    that occurs, so that one hot pixel lies outside in small pictures too. If the two are equal, as in a mask,
+    the window is the whole range. A constant picture is black.
 
     Returns:
         uint8 [height, width], and the values that become 0 and 255.
@@ -226,7 +229,7 @@ def _windowed(values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
 
 
 def original_view(view: View) -> RenderedView:
-    """The view at its own size: its file decoded, or its function called.
+    """The view at its own size, decoded from its file or rendered by its function.
 
     Raises:
         ImageError: see `read_file`; also if a function gives anything but uint8 [height, width] with
@@ -247,10 +250,11 @@ def original_view(view: View) -> RenderedView:
 def to_short_side(
     values: np.ndarray, short_side: int, filter_: Image.Resampling = Image.Resampling.BILINEAR
 ) -> np.ndarray:
-    """Resize [height, width] so that its short side is `short_side` pixels and its aspect is kept.
+    """Resize values [height, width] so that their short side is `short_side` pixels; the aspect ratio is
+    kept.
 
-    The filter is antialiased and the long side is rounded down, as torchvision's `Resize` does with a
-    picture, which the published systems use. Values of that size already are returned as they are.
+    The filter is antialiased and the long side is rounded down, as in torchvision's `Resize` of a picture,
+    which the published systems use. Values that have this size already are returned as they are.
     """
     height, width = values.shape
     short, long = sorted((height, width))
@@ -262,9 +266,9 @@ def to_short_side(
 
 
 def resize_view(view: RenderedView, short_side: int, name: str = "the view") -> RenderedView:
-    """The view with its short side exactly `short_side` pixels and its aspect kept; see `to_short_side`.
+    """Resize a view so that its short side is exactly `short_side` pixels; see `to_short_side`.
 
-    Pixels are resized with a bilinear filter, masks take the nearest value. A view that has the size already
+    Pixels are resized with a bilinear filter, masks with the nearest value. A view that has the size already
     is returned as it is. `name` is for messages only.
 
     Raises:
@@ -289,7 +293,7 @@ def resize_view(view: RenderedView, short_side: int, name: str = "the view") -> 
 
 
 def read_view(view: View, short_side: int = STORE_SHORT_SIDE) -> RenderedView:
-    """Read a view of any source: decoded or rendered, grey, with its short side `short_side` pixels.
+    """Read a view from a file or a function as 8-bit grey with a short side of `short_side` pixels.
 
     Returns:
         pixels uint8 [height, width] with min(height, width) == short_side, and masks of that shape.

@@ -1,4 +1,4 @@
-"""`radscribe prepare`: read a source once, decode its images in parallel, and leave a prepared store."""
+"""`radscribe prepare`: read a source once, decode its images in parallel, and write a prepared store."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ from radscribe.studies.store_writer import StoreWriter
 from radscribe.studies.study import Split, Study
 from radscribe.studies.update import open_update, updated_splits
 
-#: Pixels of a view's short side: fewer show nothing, and more than a detector has help nothing.
+#: Smallest and largest short side of a view in pixels. Smaller views show nothing, and more pixels than a
+#: detector has do not help.
 SHORT_SIDES = (16, 4096)
 MAX_WORKERS = 512
-#: Errors of the system that say that a store cannot be written at its place.
+#: Errors of the operating system which mean that a store cannot be written at its path.
 _UNUSABLE = (
     errno.EACCES,
     errno.EPERM,
@@ -70,13 +71,14 @@ _UNUSABLE = (
 
 @dataclass(frozen=True, slots=True)
 class PrepareSummary:
-    """What `prepare` made; `str()` gives a table.
+    """Result of `prepare`; `str()` gives a table.
 
     Attributes:
-        store: what the store holds now.
-        decoded: studies decoded by this call; the others were there from an earlier one.
-        seconds: wall-clock time of this call.
-        changes: what had changed in the source of a store that was complete before; None where it was not.
+        store: What the store holds now.
+        decoded: Number of studies that this call decoded; an earlier call decoded the others.
+        seconds: Wall-clock time of this call in seconds.
+        changes: What had changed in the source of a store that was complete before this call; None if it was
+            not complete.
     """
 
     store: StoreSummary
@@ -110,26 +112,27 @@ def prepare(
 ) -> PrepareSummary:
     """Read any source once and write a prepared store that training maps into memory.
 
-    A study is committed when all its views are written; killed at any time, the same call resumes behind
-    the last committed study and ends with the same bytes. A view that cannot be read is listed in
-    `rejected.csv`; a study is rejected if none of its views can be read. A complete store is left as it is
-    where its source is still the same, and is updated on demand; see `update`.
+    A study is committed when all its views are written. After an interruption at any time, the same call
+    resumes behind the last committed study and ends with the same bytes. A view that cannot be read is listed
+    in `rejected.csv`; a study is rejected if none of its views can be read. A complete store is left as it is
+    if its source has not changed; otherwise see `update`.
 
     Args:
-        source: a file, a folder, the word `phantom`, or studies made in Python, whose views are files or
+        source: A file, a folder, the word `phantom`, or studies made in Python, whose views are files or
             functions.
-        out: the folder of the store: new, empty, or a store of the same settings.
-        reader: a name of `READERS`, or `auto`.
-        short_side: pixels of each view's short side, 16 to 4096.
-        split_fractions: shares of train, val and test where the source does not say; see `assign_splits`.
-        seed: of the splits, and of the source if it is drawn at random (the phantom).
-        workers: processes that decode; all cores by default, within this process if 1.
-        limit: take only that many studies from the start of the source.
-        update: where the source of a complete store has changed, follow it. New studies of a patient join the
-            split of that patient, and what is unchanged stays as it is. Changed studies are decoded anew,
+        out: Folder of the store: a new or empty folder, or a store with the same settings.
+        reader: Name of a reader in `READERS`, or `auto`.
+        short_side: Short side of each view in pixels, from 16 to 4096.
+        split_fractions: Shares of train, val and test for studies whose split the source does not state; see
+            `assign_splits`.
+        seed: Random seed of the splits, and of the source if its studies are drawn at random (the phantom).
+        workers: Number of processes that decode; all cores by default. With 1, the calling process decodes.
+        limit: Largest number of studies to take from the start of the source.
+        update: Update a complete store if its source has changed. New studies of a known patient join the
+            split of that patient, and unchanged studies stay as they are. Changed studies are decoded anew,
             and studies that the source no longer has are dropped.
-        progress: show how far it is, on standard error.
-        reader_options: options of the reader, such as `images` and `columns`.
+        progress: Show progress on standard error.
+        reader_options: Options of the reader, such as `images` and `columns`.
 
     Raises:
         RadScribeError: the source or an option cannot be used; `out` holds something else, or a store of
@@ -205,10 +208,10 @@ def _opened(
 
 
 def check_range(name: str, value: int, low: int, high: int | None = None) -> int:
-    """The value, if it is a whole number in this range.
+    """Return the value if it is a whole number in this range.
 
     Raises:
-        RadScribeError: it is not; the message names the option.
+        RadScribeError: the value is not in this range; the message names the option.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise RadScribeError(f"{name} is {value!r}, not a whole number")
@@ -219,12 +222,12 @@ def check_range(name: str, value: int, low: int, high: int | None = None) -> int
 
 
 def _absolute(value: object) -> str:
-    """A path in the settings of a store means the same from every folder."""
+    """A setting as text. A path becomes absolute, so that it means the same in every folder."""
     return str(value.absolute()) if isinstance(value, Path) else str(value)
 
 
 def _check_places(source: Path, out: Path) -> None:
-    """Raise RadScribeError where the store would take the place of its source, or has it within."""
+    """Raise RadScribeError if the store would replace its source or contain it."""
     try:
         place = out.resolve()
     except (OSError, RuntimeError, ValueError) as error:
@@ -234,7 +237,7 @@ def _check_places(source: Path, out: Path) -> None:
 
 
 def _earlier(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of the store at `out` if its settings are the same; None where a store may be begun."""
+    """The manifest of the store at `out` if its settings are the same; None if a store may be begun there."""
     try:
         if (out / MANIFEST).is_file():
             finish_update(out)
@@ -258,7 +261,7 @@ def _earlier(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a new store."""
+    """Create a new store, and return its manifest."""
     out.mkdir(parents=True, exist_ok=True)
     manifest = {
         "format": FORMAT_VERSION,
@@ -272,7 +275,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _require_unchanged(writer: StoreWriter, now: SourceState) -> None:
-    """Raise RadScribeError if the source no longer has what an interrupted preparation has committed."""
+    """Raise RadScribeError if committed studies of an interrupted preparation changed or left the source."""
     changes = SourceState(writer.fingerprints).changes(now)
     if changes.changed or changes.removed:
         changes = Changes([], changes.changed, changes.removed, [])
@@ -283,7 +286,7 @@ def _require_unchanged(writer: StoreWriter, now: SourceState) -> None:
 
 
 def _limited(records: Iterable[Study | Rejection], limit: int | None) -> Iterator[Study | Rejection]:
-    """The records up to and including the study number `limit`."""
+    """The records up to and including study number `limit`; all records without a limit."""
     studies = 0
     for record in records:
         if studies == limit:
@@ -299,10 +302,11 @@ def _write_studies(
     progress: bool,
     removed: Sequence[str] = (),
 ) -> tuple[list[str], int]:
-    """Append what is not in the store yet, and list what is rejected.
+    """Append the studies that are not in the store yet, and list the rejections.
 
     Returns:
-        the lines of `sources.jsonl` for what is not in the store, and how many studies were added.
+        The lines of `sources.jsonl` for records that are not in the store, and the number of studies that
+        were added.
     """
     earlier = frozenset(writer.committed)
     studies = sum(isinstance(record, Study) for record in records)
@@ -340,7 +344,7 @@ def _write_studies(
 def _finish(
     writer: StoreWriter, manifest: dict[str, Any], lines: Iterable[str], splits: Sequence[Split] | None = None
 ) -> None:
-    """Assign the splits where they are not given, and mark the store as complete."""
+    """Assign the splits unless they are given, and mark the store as complete."""
     out, committed = writer.index, writer.committed
     rejections = read_rejections(out)
     if not committed:

@@ -1,4 +1,4 @@
-"""From the words that data sets use for a view to its projection."""
+"""The projection of a view, from the words that data sets use for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _LATERAL = frozenset({"L", "LL", "RL", "LAT", "LATERAL"})
 
 
 def projection_of(words: str) -> Projection:
-    """The projection that `PA`, `AP Supine`, `frontal`, `L`, `LL`, `XTABLE LATERAL`... stand for.
+    """The projection that words such as `PA`, `AP Supine`, `frontal`, `L`, `LL` or `XTABLE LATERAL` stand
+    for.
 
-    A lateral decubitus is a position of the patient: it counts as frontal if the words also say AP or
-    PA, and is unknown if not. Words that name both projections, or neither, are `unknown`.
+    A lateral decubitus is a position of the patient: the view is frontal if the words also say AP or PA, else
+    unknown. Words that name both projections, or neither, give `unknown`.
     """
     found = set(re.findall("[A-Z]+", words.upper()))
     frontal = bool(found & _FRONTAL)
@@ -26,6 +27,6 @@ def projection_of(words: str) -> Projection:
 
 
 def frontal_first(views: Iterable[View]) -> tuple[View, ...]:
-    """The views with frontal ones first and lateral ones last, otherwise in their order."""
+    """The views sorted: frontal, unknown, lateral. Views of the same projection keep their order."""
     order = {"frontal": 0, "unknown": 1, "lateral": 2}
     return tuple(sorted(views, key=lambda view: order[view.projection]))

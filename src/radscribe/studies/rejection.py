@@ -1,4 +1,4 @@
-"""What a reader yields in place of a study that cannot be used."""
+"""Rejections: what a reader yields in place of a study or a view that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Rejection:
     """A study, or one view of it, that cannot be used.
 
     Attributes:
-        study_id: the study, or where the record stands if it has no id (`line 12`).
-        source: the file at fault.
-        reason: the cause in a few words. Text after a colon is detail: counts by reason ignore it.
+        study_id: Id of the study, or the place of the record if it has no id (`line 12`).
+        source: File at fault.
+        reason: Cause in a few words. Text after a colon is detail, which counts by reason ignore.
     """
 
     study_id: str
@@ -21,7 +21,7 @@ class Rejection:
 
     @property
     def kind(self) -> str:
-        """The reason without its detail, to count by."""
+        """The reason without its detail, which rejections are counted by."""
         return self.reason.split(":", 1)[0]
 
 
@@ -33,16 +33,16 @@ DUPLICATE_ID = "duplicate id"
 BAD_RECORD = "bad record"
 NO_IMAGE = "no image"
 
-#: What tables hold where there is nothing, besides a blank: pandas, spreadsheets and people write these.
+#: Words for a missing value, besides a blank: pandas, spreadsheets and people write them.
 _NO_VALUES = frozenset({"nan", "n/a", "na", "<na>", "#n/a", "none", "null", "nil", "-", "--", "---"})
 
 
 def stated(text: str) -> str:
-    """The text without white space around it; empty where it only says that there is none (`N/A`, `-`)."""
+    """The text without white space around it; empty if it only says that there is nothing (`N/A`, `-`)."""
     text = text.strip()
     return "" if text.lower() in _NO_VALUES else text
 
 
 def has_report(sections: dict[str, str]) -> bool:
-    """Whether there is anything to learn from: findings or an impression."""
+    """Whether the sections hold something to learn from: findings or an impression."""
     return bool(sections.get("findings") or sections.get("impression"))

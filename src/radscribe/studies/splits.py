@@ -1,4 +1,4 @@
-"""Which split a study belongs to: what the source says, else a seeded, patient-disjoint assignment."""
+"""Splits of studies: what the source says, else a seeded, patient-disjoint assignment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def split_of(word: str) -> Split | None:
     """The split that a word such as `validate` stands for; None for a blank one.
 
     Raises:
-        ValueError: the word is none that data sets use for a split.
+        ValueError: the word is no name of a split that data sets use.
     """
     word = word.strip().lower()
     if not word:
@@ -39,8 +39,8 @@ def split_of(word: str) -> Split | None:
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
-    """Raise RadScribeError unless these are three shares that sum to 1."""
-    # Also false where one of them is not a number.
+    """Raise RadScribeError unless the fractions are three shares that sum to 1."""
+    # The comparison is also false if a fraction is not a number (NaN).
     if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise RadScribeError(
             f"split fractions {tuple(fractions)} are not three shares that sum to 1",
@@ -51,18 +51,19 @@ def check_fractions(fractions: Sequence[float]) -> None:
 def assign_splits(
     studies: Iterable[tuple[str, Split | None]], fractions: Sequence[float] = (0.7, 0.1, 0.2), seed: int = 0
 ) -> list[Split]:
-    """The split of every study: the source's own where it says, else by patient.
+    """The split of every study: as the source says, else assigned by patient.
 
-    Patients are put in the order of SHA-256(`seed:patient`) and that order is cut where the cumulative
-    number of studies is nearest to the fractions. Cutting the order, unlike a threshold on each hash,
-    keeps the fractions of small sources too: every share is within half of its two border patients of
-    what was asked, except that each split with a fraction above 0 gets at least one patient if there
-    are enough. A patient whose other studies have a split of their own joins the first of these.
+    Patients are sorted by SHA-256(`seed:patient`), and the sorted list is cut where the cumulative number of
+    studies is nearest to the fractions. Unlike a threshold on each hash, this keeps the fractions of small
+    sources too: a cut misses its place by at most half of the studies of one patient. Each split with a
+    fraction above 0 gets at least one patient if there are enough, even if the cut must move for this. If the
+    source states the split of some studies of a patient, the other studies of this patient join the first of
+    these splits.
 
     Args:
-        studies: patient id and the source's split (or None) of each study.
-        fractions: shares of train, val and test among the studies without a split of their own.
-        seed: another seed gives another assignment.
+        studies: Patient id of each study, and its split in the source (or None).
+        fractions: Shares of train, val and test among the studies without a split in the source.
+        seed: Random seed of the assignment; another seed gives another assignment.
 
     Raises:
         RadScribeError: the fractions are not three shares that sum to 1.
@@ -89,17 +90,18 @@ def extend_splits(
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
 ) -> list[Split]:
-    """The splits of studies that join others, whose splits stay as they are.
+    """The splits of studies that join a store; the studies that are there already keep their splits.
 
-    A study has the split that the source states; else that of its patient. A new patient, in the order of
-    SHA-256(`seed:patient`), goes to the split that lacks most studies to its fraction.
+    A study has the split that the source states, else the split of its patient. New patients are taken in the
+    order of SHA-256(`seed:patient`); each goes to the split that lacks the most studies to reach its
+    fraction.
 
     Args:
-        studies: patient id and the source's split (or None) of each study that joins.
-        known: split of each patient who was there before.
-        counts: number of studies that stay, by split.
-        fractions: shares of train, val and test among all studies.
-        seed: another seed gives another assignment.
+        studies: Patient id of each study that joins, and its split in the source (or None).
+        known: Split of each patient who was there before.
+        counts: Number of studies that stay, by split.
+        fractions: Shares of train, val and test among all studies.
+        seed: Random seed of the assignment; another seed gives another assignment.
     """
     studies = list(studies)
     of_patient = dict(known)
@@ -124,7 +126,7 @@ def _place(patient: str, seed: int) -> bytes:
 
 
 def _cuts(counts: Sequence[int], fractions: Sequence[float]) -> tuple[int, int]:
-    """How many patients, of those with so many studies each, stand before the end of train and of val."""
+    """Where to cut patients with these numbers of studies: behind the last one of train, and of val."""
     cumulative = [0, *accumulate(counts)]
     total, patients = cumulative[-1], len(counts)
 

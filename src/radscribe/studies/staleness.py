@@ -1,11 +1,11 @@
-"""Whether a source is still what a store was prepared from: its records, and its files by size and time.
+"""Whether a source has changed since a store was prepared: its records, and its files by size and time.
 
-    sources.jsonl   one line per study that was prepared: id, hash of what the source says of it, and size
-                    and modification time of its files; then, likewise, one line for each study without a
-                    readable view, and one for each record that the reader rejected
+    sources.jsonl   one line per prepared study: its id, a hash of what the source says of it, and size and
+                    modification time of its files; then a line of the same form for each study without
+                    a readable view, and a line for each record that the reader rejected
 
-The lines of prepared studies stand in the order of `studies.jsonl`. The file is no part of a store's content
-hash: the same images copied to another place give the same store.
+The lines of prepared studies have the same order as in `studies.jsonl`. The content hash of a store does not
+cover this file: the same images copied to another place give the same store.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import Study, View
 
 SOURCES = "sources.jsonl"
-#: Size and modification time in nanoseconds; None where there is no such file.
+#: Size in bytes and modification time in nanoseconds of a file; None if there is no such file.
 FileState = tuple[int, int] | None
 _EXAMPLES = 3
 
 
 class Fingerprint(NamedTuple):
-    """What the source held of a study when it was read.
+    """What the source said of a study, and the state of the study's files, when the source was read.
 
     Attributes:
-        says: hash of its text, observations, patient, split, and the names of its images.
-        files: the state of each view's file; None too for a view that has no file.
+        says: Hash of the study's text, observations, patient and split, and of the names of its images.
+        files: State of each view's file; None also for a view that has no file.
     """
 
     says: str
@@ -42,7 +42,7 @@ class Fingerprint(NamedTuple):
 
     @classmethod
     def of(cls, study: Study, files: Sequence[FileState] | None = None) -> Self:
-        """Of a study as it is now, or with the states that its files had when they were decoded."""
+        """The fingerprint of a study, with its files' states at decoding (`files`) or, without them, now."""
         stated = [
             study.patient_id,
             study.split,
@@ -54,11 +54,11 @@ class Fingerprint(NamedTuple):
         return cls(says, tuple(file_states(study.views) if files is None else files))
 
     def line(self, identifier: str, **more: Any) -> str:
-        """Its line in `sources.jsonl`."""
+        """The line of this fingerprint in `sources.jsonl`."""
         return json.dumps({"id": identifier, "says": self.says, "files": self.files, **more}) + "\n"
 
     def difference(self, now: Self) -> str:
-        """What has changed until now, in a few words; empty where nothing has."""
+        """What has changed from this fingerprint to `now`, in a few words; empty if nothing has changed."""
         if self.says != now.says:
             return "what the source says of it"
         for before, after in zip(self.files, now.files, strict=True):
@@ -84,11 +84,11 @@ def _state(path: Path) -> FileState:
 
 @dataclass
 class SourceState:
-    """What a source held, or holds.
+    """The state of a source, now or when a store was prepared from it.
 
     Attributes:
-        studies: fingerprint of each study, by id.
-        rejected: id and reason of each record that the reader rejected, counted.
+        studies: Fingerprint of each study, by id.
+        rejected: Number of records that the reader rejected, by id and reason.
     """
 
     studies: dict[str, Fingerprint] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class SourceState:
 
     @classmethod
     def of(cls, records: Iterable[Study | Rejection]) -> Self:
-        """Of records that a reader has just read."""
+        """The state of a source from the records that a reader has just read."""
         state = cls()
         for record in records:
             if isinstance(record, Study):
@@ -107,10 +107,10 @@ class SourceState:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """From `sources.jsonl`.
+        """Read the state from `sources.jsonl`.
 
         Raises:
-            RadScribeError: it is missing or damaged.
+            RadScribeError: the file is missing or damaged.
         """
         state = cls()
         number = 0
@@ -132,7 +132,7 @@ class SourceState:
         return state
 
     def changes(self, now: Self) -> Changes:
-        """What has changed until now."""
+        """What has changed from this state to `now`."""
         differences = (
             (identifier, fingerprint.difference(now.studies[identifier]))
             for identifier, fingerprint in self.studies.items()
@@ -149,23 +149,24 @@ class SourceState:
 
 
 def fingerprint_of(entry: Mapping[str, Any]) -> Fingerprint:
-    """From a line of `sources.jsonl`."""
+    """The fingerprint in a line of `sources.jsonl`."""
     return Fingerprint(entry["says"], tuple(tuple(state) if state else None for state in entry["files"]))
 
 
 def rejection_line(rejection: Rejection) -> str:
-    """The line in `sources.jsonl` of a record that the reader rejected."""
+    """The line of `sources.jsonl` for a record that the reader rejected."""
     return json.dumps({"id": rejection.study_id, "reason": rejection.reason}) + "\n"
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What has changed in a source since it was prepared; false where nothing has.
+    """What has changed in a source since a store was prepared from it; false if nothing has changed.
 
     Attributes:
-        added, removed: ids of studies.
-        changed: what differs in a study, by id.
-        rejections: ids of records that cannot be read and were not so before, or the other way round.
+        added, removed: Ids of the studies that were added, and of those that were removed.
+        changed: What differs in each changed study, by id.
+        rejections: Ids of records that are rejected now and were not before, or the other way round, or for
+            another reason.
     """
 
     added: list[str]
@@ -182,7 +183,7 @@ class Changes:
             _part(self.added, "added"),
             _part(changed, "changed"),
             _part(self.removed, "removed"),
-            _part(self.rejections, "otherwise rejected"),
+            _part(self.rejections, "rejected differently"),
         )
         return ", ".join(part for part in parts if part) or "nothing has changed"
 

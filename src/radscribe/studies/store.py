@@ -3,14 +3,14 @@
     manifest.json   format version, settings, counts, content hash; `complete` once all else is written
     pixels.bin      uint8 [height, width] of every view, one after the other
     masks.bin       bits of every finding's mask [height, width], each mask padded to whole bytes
-    studies.jsonl   one line per study: text, observations, and where its views' pixels and masks stand
+    studies.jsonl   one line per study: text, observations, and the places of its pixels and masks
     splits.csv      study, patient, split
     rejected.csv    study, source, reason
     sources.jsonl   what each study was prepared from; see `staleness`
-    update/         while an update runs: what will replace the files of the same names; see `update`
+    update/         only during an update: files that will replace those of the same names; see `update`
 
-A line in `studies.jsonl` is what commits a study: it is written after its pixels and masks, so that what
-a killed process leaves behind its last whole line is cut off and prepared again.
+A study is committed by its line in `studies.jsonl`, which is written after its pixels and masks. What a
+killed process left behind its last whole line is cut off and prepared again.
 """
 
 from __future__ import annotations
@@ -38,22 +38,23 @@ from radscribe.studies.store_summary import StoreSummary
 from radscribe.studies.stored_view import MappedFile, StoredView
 from radscribe.studies.study import SPLITS, Split, Study, View
 
-#: How many views are checked whenever a store is opened; `radscribe check` checks all views.
+#: Number of views that are checked whenever a store is opened; `radscribe check` checks all views.
 VIEWS_CHECKED_ON_OPENING = 8
 
 
 class PreparedStore:
     """A complete prepared store, opened for reading.
 
-    Picklable, and safe in data loaders with several processes: each maps the files for itself.
+    A store can be pickled and is safe in data loaders with several processes: each process maps the files for
+    itself.
 
     Args:
-        path: its folder.
-        sampled: compare the hashes of some views, drawn at random, with those of the preparation.
+        path: Folder of the store.
+        sampled: Compare the hashes of some views, drawn at random, with those of the preparation.
 
     Attributes:
-        path: its folder.
-        manifest: how it was made and what it holds; see `prepare`.
+        path: Folder of the store.
+        manifest: How the store was made and what it holds; see `prepare`.
 
     Raises:
         RadScribeError: there is no store, its preparation did not finish, it was written in another
@@ -77,7 +78,7 @@ class PreparedStore:
     def _load(self) -> None:
         for name in (PIXELS, MASKS):
             expected = self.manifest["bytes"][name]
-            # More bytes are what an update has written so far.
+            # The file is longer while an update appends to it.
             if not (self.path / name).is_file() or (self.path / name).stat().st_size < expected:
                 raise RadScribeError(
                     f"{self.path / name} is missing or has not its {expected:,} bytes",
@@ -114,7 +115,7 @@ class PreparedStore:
             if not view.whole:
                 raise RadScribeError(
                     f"the store {self.path} is damaged: pixels or masks of study '{study.id}' have changed",
-                    f"Say which others have: radscribe check {self.path}; then prepare it again",
+                    f"See what else is damaged: radscribe check {self.path}; then prepare it again",
                 )
 
     def views(self) -> list[tuple[Study, StoredView]]:
@@ -136,10 +137,10 @@ class PreparedStore:
         return [study for study in self._studies.values() if split in ("all", study.split)]
 
     def study(self, identifier: str) -> Study:
-        """The study of that id.
+        """The study with that id.
 
         Raises:
-            RadScribeError: there is none.
+            RadScribeError: there is no such study.
         """
         if identifier not in self._studies:
             example = next(iter(self._studies), "")
@@ -147,7 +148,7 @@ class PreparedStore:
         return self._studies[identifier]
 
     def rejections(self) -> list[Rejection]:
-        """What `rejected.csv` lists, in the order of the source.
+        """The rejections that `rejected.csv` lists, in the order of the source.
 
         Raises:
             RadScribeError: the file is missing or damaged.

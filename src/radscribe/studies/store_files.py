@@ -1,4 +1,4 @@
-"""The files of a prepared store by name, and those that are read and replaced as a whole; see `store`."""
+"""The files of a prepared store: their names, and those that are read and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MASKS = "masks.bin"
 STUDIES = "studies.jsonl"
 SPLITS_FILE = "splits.csv"
 REJECTED = "rejected.csv"
-#: Fields of a manifest, with their types: how a store is made, and what a complete store has too.
+#: Fields of a manifest with their types: those of every store, and those that a complete store also has.
 _SETTINGS: dict[str, tuple[type, ...]] = {
     "complete": (bool,),
     "source": (str,),
@@ -34,9 +34,9 @@ _SETTINGS: dict[str, tuple[type, ...]] = {
     "limit": (int, type(None)),
 }
 _FINISHED: dict[str, tuple[type, ...]] = {"counts": (dict,), "bytes": (dict,), "content_hash": (str,)}
-#: Folder within a store.
+#: Folder within a store that holds the files of an update.
 UPDATE = "update"
-#: The files that an update replaces, in this order; the others only grow.
+#: The files that an update replaces, in this order; the other files only grow.
 _REPLACED = (STUDIES, SPLITS_FILE, REJECTED, SOURCES, MANIFEST)
 
 
@@ -74,7 +74,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def remedy(path: Path) -> str:
-    """The hint that tells what to do about a damaged store."""
+    """The hint that says what to do about a damaged store."""
     return f"Remove {path} and prepare it again from {read_manifest(path)['source']}"
 
 
@@ -84,9 +84,9 @@ def is_store(path: Path) -> bool:
 
 
 def finish_update(path: Path) -> None:
-    """Put the files of an update that is whole in the place of the store's; see `update`.
+    """Move the files of a finished update to the places of the old ones; see `update`.
 
-    Killed at any moment, the next call goes on: the folder has its manifest until all else has moved.
+    If it is killed at any moment, the next call goes on: the update's manifest is moved last.
 
     Raises:
         RadScribeError: the store cannot be written to.
@@ -101,8 +101,8 @@ def finish_update(path: Path) -> None:
             continue  # moved before, or by another process at this moment
         except OSError as error:
             raise RadScribeError(
-                f"an update of the store {path} is whole but cannot take its place: {error.strerror}",
-                f"Run any command on {path} from where it can be written to",
+                f"the finished update of the store {path} cannot replace its old files: {error.strerror}",
+                f"Run any command on {path} as a user who may write there",
             ) from error
     shutil.rmtree(new, ignore_errors=True)
 
@@ -121,7 +121,7 @@ def read_splits(path: Path) -> dict[str, Split]:
 
 
 def read_rejections(path: Path) -> list[Rejection]:
-    """What `rejected.csv` in this folder lists.
+    """The rejections that `rejected.csv` in this folder lists.
 
     Raises:
         RadScribeError: the file is missing or damaged.
@@ -134,10 +134,10 @@ def read_rejections(path: Path) -> list[Rejection]:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 over studies.jsonl, whose lines hold the hash of each view's pixels, and splits.csv.
+    """SHA-256 over `studies.jsonl`, whose lines hold the hash of each view, and `splits.csv`.
 
     Raises:
-        RadScribeError: one of the two cannot be read.
+        RadScribeError: one of the two files cannot be read.
     """
     digest = hashlib.sha256()
     for name in (STUDIES, SPLITS_FILE):

@@ -1,4 +1,4 @@
-"""What a prepared store holds, in numbers."""
+"""The summary of a prepared store: what it holds, in numbers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class StoreSummary:
     """What a store holds; `str()` gives a table.
 
     Attributes:
-        path: the store.
-        reader: how its source was read.
-        projections: number of views by projection.
-        studies, patients: numbers by split.
-        words_mean: mean number of words in findings and impression together, over studies that have any.
-        words_distinct: number of distinct words in these, ignoring case and punctuation.
-        labels: number of observations that a source with labels states, by state, over all studies.
-        shared_patients: patients whom the source itself put into more than one split.
-        rejected: number of rejected records by kind of reason.
-        size: bytes on disk.
+        path: Folder of the store.
+        reader: Name of the reader that read its source.
+        projections: Number of views by projection.
+        studies, patients: Numbers of studies and of patients, by split.
+        words_mean: Mean number of words in findings and impression together, over studies that have any.
+        words_distinct: Number of distinct words in findings and impressions, ignoring case and punctuation.
+        labels: Number of observations that a labelled source states, by state, over all studies.
+        shared_patients: Number of patients whom the source itself put into more than one split.
+        rejected: Number of rejected records by kind of reason.
+        size: Size on disk in bytes.
     """
 
     path: Path
@@ -48,10 +48,10 @@ class StoreSummary:
         """Count what a store holds.
 
         Args:
-            path: its folder.
-            reader: how its source was read.
-            studies: all of its studies.
-            rejections: what it lists as rejected.
+            path: Folder of the store.
+            reader: Name of the reader that read its source.
+            studies: All studies of the store.
+            rejections: All rejections that the store lists.
         """
         splits_of_patient: dict[str, set[str]] = {}
         for study in studies:

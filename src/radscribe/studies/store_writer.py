@@ -1,4 +1,4 @@
-"""Writing a prepared store: studies are appended one after the other, and each is committed by its line."""
+"""Writing a prepared store: studies are appended one by one, and a line in `studies.jsonl` commits each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from radscribe.studies.study import RenderedView, Split, Study
 
 
 class Committed(NamedTuple):
-    """What the end of a preparation needs to know of a study that is in the store.
+    """What the last step of a preparation needs to know of a study that is in the store.
 
     Attributes:
-        split: the source's own, or None.
-        views: how many are stored.
-        broken: file and reason of each view that could not be read.
+        split: Split that the source states, or None.
+        views: Number of stored views.
+        broken: File and reason of each view that could not be read.
     """
 
     patient_id: str
@@ -35,20 +35,20 @@ class Committed(NamedTuple):
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:
-        """From a line of studies.jsonl."""
+        """Read it from a line of `studies.jsonl`."""
         return cls(record["patient_id"], record["split"], len(record["views"]), record["broken"])
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedView:
-    """A view on its way into the store.
+    """A decoded view that is ready to be written to the store.
 
     Attributes:
-        file, original_size, window: see `StoredView`.
-        shape: height and width of `pixels`.
-        pixels: height * width bytes.
-        masks: packed bits by observation.
-        sha256: of the pixels and the masks, in hexadecimal.
+        file, original_size, window: As in `StoredView`.
+        shape: Height and width of `pixels`.
+        pixels: The pixels as height * width bytes.
+        masks: Packed bits of each mask, by observation.
+        sha256: Hash of the pixels and the masks, in hexadecimal digits.
     """
 
     projection: str
@@ -74,13 +74,13 @@ class DecodedView:
 class StoreWriter:
     """Appends studies to a store that is not complete yet, after cutting off what was not committed.
 
-    Use it as a context manager; it holds a lock, so that two processes cannot write one store.
+    Use it as a context manager. It holds a lock, so that two processes cannot write the same store.
 
     Attributes:
-        path: the folder of pixels and masks.
-        index: the folder of all other files: the same, or that of an update.
-        committed: the studies in the store by id, in order.
-        fingerprints: what each of them was prepared from.
+        path: Folder of pixels and masks.
+        index: Folder of all other files: the same folder, or that of an update.
+        committed: Studies in the store by id, in order.
+        fingerprints: What each committed study was prepared from, by id.
 
     Raises:
         RadScribeError: another process is preparing this store.
@@ -90,9 +90,10 @@ class StoreWriter:
         """Open a store to write.
 
         Args:
-            path: its folder.
-            index: the folder of its update, if it is one.
-            keep: bytes of pixels and of masks that are never cut off, because others read them.
+            path: Folder of the store.
+            index: Folder of the update, if the store is updated.
+            keep: Number of bytes of pixels and of masks that are never cut off, because other processes read
+                them.
         """
         self.path = path
         self.index = index or path
@@ -128,7 +129,7 @@ class StoreWriter:
             import fcntl
 
             try:
-                # An update has a studies.jsonl of its own, and pixels that are everybody's.
+                # An update has its own studies.jsonl, but writes to the same file of pixels as everybody.
                 for name in (PIXELS, STUDIES):
                     fcntl.flock(self._files[name], fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -175,7 +176,7 @@ class StoreWriter:
         self._cut(dict.fromkeys(self._files, 0))
 
     def adopt(self, line: bytes, origin: Fingerprint) -> None:
-        """Commit a study whose pixels are among the bytes that are kept, by its line of `studies.jsonl`."""
+        """Commit a study by its line of `studies.jsonl`; its pixels are among the bytes that are kept."""
         record = json.loads(line)
         self._write(SOURCES, origin.line(record["id"]).encode())
         self._write(STUDIES, line)
@@ -188,10 +189,10 @@ class StoreWriter:
         """Commit a study with the views that could be read.
 
         Args:
-            study: its id, text and observations are taken; its split is the source's own, or None.
-            views: the readable views in order.
-            broken: file and reason of each view that could not be read.
-            origin: what the study was prepared from.
+            study: Study whose id, text and observations are taken; its split is that of the source, or None.
+            views: Readable views in order.
+            broken: File and reason of each view that could not be read.
+            origin: What the study was prepared from.
         """
         lines = []
         for view in views:
@@ -220,7 +221,7 @@ class StoreWriter:
         self.fingerprints[study.id] = origin
 
     def list_sources(self, lines: Iterable[str]) -> None:
-        """Add the lines of what is not in the store to `sources.jsonl`, after all studies."""
+        """Add lines for records that are not in the store to `sources.jsonl`; they come after all studies."""
         self._write(SOURCES, "".join(lines).encode())
 
     def _write(self, name: str, data: bytes) -> None:
@@ -237,5 +238,5 @@ class StoreWriter:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file of pixels and masks so far."""
+        """Number of bytes that are in the files of pixels and of masks so far."""
         return dict(self._ends)

@@ -1,4 +1,4 @@
-"""A view that stands in a prepared store, read from it when it is called."""
+"""A view in a prepared store, which is read from the store when it is called."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MappedFile:
         self.__init__(path)  # type: ignore[misc]
 
     def read(self, offset: int, length: int) -> np.ndarray:
-        """A copy of uint8 [length] from `offset` on."""
+        """A copy of `length` bytes from `offset` on, uint8 [length]."""
         if self._bytes is None:
             try:
                 self._bytes = np.memmap(self.path, np.uint8, mode="r")
@@ -42,14 +42,14 @@ class MappedFile:
 
 @dataclass(frozen=True)
 class StoredView:
-    """A view's `source`: called, it reads the view from the store. Cheap to pickle.
+    """Source of a view in a store: when it is called, it reads the view. It is cheap to pickle.
 
     Attributes:
-        file: the original image file, relative to the source where it lay in it.
-        original_size: height and width in pixels before it was resized.
-        shape: height and width in the store.
-        sha256: of its pixels and masks as they stand in the store.
-        window: of a file deeper than 8 bits, the two values in it that became the ends of 0..255; else None.
+        file: Original image file; its path is relative to the source if it lay in the source.
+        original_size: Height and width in pixels before the view was resized.
+        shape: Height and width in pixels in the store.
+        sha256: Hash of the view's pixels and masks in the store.
+        window: For a file deeper than 8 bits, the two values in it that became 0 and 255; else None.
     """
 
     file: str
@@ -64,11 +64,11 @@ class StoredView:
 
     @property
     def store(self) -> Path:
-        """The folder of the store that the view stands in."""
+        """The folder of the store that holds the view."""
         return self._pixels.path.parent
 
     def __call__(self) -> RenderedView:
-        """Copy this view, and no more, out of the store."""
+        """Read a copy of this view, and nothing else, from the store."""
         height, width = self.shape
         pixels, masks = self._stored()
         return RenderedView(
@@ -82,13 +82,13 @@ class StoredView:
 
     @property
     def whole(self) -> bool:
-        """Whether its pixels and masks are those that were prepared."""
+        """Whether the view's pixels and masks are those that were prepared."""
         pixels, masks = self._stored()
         stored = b"".join(part.tobytes() for part in (pixels, *masks.values()))
         return hashlib.sha256(stored).hexdigest() == self.sha256
 
     def _stored(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Its pixels `[height * width]`, and the packed bits of each mask."""
+        """The view's pixels `[height * width]`, and the packed bits of each mask."""
         size = self.shape[0] * self.shape[1]
         masks = {name: self._masks.read(offset, -(-size // 8)) for name, offset in self.masks_at.items()}
         return self._pixels.read(self.pixels_at, size), masks

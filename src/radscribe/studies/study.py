@@ -1,4 +1,4 @@
-"""What a study is: the one contract between every dataset and everything downstream of it."""
+"""What a study is: the one form in which every data set reaches the rest of RadScribe."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class RenderedView:
     """Pixels of a view, with the exact mask of each finding that was drawn in it.
 
     Attributes:
-        pixels: uint8 [height, width], grey, white is dense.
-        masks: observation name to bool [height, width].
-        window: of a file deeper than 8 bits, the two values in it that became the ends of 0..255.
+        pixels: Grey pixels, uint8 [height, width]; dense tissue is white.
+        masks: Mask of each finding by observation name, bool [height, width].
+        window: For a file deeper than 8 bits, the two values in it that became 0 and 255; else None.
     """
 
     pixels: np.ndarray
@@ -40,20 +40,20 @@ class View:
     """One image of a study.
 
     Attributes:
-        source: The path of an image file, or a picklable function that renders the view.
-        projection: `frontal`, `lateral` or `unknown`.
+        source: Path of an image file, or a picklable function that renders the view.
+        projection: Projection of the view: `frontal`, `lateral` or `unknown`.
     """
 
     source: Path | Callable[[], RenderedView]
     projection: Projection = "unknown"
 
     def __post_init__(self) -> None:
-        if isinstance(self.source, str):  # as people write paths
+        if isinstance(self.source, str):  # people write paths as text
             object.__setattr__(self, "source", Path(self.source))
 
     @property
     def name(self) -> str:
-        """What to call this view in messages: its file, the file it was prepared from, or `rendered`."""
+        """Name of this view in messages: its file, the file it was prepared from, or `rendered`."""
         return str(getattr(self.source, "file", "rendered") if callable(self.source) else self.source)
 
 
@@ -62,13 +62,14 @@ class Study:
     """One examination of one patient.
 
     Attributes:
-        id: unique within its source.
-        patient_id: studies of one patient never stand in two splits.
-        views: in the order in which systems see them, frontal first where that is known.
-        split: `train`, `val`, `test`, or None where the source does not say.
-        sections: report sections by name (`findings`, `impression`, `indication`, `comparison`);
-            a missing section has no key.
-        observations: state of each observation that the source labels, by CheXpert name.
+        id: Id of the study, unique within its source.
+        patient_id: Id of the patient. All studies of a patient are in one split, unless the source itself
+            says otherwise.
+        views: Views in the order in which systems see them; frontal views come first if that is known.
+        split: Split of the study: `train`, `val`, `test`, or None if the source does not state it.
+        sections: Report sections by name (`findings`, `impression`, `indication`, `comparison`); a missing
+            section has no key.
+        observations: State of each observation that the source labels, by CheXpert name.
     """
 
     id: str
@@ -79,5 +80,7 @@ class Study:
     observations: Mapping[str, ObservationState] = field(default_factory=dict)
 
     def report(self, section: str) -> str:
-        """The text of a section, or of several, as in `findings + impression`; empty where none is there."""
+        """The text of a section, or of several, as in `findings + impression`; empty if the study has none of
+        them.
+        """
         return " ".join(self.sections[name] for name in section.split(" + ") if self.sections.get(name))

@@ -1,10 +1,10 @@
-"""`radscribe prepare --update`: a store follows its source, and is whole at any moment.
+"""`radscribe prepare --update`: a store follows its changed source, and can be read at any moment.
 
-What is unchanged stays, in its split. New and changed studies are decoded and stand behind what was there;
-the old pixels of changed and removed studies stay in the files, which only grow, so that whoever reads the
-store meanwhile reads on undisturbed. All other files are written anew in the folder `update` of the store.
-When they are whole, they take the places of the old ones. An interrupted update leaves the store as it was;
-the same command resumes it.
+Unchanged studies stay in their splits. New and changed studies are decoded and appended behind the studies
+that were there. The old pixels of changed and removed studies stay in the files, which only grow, so that a
+process that reads the store meanwhile is not disturbed. All other files are written anew in the folder
+`update` of the store. When they are whole, they replace the old ones. An interrupted update leaves the store
+as it was; the same command resumes it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from radscribe.studies.study import Split
 
 
 def open_update(store: Path, manifest: Mapping[str, Any], now: SourceState) -> StoreWriter:
-    """Begin or resume the update of a complete store: what is unchanged is in it when this returns.
+    """Begin or resume the update of a complete store; the returned writer holds the unchanged studies
+    already.
 
     Args:
-        store: the folder of the store.
-        manifest: its manifest.
-        now: what the source holds now.
+        store: Folder of the store.
+        manifest: Manifest of the store.
+        now: What the source holds now.
 
     Raises:
         RadScribeError: another process is updating the store, or it is damaged.
@@ -58,10 +59,10 @@ def updated_splits(
     """The split of every study of an update.
 
     Args:
-        store: the store as it was.
-        committed: the studies that it is going to hold.
-        unchanged: which of them were there before and are the same.
-        manifest: the store's manifest.
+        store: Folder of the store as it was.
+        committed: Studies that the store is going to hold, by id.
+        unchanged: Ids of the studies that were there before and are the same.
+        manifest: Manifest of the store.
     """
     before = read_splits(store)
     known: dict[str, Split] = {}

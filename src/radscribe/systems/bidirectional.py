@@ -1,4 +1,4 @@
-"""Bidirectional learning with a frozen LLM: what a language model shall read, it shall be able to generate.
+"""Bidirectional learning: a frozen LLM reads visual embeddings, and must generate them from the report.
 
 Bidirectional Learning for the Visual Representation in Radiology Report Generation with Frozen LLMs.
 Anonymous, under double-blind review; no released code. Equation numbers in this file are the paper's.
@@ -7,16 +7,17 @@ Vision to text (Eq. 1): a masked autoencoder's encoder and a linear visual mappe
 embedding space of a frozen language model, which writes the report. In training, two more branches act on
 the same visual embeddings E_v. Text to vision (Eq. 2): the language model reads the report, through a text
 encoder and a textual mapper, and generates visual embeddings E_g, which E_v must equal. Reconstruction: a
-reverse mapper and the autoencoder's decoder must draw the view from E_v. Drafting uses vision to text alone.
+reverse mapper and the autoencoder's decoder must draw the view from E_v. Drafting uses only vision to text.
 
-The paper leaves open how the language model, which writes words, generates an embedding. Here E_g of a patch
-is read at the position in front of it (`generated`), and what the language model reads there is never E_v
-with its gradient (`preceding`): by Eq. 4-5, E_g depends on the text encoder, not on the vision encoder.
+The paper does not say how the language model, which writes words, generates an embedding. Here E_g of a patch
+is read at the position before the patch (field `generated`). The embeddings that the language model reads up
+to there pass no gradient to E_v (field `preceding`): by Eq. 4-5, E_g depends on the text encoder, not on the
+vision encoder.
 
-The paper takes one view of a study. Here the views of a study stand behind each other in the report's prompt,
-and each view is generated and reconstructed by itself, from the report with a sentence that names its
-projection. On R2GenGPT's visual embeddings (the paper's Table 4), which are means over the views of a study,
-these means are generated, from the report alone.
+The paper takes one view of a study. Here the prompt contains all views of a study, one after the other. Each
+view is generated and reconstructed by itself; it is generated from the report and a sentence that names the
+projection of the view. R2GenGPT's visual embeddings (the paper's Table 4) are means over the views of a
+study; these means are generated from the report alone.
 """
 
 from __future__ import annotations
@@ -48,50 +49,52 @@ from radscribe.vision.backbones import (
 )
 from radscribe.vision.masked_autoencoder import MaskedAutoencoder, MaskedAutoencoderConfig
 
-#: Width of the space in which the comparison with CLIP matches image and report (the paper's footnote 4).
+#: Width of the space in which image and report are matched for the comparison with CLIP (paper's footnote 4).
 _MATCHING_WIDTH = 512
 
 
 @dataclass(kw_only=True, slots=True)
 class BidirectionalConfig(SystemConfig):
-    """Parts and switches. The defaults are the paper's (section 4.1) where it says something.
+    """Parts and switches. The defaults are the paper's (section 4.1) where the paper gives a value.
 
     Attributes:
-        vision: the masked autoencoder.
-        backbone: the timm model that takes its place unless `vision_kind` is `autoencoder`.
-        vision_kind: what makes the visual embeddings. `autoencoder` is the paper's; `backbone` puts a timm
-            model in its place; `r2gen_gpt` makes them as R2GenGPT does (Table 4): a timm model whose tokens
-            are averaged over views, and a layer normalisation behind the visual mapper. Only the autoencoder
-            reconstructs.
-        alignment: with `vision_kind` `r2gen_gpt`, R2GenGPT's field of this name: `shallow` freezes the timm
-            model, `deep` trains it.
-        language_model: the frozen language model.
-        report_encoder: the text encoder of the text-to-vision branch.
-        text_to_vision: train the text-to-vision branch (T2V) with its loss L_TVC (Eq. 2).
-        reconstruction: train the reconstruction of the views.
-        word_loss: how L_VTC adds up the words of a report (Eq. 1). `sum` is the equation: the sum over words,
-            averaged over studies. `mean` divides by the number of words, as most code does; Eq. 3 then weighs
-            the other losses more, by that number.
-        consistency_weight: λ1 of Eq. 3. The paper's 1 goes with the sum of Eq. 1.
-        reconstruction_weight: λ2 of Eq. 3.
-        clip_weight: weight of the image-text matching that the paper compares with (V2T+CLIP). At 0 there is
-            none.
-        generated: how an embedding E_g (Eq. 2) is read from the language model. `expected_word` is the mean
+        vision: The masked autoencoder.
+        backbone: The timm model that replaces the masked autoencoder unless `vision_kind` is `autoencoder`.
+        vision_kind: What makes the visual embeddings. `autoencoder` is the paper's masked autoencoder.
+            `backbone` replaces it by a timm model. `r2gen_gpt` makes the embeddings as R2GenGPT does
+            (Table 4): the tokens of a timm model are averaged over views, and a layer normalisation follows
+            the visual mapper. Only `autoencoder` can reconstruct views.
+        alignment: Whether the timm model trains with `vision_kind` `r2gen_gpt`; R2GenGPT's field of this
+            name. `shallow` freezes the timm model, `deep` trains it.
+        language_model: The frozen language model.
+        report_encoder: The text encoder of the text-to-vision branch.
+        text_to_vision: Train the text-to-vision branch (T2V) with its loss L_TVC (Eq. 2).
+        reconstruction: Train the reconstruction of the views.
+        word_loss: How L_VTC combines the losses of a report's words (Eq. 1). `sum` is the equation: the sum
+            over words, averaged over studies. `mean` divides by the number of words, as most code does; the
+            other losses of Eq. 3 then weigh more, by that number.
+        consistency_weight: Weight of L_TVC, λ1 of Eq. 3. The paper's value 1 goes with `word_loss` `sum`.
+        reconstruction_weight: Weight of the reconstruction loss L_REC, λ2 of Eq. 3.
+        clip_weight: Weight of the image-text matching that the paper compares with (V2T+CLIP); 0 leaves it
+            out.
+        generated: How an embedding E_g (Eq. 2) is read from the language model. `expected_word` is the mean
             of the word embeddings, weighted with the probability of each word. It lies among the words, and
-            visual embeddings near words are what the paper finds (Figure 4). `state` is the last hidden
-            state after the final normalisation, which is much longer than a word embedding, so that visual
-            embeddings drawn to it leave the words.
-        preceding: what the language model reads in front of a patch as it generates it. `teacher` gives it
-            the visual embeddings of the patches before, detached; `queries` gives it learnt embeddings, one
-            for each patch, so that the report alone tells images apart. In both, E_g has no gradient to the
+            the paper finds visual embeddings near words (Figure 4). `state` is the last hidden state after
+            the final normalisation. It is much longer than a word embedding, so that visual embeddings drawn
+            to it leave the words.
+        preceding: What the language model reads before a patch as it generates the patch. `teacher` gives it
+            the visual embeddings of the earlier patches, detached. `queries` gives it learnt embeddings, one
+            for each patch, so that only the report tells images apart. With both, E_g has no gradient to the
             vision encoder (Eq. 4-5).
-        patches: how many visual embeddings a view has. It must be set with `preceding` `queries` where the
-            vision encoder is not the autoencoder, which knows it, and is not used otherwise.
-        consistency_target: `trained` has Eq. 2 move both E_v and E_g towards each other, as Eq. 4-5 have it.
-            `detached` leaves E_v as it is, so that the text-to-vision branch learns and changes nothing else.
-        standardise: have the visual mapper read features of mean 0 and variance 1 over the training views, as
-            linear probes of masked autoencoders do (He et al., CVPR 2022, appendix A.1). In drafting it is
-            still a linear map.
+        patches: Number of visual embeddings of a view. It must be set with `preceding` `queries` where the
+            vision encoder is not the autoencoder (the autoencoder knows its own number). Otherwise it is not
+            used.
+        consistency_target: Which embeddings Eq. 2 moves. `trained` moves E_v and E_g towards each other, as
+            in Eq. 4-5. `detached` leaves E_v as it is, so that the text-to-vision branch learns and changes
+            nothing else.
+        standardise: Have the visual mapper read features of mean 0 and variance 1 over the training views, as
+            linear probes of masked autoencoders do (He et al., CVPR 2022, appendix A.1). In drafting the
+            mapping is still linear.
     """
 
     vision: MaskedAutoencoderConfig = field(default_factory=MaskedAutoencoderConfig)
@@ -124,7 +127,7 @@ class BidirectionalConfig(SystemConfig):
             raise ValueError("system.reconstruction needs system.vision_kind autoencoder")
         if self.preceding == "queries" and self.vision_kind != "autoencoder" and self.patches < 1:
             raise ValueError(
-                "system.preceding queries needs system.patches, the visual embeddings of one view, unless "
+                "system.preceding queries needs system.patches, the number of embeddings of a view, unless "
                 "system.vision_kind is autoencoder"
             )
 
@@ -136,7 +139,7 @@ class BidirectionalConfig(SystemConfig):
 
 
 class Bidirectional(LanguageModelSystem):
-    """The system `bidirectional`: both directions through one frozen language model."""
+    """The system `bidirectional`: vision to text and text to vision through one frozen language model."""
 
     def __init__(self, config: BidirectionalConfig, vocabulary: Vocabulary, maximum_length: int):
         super().__init__(config.language_model, vocabulary, maximum_length)
@@ -168,9 +171,9 @@ class Bidirectional(LanguageModelSystem):
         self.train()
 
     def _first_queries(self) -> Tensor:
-        """Random embeddings `[patches - 1, width]` of the length of words, one in front of each patch.
+        """Random embeddings `[patches - 1, width]` as long as word embeddings, one before each patch.
 
-        The first patch needs none: in front of it stands the end of the prompt.
+        The first patch needs none: the end of the prompt stands before it.
         """
         backbone = self.backbone
         patches = backbone.patches if isinstance(backbone, MaskedAutoencoder) else self.config.patches
@@ -178,7 +181,7 @@ class Bidirectional(LanguageModelSystem):
         return torch.randn(patches - 1, words.size(1)) * words.std()
 
     def train(self, mode: bool = True) -> Bidirectional:
-        """A frozen vision encoder is always in evaluation mode, as in R2GenGPT."""
+        """Switch the mode; a frozen vision encoder stays in evaluation mode, as in R2GenGPT."""
         super().train(mode)
         if self.frozen_vision:
             self.backbone.eval()
@@ -188,20 +191,20 @@ class Bidirectional(LanguageModelSystem):
         """See `System.backbone_parameters`."""
         return list(self.backbone.parameters())
 
-    # --- vision to text, all that drafting uses ------------------------------------------------------------
+    # --- vision to text: the only branch that drafting uses ------------------------------------------------
 
     def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
-        """E_v of all views of each study, behind each other; see `LanguageModelSystem.visual_embeddings`."""
+        """E_v of all views of each study, view after view; see `LanguageModelSystem.visual_embeddings`."""
         return self.map_features(self.features(views, view_mask))
 
     def features(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
-        """Z_v of all views of each study, behind each other, or their mean over views (`r2gen_gpt`)."""
+        """Z_v of all views of each study, view after view, or their mean over views (`r2gen_gpt`)."""
         with torch.no_grad() if self.frozen_vision else nullcontext():
             visual: VisualTokens = self.backbone(views, view_mask)
         return average_views(visual, view_mask) if self.averaged else visual
 
     def map_features(self, visual: VisualTokens) -> VisualTokens:
-        """E_v = m_v(Z_v) (Eq. 1); where a view is absent it means nothing."""
+        """E_v = m_v(Z_v) (Eq. 1); the values for absent views are meaningless."""
         features, mask = visual.tokens, visual.mask
         if self.standardise:
             features = torch.zeros_like(features).masked_scatter(
@@ -243,11 +246,11 @@ class Bidirectional(LanguageModelSystem):
         return Losses(total, terms)
 
     def reconstruction(self, visual: Tensor, views: Tensor) -> Tensor:
-        """L_REC: squared difference of the normalised pixels, their mean.
+        """L_REC: mean squared difference of the normalised pixels.
 
         Args:
             visual: E_v of each view, `[views, patches, width]`.
-            views: uint8 `[views, height, width]`.
+            views: The views themselves, uint8 `[views, height, width]`.
         """
         assert isinstance(self.backbone, MaskedAutoencoder)
         drawn = self.backbone.reconstruct(self.reverse_mapper(visual))
@@ -258,7 +261,7 @@ class Bidirectional(LanguageModelSystem):
 
         Args:
             visual: E_v of each image of the batch, as `by_image` gives it.
-            batch: with the reports from which E_g is generated, and the projections of the views.
+            batch: Holds the reports from which E_g is generated, and the projections of the views.
         """
         difference = visual.float() - self.generated(visual, batch).float()
         return difference.square().sum(dim=-1).mean(dim=-1)
@@ -267,8 +270,8 @@ class Bidirectional(LanguageModelSystem):
         """E_g of each image `[images, patches, width]`, generated from its report (Eq. 2).
 
         Args:
-            visual: see `consistency`. No gradient reaches it (Eq. 4-5).
-            batch: see `consistency`.
+            visual: E_v of each image of the batch; see `consistency`. No gradient reaches it (Eq. 4-5).
+            batch: Holds the reports and the projections; see `consistency`.
 
         Raises:
             RadScribeError: an image has more or fewer patches than there are queries for.
@@ -280,10 +283,10 @@ class Bidirectional(LanguageModelSystem):
         if self.config.preceding == "queries":
             if len(self.queries) + 1 != visual.size(1):
                 raise RadScribeError(
-                    f"system.patches is {len(self.queries) + 1}, but a view has {visual.size(1)} of them",
+                    f"system.patches is {len(self.queries) + 1}, but a view has {visual.size(1)} patches",
                     f"Pass --system.patches {visual.size(1)}",
                 )
-            # Nothing is generated behind the last patch, and so nothing is read in its place.
+            # Nothing is generated after the last patch, so what is read at its place does not matter.
             read = F.pad(self.queries, (0, 0, 0, 1)).expand(len(visual), -1, -1)
         following = Embedded(read, torch.ones_like(read[..., 0], dtype=torch.bool))
         if self.config.generated == "state":
@@ -291,10 +294,10 @@ class Bidirectional(LanguageModelSystem):
         return self.language_model.expected_words(prompt, following)
 
     def reports_with_projection(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The report of every image, with a sentence about the projection of a view where that is known.
+        """The report of every image; a sentence names the projection of the view where it is known.
 
         Returns:
-            Ids of the text encoder's tokenizer `[images, length]` and their mask.
+            Token ids for the text encoder `[images, length]` and their mask.
         """
         model = self.language_model
         texts = [model.tokenizer.decode(model.ids(row)) for row in batch.tokens[:, 1:].tolist()]
@@ -317,7 +320,7 @@ class Bidirectional(LanguageModelSystem):
         return ids, mask
 
     def _report_ids(self, text: str) -> list[int]:
-        """Ids of a text for the text encoder, at most as many as it has positions, at least one."""
+        """Token ids of a text for the text encoder: at least one, at most as many as it has positions."""
         encoder = self.report_encoder
         if self.config.report_encoder.words:
             return encoder.tokenize(text, self.config.report_encoder.weights)

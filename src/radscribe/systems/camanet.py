@@ -4,16 +4,17 @@ Wang, Bhalerao, Yin, See, He. IEEE Journal of Biomedical and Health Informatics 
 https://github.com/Markin-Wang/CAMANet
 Equation numbers in this file are the paper's.
 
-A classifier of the 14 observations yields class activation maps; those of the predicted observations make
-the visual discriminative map, VDM (Eq. 5-9). The VDM weighs the visual tokens into one discriminative token
-that enters the encoder beside them, VDMAE (Eq. 10-12). The cross-attention of the words most similar to the
-encoded discriminative token makes the textual discriminative map, TDM (Eq. 13-16), which training draws to
-the VDM, VTAC (Eq. 17). Encoder and decoder are R2Gen's.
+A classifier of the 14 observations gives class activation maps. The maps of the predicted observations are
+combined into the visual discriminative map, VDM (Eq. 5-9). The sum of the visual tokens, weighted by the VDM,
+is the discriminative token; the encoder reads it together with the visual tokens, VDMAE (Eq. 10-12). The
+cross-attention of the words that are most similar to the encoded discriminative token gives the textual
+discriminative map, TDM (Eq. 13-16). Training draws the TDM to the VDM, VTAC (Eq. 17). Encoder and decoder are
+R2Gen's.
 
-Switches beside the paper, each with the released code's behaviour as its second value: `map_normalisation`,
-`word_anchor`, `word_selection`, `consistency_studies`. `classifier` is a sigmoid, as in the released code and
-in the paper's results; the softmax that the paper prints is its second value. No gradient passes through the
-class activation maps, as in the released code; the paper does not say.
+These switches have the paper's behaviour as first value and the released code's behaviour as second value:
+`map_normalisation`, `word_anchor`, `word_selection`, `consistency_studies`. `classifier` is a sigmoid, as in
+the released code and in the paper's results; its second value is the softmax that the paper prints. No
+gradient passes through the class activation maps, as in the released code; the paper does not say.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from radscribe.systems.system import Batch, Draft, Evidence, Losses
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, VisualTokens
 
-#: A map whose largest value is below this is divided by this instead.
+#: A map with a smaller range of values is divided by this number instead of its range.
 _FLOOR = 1e-12
 #: Training warns when a larger share of the studies of an epoch has an empty VDM.
 _MOST_EMPTY_MAPS = 0.5
@@ -59,14 +60,15 @@ class CAMANetConfig(R2GenConfig):
         classifier: Classifier of the observations: `sigmoid` with bias, from 0.5 on (released code), or
             `softmax` without bias, above 0.5, as printed in Eq. 6-7. One softmax exceeds 0.5 for one
             observation at most; the paper's own results (Figure 8, Table V) need several.
-        map_normalisation: How the maps are normalised that a discriminative map is made from: `each` by
-            itself (Eq. 8-9, 14-16), or `joint`, once, after their maximum was taken (released code).
-        word_anchor: What words must resemble to be selected: the encoded `discriminative_token` (Eq. 13), or
+        map_normalisation: How the maps that make a discriminative map are normalised: `each` map by itself
+            (Eq. 8-9, 14-16), or `joint`: once, after their maximum was taken (released code).
+        word_anchor: What a word must resemble to be selected: the encoded `discriminative_token` (Eq. 13), or
             the encoded `first_patch` (released code, by mistake).
-        word_selection: How many words are selected: `ceil` of k times the report's words (Eq. 15); `floor`
-            limits that to k times the longest report of the batch, rounded down (released code).
-        consistency_studies: Studies that Eq. 17 is averaged over: `all`, or only those with a positive label,
-            `with_findings` (released code).
+        word_selection: How many words are selected: `ceil` takes k times the number of the report's words,
+            rounded up (Eq. 15); `floor` takes at most k times the length of the batch's longest report,
+            rounded down (released code).
+        consistency_studies: Studies that Eq. 17 is averaged over: `all`, or `with_findings`: only those with
+            a positive label (released code).
     """
 
     vdm_assisted_encoder: bool = True
@@ -99,9 +101,9 @@ class Encoded(NamedTuple):
     """The encoder's input and output.
 
     Attributes:
-        mean_input: mean of the tokens that the encoder read, r' among them `[studies, width]`.
-        tokens: encoded visual tokens `[studies, tokens, width]`.
-        discriminative: the encoded discriminative token r* `[studies, width]`.
+        mean_input: Mean of the tokens that the encoder read, including r', `[studies, width]`.
+        tokens: Encoded visual tokens `[studies, tokens, width]`.
+        discriminative: The encoded discriminative token r* `[studies, width]`.
     """
 
     mean_input: Tensor
@@ -110,10 +112,10 @@ class Encoded(NamedTuple):
 
 
 def normalise_maps(maps: Tensor, mask: Tensor) -> Tensor:
-    """Zero what is negative and stretch each map to 0..1 over the tokens that are there (Eq. 8, Eq. 14).
+    """Set negative values to 0, and scale each map to 0..1 over the tokens that are there (Eq. 8, Eq. 14).
 
     Args:
-        maps: `[studies, ..., tokens]`.
+        maps: The maps `[studies, ..., tokens]`.
         mask: bool, broadcastable to `maps`, True for tokens that are there; the others become 0.
     """
     maps = maps.relu()
@@ -123,7 +125,7 @@ def normalise_maps(maps: Tensor, mask: Tensor) -> Tensor:
 
 
 class Classifier(nn.Module):
-    """Recognises the 14 observations in the mean visual token, and maps where (Eq. 5-9)."""
+    """Recognises the 14 observations in the mean visual token, and maps where they are (Eq. 5-9)."""
 
     def __init__(self, config: CAMANetConfig, channels: int):
         super().__init__()
@@ -141,12 +143,12 @@ class Classifier(nn.Module):
         return logits.softmax(dim=-1) if self.config.classifier == "softmax" else logits.sigmoid()
 
     def predicted(self, logits: Tensor) -> Tensor:
-        """bool `[studies, observations]`: what is recognised (Eq. 7)."""
+        """The observations that are recognised, bool `[studies, observations]` (Eq. 7)."""
         probabilities = self.probabilities(logits)
         return probabilities > 0.5 if self.config.classifier == "softmax" else probabilities >= 0.5
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Binary cross-entropy, averaged over the labels that are not ignored (NaN); 0 where all are."""
+        """Binary cross-entropy, averaged over all labels that are not ignored (NaN); 0 if all are ignored."""
         there = ~labels.isnan()
         truth = labels.nan_to_num().float()
         if self.config.classifier == "softmax":
@@ -156,15 +158,15 @@ class Classifier(nn.Module):
         return (losses * there).sum() / there.sum().clamp(min=1)
 
     def activation_maps(self, visual: VisualTokens) -> Tensor:
-        """What each visual token adds to each observation `[studies, observations, tokens]`; no gradient."""
+        """What each visual token adds to each observation `[studies, observations, tokens]`, detached."""
         return self.head.weight.detach() @ visual.tokens.detach().transpose(1, 2)
 
     def discriminative_map(self, activation_maps: Tensor, predicted: Tensor, mask: Tensor) -> Tensor:
-        """The VDM `[studies, tokens]` (Eq. 8-9); 0 where nothing is predicted.
+        """The VDM `[studies, tokens]` (Eq. 8-9); 0 for studies without a predicted observation.
 
         Args:
-            activation_maps: `[studies, observations, tokens]`.
-            predicted: bool `[studies, observations]`.
+            activation_maps: Class activation maps `[studies, observations, tokens]`.
+            predicted: bool `[studies, observations]`, True for predicted observations.
             mask: bool `[studies, tokens]`, True for tokens that are there.
         """
         mask = mask.unsqueeze(1)
@@ -176,7 +178,7 @@ class Classifier(nn.Module):
 
 
 class CAMANetTransformer(MemoryDrivenTransformer):
-    """R2Gen's encoder and decoder, with the classifier, the discriminative token, and both maps."""
+    """R2Gen's encoder and decoder, with the classifier, the discriminative token, the VDM and the TDM."""
 
     def __init__(self, config: CAMANetConfig, channels: int, logits: int):
         super().__init__(config, channels, logits)
@@ -185,7 +187,7 @@ class CAMANetTransformer(MemoryDrivenTransformer):
         self.discriminative_norm = UnbiasedLayerNorm(channels) if config.vdm_assisted_encoder else None
 
     def visual_discriminative_map(self, visual: VisualTokens, logits: Tensor | None = None) -> Tensor:
-        """The VDM `[studies, tokens]` of the observations predicted from `logits`, or from the tokens."""
+        """The VDM `[studies, tokens]` of the predicted observations; without `logits` they are computed."""
         assert self.classifier is not None
         predicted = self.classifier.predicted(self.classifier(visual) if logits is None else logits)
         return self.classifier.discriminative_map(
@@ -193,7 +195,7 @@ class CAMANetTransformer(MemoryDrivenTransformer):
         )
 
     def discriminative_token(self, visual: VisualTokens, vdm: Tensor) -> Tensor:
-        """r' `[studies, channels]` (Eq. 10-11)."""
+        """The discriminative token r' `[studies, channels]` (Eq. 10-11)."""
         assert self.discriminative_norm is not None
         return self.discriminative_norm((vdm.unsqueeze(1) @ visual.tokens).squeeze(1))
 
@@ -206,22 +208,22 @@ class CAMANetTransformer(MemoryDrivenTransformer):
         return Encoded(mean_token(projected, mask), encoded[:, 1:], encoded[:, 0])
 
     def encode(self, visual: VisualTokens) -> Tensor:
-        """See `TransformerNetwork.encode`; the encoded discriminative token is left behind."""
+        """See `TransformerNetwork.encode`; the encoded discriminative token is not returned."""
         if self.classifier is None:
             return super().encode(visual)
         return self.encode_beside(visual, self.visual_discriminative_map(visual)).tokens
 
     def select_words(self, encoded: Encoded, tokens: Tensor, token_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The important words, by the decoder's own input: embedding and position.
+        """Select the important words by the decoder's own input: embedding plus position.
 
         Args:
-            encoded: of the encoder.
-            tokens: int `[studies, length]`, what the decoder reads: begin and words.
-            token_mask: bool `[studies, length]`, True for these.
+            encoded: Output of the encoder.
+            tokens: The decoder's input, int `[studies, length]`: begin and words.
+            token_mask: bool `[studies, length]`, True for the begin and the words.
 
         Returns:
-            Similarity of each word to its anchor `[studies, length]` (Eq. 13), and bool `[studies, length]`,
-            True for the share k of words with the highest.
+            Similarity of each word to the anchor `[studies, length]` (Eq. 13), and bool `[studies, length]`,
+            True for the share k of the words with the highest similarity.
         """
         words = self.embed(tokens) + self.positions.code[: tokens.size(1)]
         by_mistake = self.config.word_anchor == "first_patch"
@@ -239,9 +241,9 @@ class CAMANetTransformer(MemoryDrivenTransformer):
         """The TDM `[studies, tokens]` (Eq. 14-16).
 
         Args:
-            attention: cross-attention of the last layer `[studies, heads, length, tokens]`.
-            similarity: of each word `[studies, length]`.
-            selected: bool `[studies, length]`, the important words.
+            attention: Cross-attention of the last layer `[studies, heads, length, tokens]`.
+            similarity: Similarity of each word to the anchor `[studies, length]`.
+            selected: bool `[studies, length]`, True for the important words.
             mask: bool `[studies, tokens]`, True for visual tokens that are there.
         """
         mask = mask.unsqueeze(1)
@@ -253,7 +255,7 @@ class CAMANetTransformer(MemoryDrivenTransformer):
         return largest if self.config.map_normalisation == "each" else normalise_maps(largest, mask[:, 0])
 
     def consistency(self, tdm: Tensor, vdm: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
-        """Mean squared difference of the two maps (Eq. 17) over tokens that are there, then over studies."""
+        """Mean squared difference of TDM and VDM over tokens that are there, then over studies (Eq. 17)."""
         per_study = ((tdm - vdm).square() * mask).sum(dim=1) / mask.sum(dim=1)
         if self.config.consistency_studies == "all":
             return per_study.mean()
@@ -317,7 +319,7 @@ class CAMANet(EncoderDecoderSystem):
         return Losses(total, terms, shares)
 
     def warning(self, shares: Mapping[str, float]) -> str | None:
-        """See `System.warning`; where most maps are empty, VDMAE and VTAC have nothing to work with."""
+        """See `System.warning`; if most VDMs are empty, VDMAE and VTAC have no effect."""
         empty = shares.get("empty_vdm", 0.0)
         if empty <= _MOST_EMPTY_MAPS:
             return None
@@ -333,14 +335,14 @@ class CAMANet(EncoderDecoderSystem):
         )
 
     def draft(self, visual: VisualTokens, decoded: Decoded) -> Draft:
-        """See `EncoderDecoderSystem.draft`; with the classifier's probabilities."""
+        """See `EncoderDecoderSystem.draft`; drafts also have the classifier's probabilities."""
         draft = super().draft(visual, decoded)
         if self.network.classifier:
             draft.probabilities = self.network.classifier.probabilities(self.network.classifier(visual))
         return draft
 
     def evidence(self, visual: VisualTokens, inputs: Tensor) -> Evidence:
-        """See `EncoderDecoderSystem.evidence`; with VDM, TDM, class activation maps and important words."""
+        """See `EncoderDecoderSystem.evidence`; adds VDM, TDM, class activation maps and important words."""
         evidence = super().evidence(visual, inputs)
         network = self.network
         if network.classifier is None:
@@ -353,6 +355,6 @@ class CAMANet(EncoderDecoderSystem):
         evidence.maps = {"VDM": vdm, "TDM": tdm}
         evidence.activation_maps = network.classifier.activation_maps(visual)
         evidence.probabilities = network.classifier.probabilities(logits)
-        # What the decoder reads at one position it wrote at the one before.
+        # The decoder wrote the word that it reads at a position one position earlier.
         evidence.important = F.pad(selected[:, 1:], (0, 1))
         return evidence

@@ -1,4 +1,4 @@
-"""What the configuration of every system has in common: it lists what the system is made of."""
+"""The common part of every system's configuration: it lists the components of the system."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class ComponentConfig(Protocol):
-    """The configuration of a component that has sizes, and weights that it starts from.
+    """The configuration of a component: its sizes, and the weights that it starts from.
 
     Attributes:
-        weights: where they are, or `none` for random weights.
+        weights: Where the weights are, or `none` for random weights.
     """
 
     weights: str
 
     def build(self) -> nn.Module:
-        """The component with its weights, as large as it is in training.
+        """Build the component with its weights, as large as it is in training.
 
         Raises:
             RadScribeError: the weights are not there, or are of other sizes.
@@ -47,11 +47,11 @@ class SystemConfig:
 
     @property
     def components(self) -> tuple[ComponentConfig, ...]:
-        """All else that the system, with its switches as they are, starts from weights of others."""
+        """All other components that can start from published weights, as the switches are set now."""
         return ()
 
     def start_from_nothing(self) -> None:
-        """Have the backbone and the other components start from random weights."""
+        """Let the backbone and the other components start from random weights."""
         self.backbone.weights = "none"
         for component in self.components:
             component.weights = "none"

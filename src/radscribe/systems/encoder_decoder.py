@@ -1,4 +1,4 @@
-"""What the systems of the R2Gen family share: a backbone, a network that decodes words, cross-entropy."""
+"""The common parts of the R2Gen family of systems: backbone, network that decodes words, cross-entropy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from radscribe.vision.backbones import Backbone, VisualTokens
 
 @dataclass(kw_only=True, slots=True)
 class TransformerConfig(SystemConfig):
-    """Sizes that the systems of the family have in common; the defaults are the papers'.
+    """Sizes that all systems of the R2Gen family have; the defaults are the papers'.
 
     Attributes:
         width: Width d of the hidden states.
@@ -65,13 +65,13 @@ class TransformerConfig(SystemConfig):
 
 
 class TransformerNetwork(nn.Module):
-    """Everything behind the backbone: projection of visual tokens, encoder, embedding, decoder, output layer.
+    """The network after the backbone: projection of visual tokens, encoder, embedding, decoder, output layer.
 
     Args:
-        config: sizes.
-        channels: of a visual token.
-        logits: words and the end.
-        norm: makes the decoder's layer normalisations; plain ones unless given.
+        config: Sizes of the network.
+        channels: Number of channels of a visual token.
+        logits: Number of outputs: one for each word and one for the end.
+        norm: Makes the decoder's layer normalisations; by default plain ones.
     """
 
     def __init__(self, config: TransformerConfig, channels: int, logits: int, norm: Norm | None = None):
@@ -85,7 +85,7 @@ class TransformerNetwork(nn.Module):
         sizes = (config.layers, width, config.feed_forward, config.heads, config.dropout)
         self.encoder, self.decoder = Encoder(*sizes), Decoder(*sizes, norm)
         self.logits = nn.Linear(width, logits)
-        # Xavier for the Transformer only: the projections outside keep PyTorch's own start.
+        # Only the Transformer starts from Xavier; the projections outside keep PyTorch's own initial values.
         initialise_matrices(self.embedding, self.encoder, self.decoder)
 
     @abstractmethod
@@ -104,11 +104,11 @@ class TransformerNetwork(nn.Module):
         """The decoder's output for whole reports, teacher-forced.
 
         Args:
-            encoded: encoded visual tokens.
+            encoded: Encoded visual tokens `[studies, tokens, width]`.
             visual_mask: bool `[studies, tokens]`, True for visual tokens that are there.
-            tokens: int `[studies, length]`, the first one 0 (begin).
+            tokens: int `[studies, length]`; the first token is 0 (begin).
             token_mask: bool `[studies, length]`, True for the begin and the words.
-            attention_from: see `Decoder.forward`.
+            attention_from: The first layer whose attention weights are returned; see `Decoder.forward`.
         """
 
     @abstractmethod
@@ -129,12 +129,12 @@ class TransformerNetwork(nn.Module):
         return decode(self.step, state, visual.tokens.size(0), decoding, visual.tokens.device)
 
     def stream(self, visual: VisualTokens, decoding: DecodingConfig) -> Iterator[Leading]:
-        """The same, token by token; see `decode_steps`."""
+        """Decode as `generate` does, token by token; see `decode_steps`."""
         state = self.start(visual, beams_of(decoding), decoding.maximum_length)
         return decode_steps(self.step, state, visual.tokens.size(0), decoding, visual.tokens.device)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Embedded tokens `[..., width]`, scaled, without positions."""
+        """Scaled embeddings of tokens `[..., width]`, without positions."""
         return self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
 
     def word_logprobs(self, decoded: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class TransformerNetwork(nn.Module):
 
 
 def initialise_matrices(*modules: nn.Module) -> None:
-    """Xavier-uniform start of every matrix in `modules`, as the released codes do."""
+    """Give every matrix in `modules` Xavier-uniform initial values, as the released codes do."""
     for module in modules:
         for parameter in module.parameters():
             if parameter.dim() > 1:
@@ -161,8 +161,8 @@ def cross_entropy(logprobs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """Negative log-probability of the targets, averaged over words.
 
     Args:
-        logprobs: `[studies, length, logits]`.
-        targets: int `[studies, length]`.
+        logprobs: Log-probabilities `[studies, length, logits]`.
+        targets: The correct next tokens, int `[studies, length]`.
         mask: bool `[studies, length]`, True where there is a target.
     """
     chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -170,13 +170,13 @@ def cross_entropy(logprobs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
 
 
 class EncoderDecoderSystem(System):
-    """Backbone, network and vocabulary of one system of the family.
+    """Backbone, network and vocabulary of one system of the R2Gen family.
 
     Args:
-        backbone: views to visual tokens.
-        network: visual tokens to words.
-        vocabulary: the words.
-        maximum_length: training reports are cut to this many tokens, begin and end counted.
+        backbone: Turns views into visual tokens.
+        network: Turns visual tokens into words.
+        vocabulary: The words that the system can write.
+        maximum_length: Training reports are cut to this many tokens; begin and end are counted.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class EncoderDecoderSystem(System):
     def forward(self, batch: Batch) -> Losses:
         """Cross-entropy of the reports, averaged over words (R2GenCMN Eq. 2)."""
         tokens, targets = batch.tokens[:, :-1], batch.tokens[:, 1:]
-        # A word that is there has a target: the next word, or the end.
+        # The begin and each word have a target: the next word, or the end.
         mask = input_mask(tokens)
         logprobs = self.network.logprobs(self.backbone(batch.views, batch.view_mask), tokens, mask)
         loss = cross_entropy(logprobs, targets, mask)
@@ -219,7 +219,7 @@ class EncoderDecoderSystem(System):
             yield self.draft(visual, leading())
 
     def draft(self, visual: VisualTokens, decoded: Decoded) -> Draft:
-        """The drafts that were decoded from the visual tokens of each study."""
+        """Make drafts of what was decoded from the visual tokens of each study."""
         return Draft.of(decoded, self.vocabulary.decode)
 
     @torch.inference_mode()
@@ -240,5 +240,5 @@ class EncoderDecoderSystem(System):
 
 
 def inputs_of(tokens: Tensor) -> Tensor:
-    """What the decoder reads as it writes `tokens` `[studies, length]`: the begin and all but the last."""
+    """The decoder's input as it writes `tokens` `[studies, length]`: the begin and all but the last token."""
     return F.pad(tokens[:, :-1], (1, 0))

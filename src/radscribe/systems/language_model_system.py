@@ -1,4 +1,4 @@
-"""What systems with a frozen language model share: visual embeddings in a prompt, and a report behind it."""
+"""The common parts of systems with a frozen LLM, which reads visual embeddings in a prompt and writes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ from radscribe.vision.backbones import VisualTokens, share_among_views
 
 
 class LanguageModelSystem(System):
-    """A system that puts what it sees into the prompt of a frozen language model.
+    """A system that puts visual embeddings into the prompt of a frozen language model.
 
     Args:
-        config: of the language model.
-        vocabulary: of the training reports. Reports are cleaned by its rules; its words are not used, for the
-            language model brings its own.
-        maximum_length: training reports are cut to this many of the language model's tokens, the end counted.
+        config: Configuration of the language model.
+        vocabulary: Vocabulary of the training reports. Reports are cleaned by its rules; its words are not
+            used, because the language model has its own.
+        maximum_length: Training reports are cut to this many of the language model's tokens; the end is
+            counted.
 
     Attributes:
-        language_model: writes the reports.
-        averaged: whether visual embeddings are means over the views of a study.
-        report_prompt: texts before and after the visual embeddings.
+        language_model: The frozen language model, which writes the reports.
+        averaged: Whether visual embeddings are means over the views of a study.
+        report_prompt: Texts before and after the visual embeddings.
     """
 
     language_model: FrozenLanguageModel
@@ -55,7 +56,7 @@ class LanguageModelSystem(System):
         return self.language_model.tokenizer
 
     def own_state_dict(self) -> dict[str, Tensor]:
-        """See `System.own_state_dict`; of the language model only what trains, such as adapters."""
+        """See `System.own_state_dict`; only the parts of the language model that train, such as adapters."""
         prefix, trained = "language_model.", self.language_model.trainable_names()
         return {
             name: tensor
@@ -69,20 +70,20 @@ class LanguageModelSystem(System):
 
     @abstractmethod
     def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
-        """What the language model is given of each study's views: tokens of the width of its embeddings.
+        """The views of each study as visual tokens that are as wide as the language model's embeddings.
 
         Args:
-            views: uint8 grey `[studies, views, height, width]`.
+            views: The views, uint8 grey `[studies, views, height, width]`.
             view_mask: bool `[studies, views]`, True for views that are there.
         """
 
     def on_views(self, attention: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Lay attention to the visual embeddings `[studies, ..., tokens]` on the views.
+        """Spread attention to the visual embeddings `[studies, ..., tokens]` over the views.
 
-        Attention to an averaged embedding is shared out to the views that it is the mean of.
+        Attention to an averaged embedding is divided among the views that were averaged.
 
         Returns:
-            The same `[studies, ..., views * tokens per view]`, and the mask of tokens as in `Evidence`.
+            The attention `[studies, ..., views * tokens per view]`, and the mask of tokens as in `Evidence`.
         """
         if self.averaged:
             attention = share_among_views(attention, view_mask)
@@ -92,10 +93,10 @@ class LanguageModelSystem(System):
     def by_image(self, visual: VisualTokens, view_mask: Tensor) -> Tensor:
         """Visual embeddings of each image by itself `[images, patches, width]`, study after study.
 
-        An image is a view that is there, or the mean over the views of a study where they are averaged.
+        An image is a view that is there; if views are averaged, it is the mean over the views of a study.
 
         Args:
-            visual: what `visual_embeddings` gives.
+            visual: The result of `visual_embeddings`.
             view_mask: bool `[studies, views]`, True for views that are there.
         """
         if self.averaged:
@@ -108,7 +109,7 @@ class LanguageModelSystem(System):
         return self.language_model.encode(cleaned, self.maximum_length)
 
     def prompt(self, visual: VisualTokens) -> Prompt:
-        """The prompt with what is seen of each study."""
+        """The prompt with the visual embeddings of each study."""
         before, after = self.report_prompt
         return self.language_model.prompt(before, Embedded(visual.tokens, visual.mask), after)
 
@@ -126,7 +127,7 @@ class LanguageModelSystem(System):
 
     @torch.inference_mode()
     def explain(self, views: Tensor, view_mask: Tensor, tokens: Tensor) -> Evidence:
-        """See `System.explain`; of the attention to the visual embeddings, as shares that sum to 1."""
+        """See `System.explain`; the attention to the visual embeddings is scaled to a sum of 1."""
         visual = self.visual_embeddings(views, view_mask)
         prompt = self.prompt(visual)
         inputs = torch.nn.functional.pad(tokens[:, :-1], (1, 0))

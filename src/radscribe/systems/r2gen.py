@@ -2,13 +2,13 @@
 
 Chen, Song, Chang, Wan. EMNLP 2020. https://github.com/zhjohnchan/R2Gen
 
-A relational memory records, word by word, what a report has said so far; its state shifts scale and bias of
+A relational memory records, word by word, what a report has said so far. Its state changes scale and bias of
 the decoder's layer normalisations (memory-driven conditional layer normalisation, MCLN). The encoder is a
 plain Transformer without positions.
 
-What this file does that the released code does not: in decoding, the memory is state that moves on by one
-word per step (the released code replays the report so far at every step, for every beam), and in training
-all that depends on the words alone is computed before the sequential loop.
+This file differs from the released code in two ways. In decoding, the memory is a state that advances by one
+word per step; the released code computes the report so far again at every step, for every beam. In training,
+everything that depends on the words alone is computed before the sequential loop.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class R2GenConfig(TransformerConfig):
 
 
 class MemoryDrivenTransformer(TransformerNetwork):
-    """Everything behind the visual extractor: encoder, relational memory, memory-driven decoder."""
+    """The network after the visual extractor: encoder, relational memory, memory-driven decoder."""
 
     def __init__(self, config: R2GenConfig, channels: int, logits: int):
         slots, width = config.memory_slots, config.width
@@ -100,7 +100,7 @@ class MemoryDrivenTransformer(TransformerNetwork):
 
 @dataclass(slots=True)
 class R2GenState:
-    """Between two decoding steps: the decoder's cache, and every beam's memory `[rows, slots, width]`."""
+    """State between two decoding steps: decoder cache, and memory of every beam `[rows, slots, width]`."""
 
     cache: DecoderCache
     memory: Tensor | None

@@ -3,20 +3,20 @@
 Chen, Shen, Song, Wan. ACL-IJCNLP 2021. https://github.com/zhjohnchan/R2GenCMN
 Equation numbers in this file are the paper's.
 
-A shared memory matrix stands between image and text: each visual token and each word asks it, in several
-threads, for its top-K most related memory vectors (querying, Eq. 4-10), and takes their weighted sum
+Image and text share a memory matrix. Each visual token and each word queries it, in several threads, for the
+K memory vectors that are most related to it (querying, Eq. 4-10). Their weighted sum is the response
 (responding, Eq. 11-13). The responses enter a plain Transformer (Eq. 14-15).
 
-What this file does that the released code does not:
+This file differs from the released code in three ways:
 
 - memory keys and values are projected once per call, not once per study, beam and step;
-- the top-K values are summed in place (`embedding_bag`): the released gather expands the value matrix for
-  every token and costs 6.6 GB in the backward pass at the paper's size;
-- decoding keeps its keys and values and runs all beams of all studies together.
+- the top-K values are summed in place (`embedding_bag`); the released code gathers them, which expands the
+  value matrix for every token and costs 6.6 GB in the backward pass at the paper's size;
+- decoding keeps its keys and values, and runs all beams of all studies together.
 
-Switches beside the paper: `memory_input="features_and_responses"` adds the responses to the features, as the
-released code does; `encoder_positions=False` leaves sinusoidal positions out of the encoder (the paper does
-not speak of them, the released code has them).
+Two switches depart from the paper: `memory_input="features_and_responses"` adds the responses to the
+features, as the released code does; `encoder_positions=False` leaves sinusoidal positions out of the encoder
+(the paper does not mention them, the released code has them).
 """
 
 from __future__ import annotations
@@ -100,14 +100,14 @@ class CrossModalMemory(nn.Module):
         """The top-K memory vectors of each feature or word, and their weights (Eq. 5-10).
 
         Args:
-            x: features or words `[..., width]`, of which there are `rows` in all.
-            keys: of `slots`.
+            x: Features or words `[..., width]`; `rows` is their number over all dimensions.
+            keys: The keys that `slots` gives.
 
         Returns:
             Weights, and int indices of the vectors, `[threads, rows, K]` each.
         """
         threads, _, thread_width = keys.shape
-        # The scale stands on the queries, which are far smaller than the distances.
+        # The queries are scaled, because they are far smaller than the distances.
         queries = self.query(x).view(-1, threads, thread_width).transpose(0, 1) / math.sqrt(thread_width)
         distances = queries @ keys.transpose(1, 2)
         distances, selected = distances.topk(self.top_k, dim=-1)
@@ -118,7 +118,7 @@ class CrossModalMemory(nn.Module):
         keys, values = slots
         threads, size, thread_width = keys.shape
         weights, selected = self.query_vectors(x, keys)
-        # Eq. 12-13. One bag per token and thread; thread t finds its values in rows t * N and on.
+        # Eq. 12-13. One bag per token and thread; the values of thread t begin in row t * N.
         first_row = torch.arange(threads, device=x.device).view(-1, 1, 1) * size
         responses = F.embedding_bag(
             (selected + first_row).flatten(0, 1),
@@ -130,7 +130,7 @@ class CrossModalMemory(nn.Module):
         return self.output(responses.reshape_as(x))
 
     def addressed(self, x: Tensor) -> Tensor:
-        """How much of each memory vector answers `x` `[..., width]`: the threads' mean weights `[..., N]`."""
+        """Weight of each memory vector in the response to `x` `[..., width]`: mean of threads `[..., N]`."""
         keys, _ = self.slots()
         weights, selected = self.query_vectors(x, keys)
         spread = weights.new_zeros(*weights.shape[:2], keys.size(1)).scatter_(-1, selected, weights)
@@ -138,7 +138,7 @@ class CrossModalMemory(nn.Module):
 
 
 class CrossModalMemoryNetwork(TransformerNetwork):
-    """Everything behind the visual extractor: memory, encoder, decoder."""
+    """The network after the visual extractor: memory, encoder, decoder."""
 
     def __init__(self, config: R2GenCMNConfig, channels: int, logits: int):
         super().__init__(config, channels, logits)
@@ -149,27 +149,27 @@ class CrossModalMemoryNetwork(TransformerNetwork):
 
     @property
     def visual_memory(self) -> CrossModalMemory | None:
-        """The memory that visual tokens ask."""
+        """The memory that visual tokens query."""
         return cast(CrossModalMemory, self.memories[0]) if self.memories else None
 
     @property
     def textual_memory(self) -> CrossModalMemory | None:
-        """The memory that words ask: the same one, unless memories are separate."""
+        """The memory that words query: that of the visual tokens, unless memories are separate."""
         return cast(CrossModalMemory, self.memories[-1]) if self.memories else None
 
     def _remember(
         self, x: Tensor, memory: CrossModalMemory | None, slots: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """What enters encoder or decoder instead of `x`."""
+        """The input of encoder or decoder that replaces `x`."""
         if memory is None or slots is None:
             return x
         responses = memory(x, slots)
         return responses if self.memory_input == "responses" else x + responses
 
     def _words(self, tokens: Tensor, start: int = 0) -> Tensor:
-        """What asks the memory for `tokens` `[..., length]` that begin at position `start`."""
+        """What queries the memory for `tokens` `[..., length]` that begin at position `start`."""
         embedded = self.embed(tokens)
-        # A response would not carry positions through, so they are added to it afterwards.
+        # A response would lose the positions, so they are added to it afterwards.
         return embedded if self.memory_input == "responses" else self.positions(embedded, start)
 
     def _embed(self, tokens: Tensor, slots: tuple[Tensor, Tensor] | None, start: int = 0) -> Tensor:
@@ -207,8 +207,8 @@ class CrossModalMemoryNetwork(TransformerNetwork):
     def memory_evidence(self, visual: VisualTokens, tokens: Tensor) -> MemoryEvidence | None:
         """Which memory vectors the words `tokens` `[studies, length]` and the visual tokens address.
 
-        Of separate memories the vectors stand one after the other, the textual ones first: words address
-        none of the visual ones, and regions none of the textual ones.
+        The vectors of separate memories are joined, the textual vectors first. Words then have weight 0 on
+        the visual vectors, and regions on the textual vectors.
         """
         textual, visual_memory = self.textual_memory, self.visual_memory
         if textual is None or visual_memory is None:
@@ -240,7 +240,7 @@ class CrossModalMemoryNetwork(TransformerNetwork):
 
 @dataclass(slots=True)
 class R2GenCMNState:
-    """Between two decoding steps: the decoder's cache, and the projected memory, the same for all beams."""
+    """State between two decoding steps: decoder cache, and projected memory, which all beams share."""
 
     cache: DecoderCache
     slots: tuple[Tensor, Tensor] | None
@@ -261,9 +261,9 @@ class R2GenCMN(EncoderDecoderSystem):
         super().__init__(backbone, network, vocabulary, maximum_length)
 
     def evidence(self, visual: VisualTokens, inputs: Tensor) -> Evidence:
-        """See `EncoderDecoderSystem.evidence`; with the memory vectors that words and regions address.
+        """See `EncoderDecoderSystem.evidence`; adds the memory vectors that words and regions address.
 
-        The last token that `inputs` leads to is taken for the end.
+        The token after `inputs` is taken to be the end.
         """
         evidence = super().evidence(visual, inputs)
         evidence.memory = self.network.memory_evidence(visual, F.pad(inputs[:, 1:], (0, 1)))

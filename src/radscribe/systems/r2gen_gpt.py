@@ -2,13 +2,13 @@
 
 Wang, Liu, Wang, Zhou. Meta-Radiology 1(3), 2023. https://github.com/wang-zhanyu/R2GenGPT
 
-Visual tokens of a Swin Transformer are mapped into the word embedding space of a frozen language model by one
-linear layer, stand there between `<Img>` and `</Img>` of a prompt, and the language model writes the report.
-The paper's three alignments differ in what else trains: nothing (shallow), low-rank adapters in the visual
-extractor (delta), or all of it (deep).
+One linear layer maps the visual tokens of a Swin Transformer into the word embedding space of a frozen
+language model. The prompt contains them between `<Img>` and `</Img>`, and the language model writes the
+report. The paper's three alignments differ in what else trains: nothing (shallow), low-rank adapters in the
+visual extractor (delta), or the whole visual extractor (deep).
 
 As in the released code, a layer normalisation follows the linear layer, and the tokens of several views are
-averaged; `views="concatenate"` puts them behind each other instead.
+averaged; `views="concatenate"` puts them one after the other instead.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class R2GenGPTConfig(SystemConfig):
         language_model: The frozen language model.
         alignment: What trains beside the linear mapper: `shallow` leaves the visual extractor as it is,
             `delta` trains adapters in it, and `deep` trains all of it.
-        adapters: Adapters of `delta`, on the query and value projections of the extractor's attention.
+        adapters: Adapters for `alignment` `delta`, on the query and value projections of the visual
+            extractor's attention.
         views: What happens to the tokens of several views: `average` them (released code), or `concatenate`
             them.
     """
@@ -81,7 +82,7 @@ class R2GenGPT(LanguageModelSystem):
         self.train()
 
     def train(self, mode: bool = True) -> R2GenGPT:
-        """A frozen visual extractor is always in evaluation mode; of an adapted one the adapters train."""
+        """Switch the mode; a frozen visual extractor stays in evaluation mode, only its adapters switch."""
         super().train(mode)
         if self.config.alignment != "deep":
             self.backbone.eval()

@@ -1,4 +1,4 @@
-"""The published systems that RadScribe has, by name. Nothing here imports torch until a system is built."""
+"""The published systems that RadScribe has, by name; nothing here imports torch until a system is built."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class SystemEntry:
     """One published method.
 
     Attributes:
-        name: as users type it.
-        title: the paper's title.
-        published: where and when.
-        summary: what it does, in one line.
-        variants: its published ablations, by recipe suffix.
-        docs: its page of the documentation.
-        module: where its classes are.
-        class_name: the system's class there; its configuration is `class_name + "Config"`.
+        name: The name that users type.
+        title: The paper's title.
+        published: Authors, place and year of publication.
+        summary: What the method does, in one line.
+        variants: Published ablations, by recipe suffix.
+        docs: The page of the documentation that describes the system.
+        module: The module that has its classes.
+        class_name: The system's class in that module; its configuration is `class_name + "Config"`.
     """
 
     name: str
@@ -37,16 +37,17 @@ class SystemEntry:
     class_name: str
 
     def config(self, **fields: Any) -> Any:
-        """The system's configuration dataclass, with the paper's values where none is given."""
+        """The system's configuration; fields that are not given have the paper's values."""
         return getattr(import_module(self.module), f"{self.class_name}Config")(**fields)
 
     def build(self, config: Any, vocabulary: Any, maximum_length: int) -> System:
-        """The system itself, with the weights that its configuration asks for.
+        """Build the system, with the weights that its configuration asks for.
 
         Args:
-            config: made by `config`.
-            vocabulary: of the training reports; systems with a language model take its cleaning rules alone.
-            maximum_length: training reports are cut to this many tokens.
+            config: The configuration, made by the method `config`.
+            vocabulary: Vocabulary of the training reports; systems with a language model use only its
+                cleaning rules.
+            maximum_length: Training reports are cut to this many tokens.
 
         Raises:
             RadScribeError: weights or a language model are not there, or do not fit.
@@ -102,7 +103,7 @@ SYSTEMS: dict[str, SystemEntry] = {
             title="Bidirectional Learning for the Visual Representation in Radiology Report Generation "
             "with Frozen LLMs",
             published="Anonymous, under review",
-            summary="What a frozen language model reads of an image, it must also generate from the report.",
+            summary="A frozen language model reads visual embeddings and must generate them from the report.",
             variants=(
                 "v2t",
                 "v2t-clip",
@@ -121,7 +122,7 @@ SYSTEMS: dict[str, SystemEntry] = {
 
 
 def get_system(name: str) -> SystemEntry:
-    """The system of that name.
+    """Find a system by its name.
 
     Raises:
         RadScribeError: there is none; the error lists what exists.

@@ -1,4 +1,4 @@
-"""What a system is: a batch in, losses out; views in, drafts out."""
+"""The interface of every system: from a batch to losses, and from views to drafts."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Batch:
-    """Several studies side by side.
+    """A batch of several studies.
 
     Attributes:
-        study_ids: one per study.
+        study_ids: The id of each study.
         views: uint8 grey `[studies, views, height, width]`; absent views are 0.
         view_mask: bool `[studies, views]`, True for views that are there.
-        tokens: reports as the system's tokens, 0 in front and behind, padded with 0, `[studies, length]`. A
-            system with a vocabulary has its ids; one with a language model that model's ids plus 1.
+        tokens: Reports as the system's tokens `[studies, length]`: 0, the words, 0, and 0 as padding. The
+            tokens are the ids of the vocabulary; with a language model they are that model's ids plus 1.
         labels: 1 (present), 0 (absent) or NaN (ignored) for each of `OBSERVATIONS`, in their order,
             `[studies, observations]`.
-        projections: of each view, as its index in `PROJECTIONS`, int64 `[studies, views]`; absent views are
-            unknown.
+        projections: Projection of each view, as its index in `PROJECTIONS`, int64 `[studies, views]`; that of
+            absent views is unknown.
     """
 
     study_ids: list[str]
@@ -44,11 +44,11 @@ class Batch:
 
 
 def pad_tokens(rows: Iterable[Sequence[int]], padding: int = 0) -> Tensor:
-    """Put token ids side by side, padded behind, int64 `[rows, longest]`.
+    """Stack rows of token ids, int64 `[rows, longest]`; shorter rows are padded at the end.
 
     Args:
-        rows: the ids of each row.
-        padding: the id that fills what is short.
+        rows: The ids of each row.
+        padding: The id that shorter rows are filled with.
     """
     tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
     return pad_sequence(tensors, batch_first=True, padding_value=padding)
@@ -59,9 +59,9 @@ class Losses:
     """The losses of a batch.
 
     Attributes:
-        total: what is minimised, a scalar.
-        terms: the terms of it by name, scalars.
-        shares: by name, the share of the batch's studies of which something holds, scalars from 0 to 1; their
+        total: The loss that is minimised, a scalar.
+        terms: The single losses in the total, by name, scalars.
+        shares: Shares of the batch's studies that have some property, by name, scalars from 0 to 1. Their
             means over an epoch are logged, and `System.warning` looks at them.
     """
 
@@ -75,13 +75,13 @@ class Draft:
     """Draft reports of several studies.
 
     Attributes:
-        texts: one per study.
+        texts: The text of each study's draft.
         tokens: int `[studies, length]`, 0 after the end.
-        token_logprobs: log-probability of each token, the end's included, `[studies, length]`.
-        logprob: log-probability of each draft, `[studies]`.
-        probabilities: of each of `OBSERVATIONS`, where the system classifies them,
-            `[studies, observations]`.
-        alternatives: texts and log-probabilities of the second best drafts, of the third best and so on, as
+        token_logprobs: Log-probability of each token, including the end, `[studies, length]`.
+        logprob: Log-probability of each draft, `[studies]`.
+        probabilities: Probability of each of `OBSERVATIONS`, `[studies, observations]`; None if the system
+            does not classify them.
+        alternatives: Texts and log-probabilities of the second best drafts, of the third best and so on, as
             many as the decoding asks for; see `Decoded`.
     """
 
@@ -94,11 +94,11 @@ class Draft:
 
     @classmethod
     def of(cls, decoded: Decoded, text_of: Callable[[list[int]], str]) -> Draft:
-        """The drafts that a search found.
+        """Make drafts of what a search found.
 
         Args:
-            decoded: what it found.
-            text_of: gives the text of a draft's tokens.
+            decoded: The result of the search.
+            text_of: Gives the text of a draft's tokens.
         """
 
         def texts(found: Decoded) -> list[str]:
@@ -112,12 +112,13 @@ class Draft:
 
 @dataclass(slots=True)
 class MemoryEvidence:
-    """Which vectors of a memory matrix answered, and how much, as weights that sum to 1 over the vectors.
+    """The weights of the vectors of a memory matrix in its responses; they sum to 1 over the vectors.
 
     Attributes:
-        vectors: the memory matrix `[vectors, width]`.
-        of_tokens: for the step that reads each token, averaged over threads, `[studies, length, vectors]`.
-        of_regions: for each visual token `[studies, tokens, vectors]`.
+        vectors: The memory matrix `[vectors, width]`.
+        of_tokens: Weights in the step that reads each token, averaged over threads,
+            `[studies, length, vectors]`.
+        of_regions: Weights for each visual token `[studies, tokens, vectors]`.
     """
 
     vectors: Tensor
@@ -130,17 +131,17 @@ class Evidence:
     """Where a system looks as it writes given reports, and what it recognises.
 
     Attributes:
-        token_mask: bool `[studies, tokens]`, True for visual tokens of a view that is there; tokens of a view
-            stand row by row, view after view.
-        grid: of the visual tokens of one view. With None they have no place on the image, as queries have
-            none, and nothing below lies on the views.
-        attention: cross-attention weights of the step that writes each token
+        token_mask: bool `[studies, tokens]`, True for visual tokens of a view that is there. Tokens are
+            ordered view after view, and row by row within a view.
+        grid: Grid of the visual tokens of one view. None if they have no place on the image, as is the case
+            for queries; the maps below then have no place on the views.
+        attention: Cross-attention weights of the step that writes each token
             `[studies, layers, heads, length, tokens]`.
-        maps: maps of the whole study by name, such as `VDM`, `[studies, tokens]`.
-        activation_maps: raw class activation map of each of `OBSERVATIONS` `[studies, observations, tokens]`.
-        probabilities: of each of `OBSERVATIONS` `[studies, observations]`.
+        maps: Maps of the whole study by name, such as `VDM`, `[studies, tokens]`.
+        activation_maps: Raw class activation map of each of `OBSERVATIONS` `[studies, observations, tokens]`.
+        probabilities: Probability of each of `OBSERVATIONS` `[studies, observations]`.
         important: bool `[studies, length]`, True for tokens that the system itself selected as important.
-        memory: of a system with a memory matrix.
+        memory: Which memory vectors were addressed, for a system with a memory matrix.
     """
 
     token_mask: Tensor
@@ -154,11 +155,11 @@ class Evidence:
 
 
 class System(nn.Module):
-    """One published method, end to end. Any number of views per study; masked views change nothing.
+    """One published method, end to end. A study has any number of views; masked views have no effect.
 
     Attributes:
-        backbone: called with views and their mask, gives visual tokens.
-        learns_projections: training tells frontal from lateral views where their projection is known.
+        backbone: Turns views and their mask into visual tokens.
+        learns_projections: Whether training uses the projections of views where they are known.
     """
 
     backbone: nn.Module
@@ -166,20 +167,20 @@ class System(nn.Module):
 
     @property
     def tokenizer(self) -> LanguageModelTokenizer | None:
-        """The tokenizer of the language model that writes; None where a vocabulary of words is used."""
+        """The tokenizer of the system's language model; None if the system uses a vocabulary of words."""
         return None
 
     def own_state_dict(self) -> dict[str, Tensor]:
-        """The weights that a run keeps, by name: all, unless some are kept elsewhere."""
+        """The weights that a run keeps, by name: all weights, unless some are kept elsewhere."""
         return self.state_dict()
 
     def frozen_files(self) -> LanguageModelRecord | None:
-        """Which files hold the weights that a run does not keep; None where it keeps all."""
+        """The files with the weights that a run does not keep; None if it keeps all weights."""
         return None
 
     @abstractmethod
     def encode_report(self, report: str) -> list[int]:
-        """The tokens that training wants for a report, begin and end included."""
+        """The tokens of a report for training, including begin and end."""
 
     @abstractmethod
     def backbone_parameters(self) -> list[nn.Parameter]:
@@ -190,10 +191,10 @@ class System(nn.Module):
         """The training losses of a batch."""
 
     def warning(self, shares: Mapping[str, float]) -> str | None:
-        """What the user should know of an epoch, and do about it; nothing by default.
+        """A problem of an epoch that the user should know, with advice; None by default.
 
         Args:
-            shares: the means of `Losses.shares` over the studies of the epoch.
+            shares: The means of `Losses.shares` over the studies of the epoch.
         """
         return None
 
@@ -202,33 +203,33 @@ class System(nn.Module):
         """Draft a report for each study.
 
         Args:
-            views: uint8 grey `[studies, views, height, width]`.
+            views: The views, uint8 grey `[studies, views, height, width]`.
             view_mask: bool `[studies, views]`, True for views that are there.
-            decoding: how to decode.
+            decoding: The settings of the decoding.
         """
 
     @abstractmethod
     def stream(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Iterator[Draft]:
-        """Draft as `generate` does, and show the drafts after every token; the last are those of `generate`.
+        """Draft as `generate` does, and give the drafts after every token; the last ones equal `generate`'s.
 
-        A beam search may change its mind: a draft need not begin with the one before.
+        A beam search may change its mind: a draft need not begin with the draft of the step before.
 
         Args:
-            views: see `generate`, as for all arguments.
-            view_mask: likewise.
-            decoding: likewise.
+            views: The views, uint8 grey `[studies, views, height, width]`.
+            view_mask: bool `[studies, views]`, True for views that are there.
+            decoding: The settings of the decoding.
         """
 
     @abstractmethod
     def explain(self, views: Tensor, view_mask: Tensor, tokens: Tensor) -> Evidence:
-        """Where the system looks as it writes `tokens`, by one teacher-forced pass.
+        """Find where the system looks as it writes `tokens`, by one teacher-forced pass.
 
         Args:
-            views: uint8 grey `[studies, views, height, width]`.
+            views: The views, uint8 grey `[studies, views, height, width]`.
             view_mask: bool `[studies, views]`, True for views that are there.
             tokens: int `[studies, length]` as in `Draft`: without begin, 0 after the end.
         """
 
     @abstractmethod
     def pieces(self, tokens: list[int]) -> list[str]:
-        """The text of each token up to the end; joined they are the draft's text."""
+        """The text of each token up to the end; joined, these texts are the draft's text."""

@@ -1,1 +1,1 @@
-"""Text rules of each protocol, and vocabularies."""
+"""Texts: cleaning rules, protocols, vocabularies, tokenizers, and the observation labeller."""

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: In the order of their ids, from 0. `<unk>` is there because systems ask for it: no text needs it.
+#: Special tokens in the order of their ids, from 0. Systems ask for `<unk>`, but no text needs it.
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-#: Every byte and the special tokens.
+#: Smallest number of entries: every byte and the special tokens.
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
     """Learn the commonest byte sequences of `texts`; the same texts give the same tokenizer.
 
-    Any text can be encoded, in whatever script, and decoding its ids gives it back exactly. As with Llama,
-    calling the tokenizer puts `<s>` before a text unless `add_special_tokens=False`.
+    Any text in any script can be encoded, and decoding its ids gives it back exactly. As with Llama, calling
+    the tokenizer puts `<s>` before a text unless `add_special_tokens=False`.
 
     Args:
-        texts: what to learn from.
-        vocabulary_size: most entries, at least `SMALLEST_VOCABULARY`; fewer where the texts have no more.
+        texts: Texts to learn from.
+        vocabulary_size: Largest number of entries, at least `SMALLEST_VOCABULARY`; the tokenizer has fewer if
+            the texts have no more.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast

@@ -14,12 +14,12 @@ UNKNOWN_TOKEN = "<unk>"
 
 # `:-\[` is a range, as in the original: it deletes `: ; < = > ? @ [` and keeps hyphens.
 _PUNCTUATION = re.compile(r"""["/\\'.,?;*!%^&_+():-\[\]{}]""")
-# R2GenGPT's class for MIMIC-CXR lacks the range, so that `: < = > @` stay.
+# R2GenGPT's character class for MIMIC-CXR lacks the range, so that `: < = > @` stay.
 _PUNCTUATION_OF_R2GENGPT = re.compile(r"""["/\\'.,?;*!%^&_+()\[\]{}]""")
 
 
 def _without_numbers(text: str) -> str:
-    """The numbers of a list go."""
+    """Remove the numbers of a list."""
     text = text.replace("1. ", "")
     for before in (". ", " "):
         for number in "2345":
@@ -28,7 +28,7 @@ def _without_numbers(text: str) -> str:
 
 
 def _clean_sentences(text: str, punctuation: re.Pattern[str] = _PUNCTUATION) -> str:
-    """The last steps of all: lower case, punctuation goes, each sentence is closed by ` .`."""
+    """The last cleaning steps of all benchmarks: lower case, no punctuation, and ` .` after each sentence."""
     sentences = text.strip().lower().split(". ")
     return " . ".join(punctuation.sub("", sentence).strip() for sentence in sentences) + " ."
 
@@ -37,10 +37,10 @@ def clean_iu_xray(text: str) -> str:
     """Clean a report as the IU X-Ray benchmark does: lower-case words, each sentence closed by ` .`.
 
     Args:
-        text: a report section as written.
+        text: Report section as it was written.
 
     Returns:
-        The cleaned text. Words may stand more than one space apart where a sentence was empty.
+        The cleaned text. Two words may be more than one space apart if a sentence was empty.
     """
     for _ in range(3):
         text = text.replace("..", ".")
@@ -48,10 +48,10 @@ def clean_iu_xray(text: str) -> str:
 
 
 def clean_mimic_cxr(text: str) -> str:
-    """Clean a report as the MIMIC-CXR benchmark does: line breaks and runs of `_`, blanks and `.` first.
+    """Clean a report as the MIMIC-CXR benchmark does: line breaks and runs of `_`, blanks and `.` go first.
 
     Args:
-        text: a report section as written.
+        text: Report section as it was written.
 
     Returns:
         The cleaned text, in the form of `clean_iu_xray`.
@@ -60,10 +60,10 @@ def clean_mimic_cxr(text: str) -> str:
 
 
 def clean_mimic_cxr_as_r2gengpt(text: str) -> str:
-    """Clean a report as R2GenGPT and its successors do: colons stand apart, and `: < = > @` stay.
+    """Clean a report as R2GenGPT and its successors do: a blank before each colon, and `: < = > @` stay.
 
     Args:
-        text: a report section as written.
+        text: Report section as it was written.
 
     Returns:
         The cleaned text, otherwise in the form of `clean_iu_xray`.
@@ -72,7 +72,7 @@ def clean_mimic_cxr_as_r2gengpt(text: str) -> str:
 
 
 def _without_runs(text: str) -> str:
-    """Line breaks, runs and list numbers of MIMIC-CXR go."""
+    """Replace line breaks, shorten runs and remove list numbers, as for MIMIC-CXR."""
     text = text.replace("\n", " ")
     for run, times in (("__", 7), ("  ", 6), ("..", 8)):
         for _ in range(times):
@@ -98,14 +98,14 @@ CLEANERS: dict[str, Callable[[str], str]] = {
 
 
 def is_cleaned(text: str, cleaning: str = "iu_xray") -> bool:
-    """Whether a text has the form that cleaning gives already, such as a draft written in a vocabulary.
+    """Whether a text is cleaned already, such as a draft that was written with a vocabulary.
 
     Cleaning such a text again would do harm: it turns `<unk>` into the word `unk`, and gives a draft that
     stopped in mid-sentence a full stop that its system never wrote.
 
     Args:
-        text: what may be cleaned.
-        cleaning: name of the rules in `CLEANERS`.
+        text: Text that may need cleaning.
+        cleaning: Name of the cleaning rules in `CLEANERS`.
     """
     punctuation = _PUNCTUATION_OF_R2GENGPT if cleaning == "mimic_cxr_r2gengpt" else _PUNCTUATION
     return all(

@@ -1,7 +1,7 @@
-"""Label files: CSV as of CheXpert and CheXbert, and JSON as CAMANet's authors released it.
+"""Label files: CSV as CheXpert and CheXbert write it, and JSON as CAMANet's authors released it.
 
-The order of labels differs between published codes. A CSV names its columns; the JSON does not, and is read
-in the one order that the released file has, which is alphabetical.
+The order of labels differs between published codes. A CSV file names its columns. A JSON file does not; it is
+read in the order of the released file, which is alphabetical.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS, ObservationState, parse_state
 
-#: Columns that name a study, the first that a file has counts.
+#: Columns that name a study; the first of them that a file has is used.
 ID_COLUMNS = ("id", "study_id", "study", "dicom_id", "Path")
 
-#: What the values of one study stand for in a JSON file, one after the other.
+#: Observations that the values of one study in a JSON file stand for, in this order.
 JSON_ORDER = tuple(sorted(OBSERVATIONS))
 
-#: Some studies of R2Gen's annotation of IU X-Ray end in the number of an image, which the JSON leaves out.
+#: Some study ids in R2Gen's annotation of IU X-Ray end in the number of an image, which the JSON leaves out.
 _WITH_IMAGE_NUMBER = re.compile(r"(CXR\d+_IM-\d+)-\d+")
 
 
@@ -32,17 +32,19 @@ def read_label_file(
     """Read the labels of studies: 1 (present), 0 (absent), -1 (uncertain), blank or null (not mentioned).
 
     Args:
-        path: a CSV with one row per study, as CheXpert, MIMIC-CXR-JPG or the CheXbert labeller write it; or,
-            named `.json`, an object that maps each study's id to a list of 14 values in `JSON_ORDER`.
-        id_column: names the studies; unless given the first of `ID_COLUMNS` that is there, and in a file with
-            none, as CheXbert writes it, the row's number from 0. A JSON file has no columns.
+        path: A CSV file with one row per study, as CheXpert, MIMIC-CXR-JPG or the CheXbert labeller write it;
+            or a `.json` file with an object that maps each study's id to a list of 14 values in `JSON_ORDER`.
+        id_column: Column that names the studies. Without it, the first of `ID_COLUMNS` that the file has; in
+            a file with none of these, as CheXbert writes it, the number of the row from 0. A JSON file has no
+            columns.
 
     Returns:
-        States of the observations that the file has columns for, by study.
+        The states of the observations that the file has columns for, by study.
 
     Raises:
-        RadScribeError: no such file, neither table nor JSON of that form, a column missing or twice, a row of
-            another length than the header, an unknown value, no id, or a study twice.
+        RadScribeError: there is no such file, it is neither a table nor JSON of that form, a column is
+            missing or there twice, a row has another length than the header, a value is unknown, an id is
+            blank, or a study is listed twice.
     """
     if Path(path).suffix.lower() == ".json":
         return _read_json(Path(path))
@@ -78,7 +80,7 @@ def read_label_file(
         if not study.strip():
             raise RadScribeError(f"label file {path}, line {line}: the column '{id_column}' is blank")
         if study in labels:
-            raise RadScribeError(f"label file {path}, line {line}: study '{study}' stands there twice")
+            raise RadScribeError(f"label file {path}, line {line}: study '{study}' is listed twice")
         labels[study] = {}
         for name in observations:
             try:
@@ -91,7 +93,7 @@ def read_label_file(
 def find_labels(
     labels: Mapping[str, Mapping[str, ObservationState]], study: str
 ) -> Mapping[str, ObservationState] | None:
-    """What a label file says of a study, None where nothing; an IU X-Ray id may end in an image's number."""
+    """The labels of a study, or None; the image number at the end of an IU X-Ray id may be left out."""
     if study not in labels and (match := _WITH_IMAGE_NUMBER.fullmatch(study)):
         return labels.get(match[1])
     return labels.get(study)
@@ -100,7 +102,7 @@ def find_labels(
 def _read_json(path: Path) -> dict[str, dict[str, ObservationState]]:
     form = f"It maps each study's id to {len(JSON_ORDER)} values, for {', '.join(JSON_ORDER)}"
     try:
-        # An object as a tuple of pairs, so that a study that stands there twice is seen.
+        # Objects become tuples of pairs, so that a study that is listed twice is seen.
         studies = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=tuple)
     except OSError as error:
         raise RadScribeError(f"cannot read label file {path}: {error.strerror}") from error
@@ -111,7 +113,7 @@ def _read_json(path: Path) -> dict[str, dict[str, ObservationState]]:
     labels: dict[str, dict[str, ObservationState]] = {}
     for study, values in studies:
         if study in labels:
-            raise RadScribeError(f"label file {path}: study '{study}' stands there twice")
+            raise RadScribeError(f"label file {path}: study '{study}' is listed twice")
         if not isinstance(values, list) or len(values) != len(JSON_ORDER):
             found = f"{len(values)} values" if isinstance(values, list) else "no list of values"
             raise RadScribeError(f"label file {path}: study '{study}' has {found}", form)

@@ -1,4 +1,4 @@
-"""Where the files of a language model are, and what they hold: a folder or a name on the Hugging Face hub."""
+"""The files of a language model, in a folder or by a name on the Hugging Face hub, and what they hold."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from radscribe.errors import RadScribeError
 
-#: Loaded where both are there, as `transformers` does.
+#: Files of weights; if there are both kinds, the first is loaded, as `transformers` does.
 _WEIGHTS = ("*.safetensors", "*.bin")
-#: What decides which ids a text has, and what the model makes of them.
+#: Files of the tokenizer, which decide which ids a text has.
 _TEXT_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -34,12 +34,12 @@ _MAKING = (
 
 @dataclass(frozen=True, slots=True)
 class LanguageModelRecord:
-    """What a run keeps of a language model whose weights it does not hold.
+    """What a run keeps about a language model, whose weights it does not hold.
 
     Attributes:
-        name: folder or hub name.
-        revision: commit on the hub, empty for a folder.
-        sha256: of weights, configuration and tokenizer.
+        name: Folder, or name on the hub.
+        revision: Commit on the hub; empty for a folder.
+        sha256: Hash of the weights, the configuration and the tokenizer.
     """
 
     name: str
@@ -52,8 +52,8 @@ class LanguageModelFiles:
     """A language model on this machine.
 
     Attributes:
-        name: folder or hub name, as it was asked for.
-        folder: where its files are.
+        name: Folder or name on the hub, as the caller gave it.
+        folder: Folder that holds the files.
     """
 
     name: str
@@ -61,15 +61,15 @@ class LanguageModelFiles:
 
     @classmethod
     def find(cls, name: str, revision: str = "main", *, tokenizer_only: bool = False) -> LanguageModelFiles:
-        """Find a language model, and download what is not there of one on the hub.
+        """Find a language model; missing files of a model on the hub are downloaded.
 
         Args:
-            name: a folder, or a name on the hub.
-            revision: branch, tag or commit on the hub.
-            tokenizer_only: leave the weights where they are.
+            name: Folder, or name on the hub.
+            revision: Branch, tag or commit on the hub.
+            tokenizer_only: Only the tokenizer is needed, so do not download weights.
 
         Raises:
-            RadScribeError: no name, no such folder, or the download failed.
+            RadScribeError: no name is given, there is no such folder, or the download failed.
         """
         if not name:
             raise RadScribeError("no language model is named (system.language_model.name is empty)", _MAKING)
@@ -93,10 +93,10 @@ class LanguageModelFiles:
         raise RadScribeError(f"the language model '{self.name}' has no weights", _NAMING)
 
     def record(self) -> LanguageModelRecord:
-        """Name, revision and content.
+        """The record of this model: its name, its revision and the hash of its content.
 
         Raises:
-            RadScribeError: there are no weights.
+            RadScribeError: the model has no weights.
         """
         text = [self.folder / name for name in ("config.json", *_TEXT_FILES)]
         digest = hashlib.sha256()
@@ -109,7 +109,7 @@ class LanguageModelFiles:
 
 @functools.lru_cache(maxsize=256)
 def _sha256(path: Path, size: int, modified: int) -> str:
-    """Of a file's content; read once per process as long as size and time stay."""
+    """SHA-256 of a file's content; a file is read once per process while its size and time do not change."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -130,5 +130,5 @@ def _download(name: str, revision: str, tokenizer_only: bool) -> Path:
         raise RadScribeError(
             f"there is no folder '{name}', and the language model of that name could not be downloaded "
             f"({type(error).__name__})",
-            f"Some need their licence accepted first, and hf auth login. {_NAMING}. {_MAKING}",
+            f"Some models need their licence accepted first, and hf auth login. {_NAMING}. {_MAKING}",
         ) from error

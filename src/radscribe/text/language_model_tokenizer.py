@@ -1,8 +1,8 @@
-"""The tokenizer of a language model, with the few things that differ between families put in one place.
+"""The tokenizer of a language model, with one interface for the few things that differ between families.
 
-Texts are tokenized without special tokens: who needs a begin or an end puts it there by its id. Llama begins
+Texts are tokenized without special tokens; a caller that needs a begin or an end adds its id. Llama begins
 with `<s>`, GPT-2 begins and ends with the same `<|endoftext|>`, Qwen has no begin at all. No padding token is
-ever needed, for padding is masked wherever it stands.
+ever needed, because padding is always masked.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from radscribe.text.language_model_files import LanguageModelFiles
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _COMPLETE = "Its folder needs the files that save_pretrained of the tokenizer writes"
-#: What stands for bytes that are no character (yet).
+#: Character that stands for bytes that are no complete character (yet).
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class LanguageModelTokenizer:
-    """Texts to ids and back.
+    """Turns texts into ids, and ids into texts.
 
     Args:
-        files: of the language model; of these the tokenizer's.
+        files: Files of the language model, of which those of the tokenizer are read.
 
     Attributes:
-        name: of the language model.
-        begin: ids that stand before everything else; empty where the model has no begin.
-        end: id that ends a report.
+        name: Name of the language model.
+        begin: Ids that come before everything else; empty if the model has no begin.
+        end: Id that ends a report.
 
     Raises:
-        RadScribeError: there is no tokenizer, or one without an end.
+        RadScribeError: there is no tokenizer, or it has no end.
     """
 
     def __init__(self, files: LanguageModelFiles):
         from transformers import AutoTokenizer
 
         self.name = files.name
-        # Without any of these transformers makes an empty tokenizer, and says nothing.
+        # Without any of these files, transformers makes an empty tokenizer and says nothing.
         if not any((files.folder / name).is_file() for name in _VOCABULARIES):
             raise RadScribeError(f"the language model '{files.name}' has no tokenizer", _COMPLETE)
         try:
@@ -66,11 +66,11 @@ class LanguageModelTokenizer:
         return self._decode(ids).strip()
 
     def cut(self, text: str, maximum_length: int) -> str:
-        """What is left of a text that is cut to so many ids."""
+        """The text, cut to at most `maximum_length` ids."""
         return self.decode(self.encode(text)[:maximum_length])
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The part of `decode(ids)` that each id adds; joined they are that text.
+        """The part of `decode(ids)` that each id adds; joined, the parts are that text.
 
         An id may hold only a part of a character; the character then belongs to the id that completes it.
         """
@@ -78,7 +78,7 @@ class LanguageModelTokenizer:
         pieces, given = [], 0
         for count in range(1, len(ids) + 1):
             so_far = text if count == len(ids) else self._decode(ids[:count]).lstrip().rstrip(_REPLACEMENT)
-            # What a decoder makes of a beginning may differ at its end: only what stands in the text counts.
+            # The end of a decoded beginning may differ from the whole text; only the common part counts.
             reached = max(given, _common_length(so_far, text))
             pieces.append(text[given:reached])
             given = reached
@@ -91,7 +91,7 @@ class LanguageModelTokenizer:
 
 
 def _common_length(first: str, second: str) -> int:
-    """How many characters two texts have in common from their beginning on."""
+    """Number of characters that two texts have in common at their beginning."""
     for length, (ours, theirs) in enumerate(zip(first, second, strict=False)):
         if ours != theirs:
             return length

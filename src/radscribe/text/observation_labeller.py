@@ -1,18 +1,19 @@
-"""States of the 14 observations in a report, by rules, with the words that decided each.
+"""The observation labeller: states of the 14 observations in a report, by rules, with the deciding words.
 
-A report is split into sentences, and each sentence is read on its own:
+A report is split into sentences, and each sentence is read on its own in three steps:
 
-1. mentions: a phrase that names something abnormal, or a structure with a word for its size;
-2. cues that deny or leave open what follows or what stands before them, with the words that end their scope;
-3. the state of each mention: denied is `absent`, left open is `uncertain`, else `present`.
+1. Find mentions: phrases that name something abnormal, or a structure with a word for its size.
+2. Find cues, which deny what comes before or after them or leave it open, and words that end their scope.
+3. Give each mention a state: `absent` if it is denied, `uncertain` if it is left open, else `present`.
 
-Within a report `present` goes before `uncertain`, and that before `absent`. An observation that is present
-does not make the observation above it in the CheXpert hierarchy present, as in the CheXpert label files. No
-Finding is `present` in a text whose other observations, Support Devices aside, are neither present nor
-uncertain; else `not_mentioned`. A text that is not English is unreadable and gets no states at all; a text
-without a word, such as `.`, mentions nothing, and is no text without findings.
+Within a report, `present` wins over `uncertain`, and `uncertain` over `absent`. As in the CheXpert label
+files, a present observation does not make the observation above it in the CheXpert hierarchy present. No
+Finding is `present` if no other observation, Support Devices aside, is present or uncertain; else it is
+`not_mentioned`. A text that is not English is unreadable and gets no states at all. A text without a word,
+such as `.`, mentions nothing, and its No Finding is not present.
 
-The observations are those of Irvin et al., CheXpert (2019); phrases and rules are our own: docs/labeller.md.
+The observations are those of Irvin et al., CheXpert (2019); phrases and rules are our own, see
+docs/labeller.md.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from radscribe.text.readability import readability
 
 _PRECEDENCE: Mapping[ObservationState, int] = {"not_mentioned": 0, "absent": 1, "uncertain": 2, "present": 3}
 
-# Not at a decimal point, nor after `vs`; `?` before a word leaves that word open instead.
+# A sentence does not end at a decimal point or after `vs`. A `?` before a word leaves that word open instead.
 _SENTENCE_ENDS = re.compile(
     r"(?<!\bvs)(?<!\bvs )\.(?!\d)|[;!]|(?<=\w)\?|\n\s*\n|\n\s*(?=\d+\s*[.)]|[-*•])|\s--?\s"
 )
@@ -38,9 +39,10 @@ class Evidence:
     """The words that decided a state, as spans (begin, end) of the report.
 
     Attributes:
-        sentence: in which it was decided.
-        mention: the phrase that names the observation.
-        cue: what denied it or left it open (or a word for normal size); None where nothing did.
+        sentence: Sentence in which the state was decided.
+        mention: Phrase that names the observation.
+        cue: Words that denied the observation or left it open (or a word for normal size); None if there are
+            none.
     """
 
     sentence: Span
@@ -53,10 +55,11 @@ class ObservationLabels:
     """What a report says of each observation.
 
     Attributes:
-        text: the report.
-        states: of all 14 observations; of none where the text is unreadable.
-        evidence: of each observation that is mentioned; No Finding, which follows from the others, has none.
-        unreadable: whether the text has too few known English words to be labelled.
+        text: Text of the report.
+        states: State of each of the 14 observations; empty if the text is unreadable.
+        evidence: Evidence of each observation that is mentioned. No Finding has none, because it follows from
+            the others.
+        unreadable: Whether the text has too few known English words to be labelled.
     """
 
     text: str
@@ -65,7 +68,7 @@ class ObservationLabels:
     unreadable: bool = False
 
     def words(self, span: Span) -> str:
-        """What the report says at a span."""
+        """The words of the report at a span."""
         return self.text[slice(*span)]
 
     def __str__(self) -> str:
@@ -84,24 +87,24 @@ class ObservationLabels:
         """The labels as `radscribe label --json` prints them: states, and evidence with words and spans."""
         evidence = {
             name: {
-                "sentence": self.words(each.sentence),
-                "mention": self.words(each.mention),
-                "cue": self.words(each.cue) if each.cue else None,
-                "spans": {"sentence": each.sentence, "mention": each.mention, "cue": each.cue},
+                "sentence": self.words(found.sentence),
+                "mention": self.words(found.mention),
+                "cue": self.words(found.cue) if found.cue else None,
+                "spans": {"sentence": found.sentence, "mention": found.mention, "cue": found.cue},
             }
-            for name, each in self.evidence.items()
+            for name, found in self.evidence.items()
         }
         return {"unreadable": self.unreadable, "observations": dict(self.states), "evidence": evidence}
 
 
 def label_report(text: str) -> ObservationLabels:
-    """Label a report, or some of its sections; texts cleaned for a benchmark will do.
+    """Label a report or some of its sections; texts that were cleaned for a benchmark can be labelled too.
 
     Args:
-        text: as written.
+        text: Text as it was written.
 
     Returns:
-        The state of each observation, with the first words that decided it; no states where the text is
+        The state of each observation, with the first words that decided it; no states if the text is
         unreadable (`radscribe.text.readability`).
     """
     kind = readability(text)
@@ -109,7 +112,7 @@ def label_report(text: str) -> ObservationLabels:
         return ObservationLabels(text, {}, {}, unreadable=True)
     states: dict[str, ObservationState] = dict.fromkeys(OBSERVATIONS, "not_mentioned")
     evidence: dict[str, Evidence] = {}
-    # Spans must hold in the text as written, so lower case may not change its length.
+    # Spans are positions in the text as it was written, so lower case must not change its length.
     lower = text.lower()
     if len(lower) != len(text):
         lower = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
@@ -132,7 +135,7 @@ def _shifted(span: Span, by: int) -> Span:
 
 
 def _sentences(text: str) -> Iterator[Span]:
-    """Spans of the sentences, without the blanks around them; a semicolon ends one too."""
+    """Spans of the sentences, without the blanks around them; a semicolon also ends a sentence."""
     begin = 0
     ends = [match.span() for match in _SENTENCE_ENDS.finditer(text)]
     for end, following in [*ends, (len(text), len(text))]:

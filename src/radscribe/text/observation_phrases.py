@@ -1,7 +1,7 @@
-"""Words of the observation labeller: what names an observation, and what denies it or leaves it open.
+"""Phrases of the observation labeller: those that name an observation, deny it, or leave it open.
 
-The lexicon is in the spirit of the CheXpert labeller's. In a phrase a blank stands for blanks, line breaks or
-hyphens; phrases are lower case, begin and end at word boundaries, and the longest of a group comes first.
+The phrases are in the spirit of the CheXpert labeller's. A blank in a phrase stands for blanks, line breaks
+or hyphens. Phrases are lower case, begin and end at word boundaries, and the longest of a group comes first.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ _SIZE_WORDS = (
     r"(?:silhouettes?|shadows?|contours?|sizes?|outlines?|borders?|margins?|structures|configuration)"
 )
 
-#: Phrases that name something abnormal, with the observations that they mention. Those under `()` look like
-#: a mention and are none; a phrase that begins further left in the sentence hides those within it.
+#: Phrases that name something abnormal, by the observations that they mention. Phrases under `()` look like a
+#: mention and are none. A phrase that begins further left in the sentence hides those within it.
 FINDINGS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     (): (
         r"pericardial (?:effusions?|fluid|thickening)",
@@ -159,7 +159,7 @@ FINDINGS: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ),
 }
 
-#: Structures that mention an observation only together with a word for their size, and which.
+#: Structures by the observations that they mention; they do so only together with a word for their size.
 STRUCTURES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     (): (
         r"(?:behind|overlying|over|posterior to|adjacent to|projecting over|obscur\w+) the (?:heart|cardiac"
@@ -212,7 +212,7 @@ SIZES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-# At the end of its clause a cue speaks of what came before it, elsewhere of what follows.
+# A cue at the end of its clause applies to the words before it; elsewhere it applies to the words after it.
 _CLAUSE_ENDS = (
     r"(?=\s*(?:$|[,:)(]|(?:in|at|on|given|but|and|due|by|based|without|from|because|as|if|there|however|"
     r"although|though|no)\b))"
@@ -226,11 +226,11 @@ _NOT_POSSIBLE = (
     r"(?:can ?not|can't|cant|could not|couldn't|may not|not|difficult to|hard to|unable to|impossible to)"
 )
 
-#: Cues by what they do, in the order in which they are tried at one place:
-#: `none` hides cues within it; `denied_before` and `open_before` deny or leave open what stands before them,
-#: `excluded_before` leaves open even what was denied; `denied_after` and `open_after` what follows them;
-#: `either` joins alternatives; `ends` closes every scope, `verb` those that run forward, and `seen` those
-#: that run forward and have met a mention.
+#: Cues by their effect, in the order in which they are tried at one place:
+#: `none` hides cues within it; `denied_before` and `open_before` deny what comes before them or leave it
+#: open; `excluded_before` leaves open what comes before it, even if that was denied; `denied_after` and
+#: `open_after` deny what comes after them or leave it open; `either` joins alternatives; `ends` closes every
+#: scope; `verb` closes scopes that run forward; `seen` closes scopes that run forward and have met a mention.
 CUES: Mapping[str, tuple[str, ...]] = {
     "none": (
         r"(?:no|not|without|nor)(?: (?:any|significant(?:ly)?|substantial(?:ly)?|interval|definite|"
@@ -357,7 +357,7 @@ CUES: Mapping[str, tuple[str, ...]] = {
     "seen": (rf"{_SEEN}(?! (?:or|nor)\b)",),
 }
 
-#: Words that open a new statement after a comma: what is denied is rarely small, left-sided or stable.
+#: Words that open a new statement after a comma: a denied finding is rarely called small, left or stable.
 AFFIRMATIVE = (
     r"a|an|the|small|tiny|trace|mild|mildly|moderate|moderately|severe|minimal|minimally|slight|"
     r"slightly|left|"

@@ -1,6 +1,6 @@
-"""What one sentence of a report says of the observations.
+"""Reading one sentence of a report: which observations it mentions, and in which state.
 
-First come mentions, then the cues that deny them or leave them open; see `observation_labeller`.
+Mentions are found first, then the cues that deny them or leave them open; see `observation_labeller`.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class _Mention:
     """A mention while its sentence is read.
 
     Attributes:
-        observations: that it names.
-        begin, end: where it stands among the cues.
-        span: what it consists of; wider than that for a structure with a word for its size.
-        denied, left_open: the cue that does so.
+        observations: Observations that the mention names.
+        begin, end: Place of the mention among the cues.
+        span: Span of the whole mention; for a structure it covers the structure and the word for its size.
+        denied, left_open: Cue that denies the mention, and cue that leaves it open.
     """
 
     observations: tuple[str, ...]
@@ -82,7 +82,7 @@ class _Cue(NamedTuple):
 # Reports repeat sentences; a sentence is read the same wherever it stands.
 @lru_cache(maxsize=16384)
 def read_sentence(sentence: str) -> tuple[Statement, ...]:
-    """What a lower-case sentence says, in the order of its mentions."""
+    """The statements that a sentence in lower case makes about observations."""
     mentions = [
         _Mention(observations, match.start(), match.end(), match.span())
         for match in _FINDINGS.finditer(sentence)
@@ -92,19 +92,19 @@ def read_sentence(sentence: str) -> tuple[Statement, ...]:
     mentions = sorted([*mentions, *sized], key=lambda mention: mention.begin)
     if mentions:
         _apply_cues(sentence, mentions)
-    for each in mentions:
-        state: ObservationState = "absent" if each.denied else "uncertain" if each.left_open else "present"
-        statements.append(Statement(each.observations, state, each.span, each.denied or each.left_open))
+    for found in mentions:
+        state: ObservationState = "absent" if found.denied else "uncertain" if found.left_open else "present"
+        statements.append(Statement(found.observations, state, found.span, found.denied or found.left_open))
     return tuple(statements)
 
 
 def _read_structures(sentence: str) -> tuple[list[_Mention], list[Statement]]:
-    """Structures with a word for their size: the enlarged ones are mentions, the others settled at once."""
+    """Structures with a word for their size: enlarged ones as mentions, the others as statements."""
     mentions: list[_Mention] = []
     statements: list[Statement] = []
     structures = list(_STRUCTURES.finditer(sentence))
     sizes = list(_SIZES.finditer(sentence)) if structures else []
-    taken = 0  # end of the words for size that speak of a structure before them
+    taken = 0  # end of the last word for size that belongs to a structure before it
     for structure in structures:
         observations = _STRUCTURE_OBSERVATIONS[structure.lastindex or 0]
         size = _size_of(structure.span(), sizes, sentence, taken) if observations else None
@@ -128,7 +128,7 @@ def _read_structures(sentence: str) -> tuple[list[_Mention], list[Statement]]:
 def _size_of(structure: Span, sizes: list[re.Match[str]], sentence: str, taken: int) -> re.Match[str] | None:
     """The word for the size of a structure: the one just before it, or else the next one in its statement.
 
-    Words before `taken` speak of another structure.
+    Words before `taken` belong to another structure.
     """
     begin, end = structure
     following = next((size for size in sizes if size.start() >= end), None)
@@ -195,9 +195,9 @@ class _Scope:
     """How far a cue reaches forward.
 
     Attributes:
-        cue: that opens it.
-        denies: whether it denies or leaves open.
-        last: the last mention that it reached.
+        cue: Cue that opens the scope.
+        denies: Whether the cue denies; otherwise it leaves open.
+        last: Last mention that the scope reached.
     """
 
     cue: _Cue
@@ -205,7 +205,7 @@ class _Scope:
     last: _Mention | None = None
 
     def reaches(self, mention: _Mention, mentions: list[_Mention], sentence: str) -> bool:
-        """Whether a mention, to which no word has closed the scope yet, still belongs to its list."""
+        """Whether the scope reaches a mention; no word before the mention has closed the scope."""
         gap = sentence[self.last.end if self.last else self.cue.end : mention.begin]
         reached = self._continues(gap, mention, mentions, sentence)
         self.last = mention
@@ -230,8 +230,8 @@ class _Scope:
 
 
 def _list_goes_on(mention: _Mention, mentions: list[_Mention], sentence: str) -> bool:
-    """Whether a mention stands in a list that an `or` is yet to close."""
-    rest = [each for each in mentions if each.begin > mention.begin]
+    """Whether a mention is in a list that an `or` closes later."""
+    rest = [other for other in mentions if other.begin > mention.begin]
     for before, after in pairwise([mention, *rest]):
         gap = sentence[before.end : after.begin]
         if _OR.search(gap):
@@ -242,10 +242,10 @@ def _list_goes_on(mention: _Mention, mentions: list[_Mention], sentence: str) ->
 
 
 def _mention_before(sentence: str, mentions: list[_Mention], cues: list[_Cue], cue: _Cue) -> int | None:
-    """Index of the mention that a cue looks back upon: the last one before it in its statement."""
+    """Index of the mention that a cue applies to backwards: the last one before it in its statement."""
     if _ATTRIBUTIVE.search(sentence, 0, cue.begin):
         return None
-    start = max((each.end for each in cues if each.kind == "ends" and each.end <= cue.begin), default=0)
+    start = max((other.end for other in cues if other.kind == "ends" and other.end <= cue.begin), default=0)
     before = [index for index, mention in enumerate(mentions) if start <= mention.begin < cue.begin]
     return before[-1] if before else None
 
@@ -275,7 +275,7 @@ def _apply_backward(sentence: str, mentions: list[_Mention], cues: list[_Cue], c
 
 
 def _apply_alternatives(sentence: str, mentions: list[_Mention], cues: list[_Cue]) -> None:
-    """`Atelectasis versus pneumonia` and `atelectasis or pneumonia` leave both open."""
+    """Leave both alternatives open, as in `atelectasis versus pneumonia` and `atelectasis or pneumonia`."""
     for mention in mentions:
         if word := _EITHER_WITHIN.search(sentence, mention.begin, mention.end):
             mention.left_open = mention.left_open or word.span()

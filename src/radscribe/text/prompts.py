@@ -1,15 +1,17 @@
-"""What a language model is told before it writes a report."""
+"""The prompts of language models: for a report from images, and for visual features from a report."""
 
 from __future__ import annotations
 
-#: R2GenGPT's prompt, before and after the visual tokens. The two halves and the report are tokenized apart
-#: and put side by side, so that the tokens at their seams are the same whatever stands between them.
+#: R2GenGPT's prompt: the text before and the text after the visual tokens. The two halves and the report are
+#: tokenized separately and then joined, so that the tokens at the joints do not depend on what is between
+#: them.
 REPORT_PROMPT = (
     "Human: <Img>",
     "</Img> Generate a comprehensive and detailed diagnosis report for this chest xray image. \nAssistant:",
 )
 
-#: For the other direction: before and after what is made of a report. The visual embeddings follow.
+#: The prompt of the other direction: the text before and the text after the report. The visual embeddings
+#: follow.
 VISION_PROMPT = (
     "Human: <Report>",
     "</Report> Generate the visual features of the chest xray image of this report. \nAssistant: <Img>",

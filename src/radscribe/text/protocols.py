@@ -1,6 +1,6 @@
-"""Named text rules under which a score is computed: what happens to references and to drafts before scoring.
+"""Protocols: named text rules for references and drafts under which a score is computed.
 
-The rules alone move BLEU-4 threefold, so scores of different protocols must never stand in one table.
+The rules alone change BLEU-4 threefold, so scores of different protocols must never be in one table.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Protocol:
     """Text rules of a score.
 
     Attributes:
-        name: as it stands in provenance lines.
-        description: one line.
-        cleans: references and drafts pass through the cleaning rules of their benchmark.
-        through_vocabulary: references also pass through the vocabulary and are cut.
-        through_tokenizer: references also pass through the tokenizer of a language model and are cut.
+        name: Name in provenance lines.
+        description: Description in one line.
+        cleans: Whether references and drafts pass through the cleaning rules of their benchmark.
+        through_vocabulary: Whether references also pass through the vocabulary and are cut.
+        through_tokenizer: Whether references also pass through the tokenizer of a language model and are cut.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Protocol:
 
     @property
     def cuts(self) -> bool:
-        """Whether references are cut."""
+        """Whether references are cut at the maximum length."""
         return self.through_vocabulary or self.through_tokenizer
 
     def check(
@@ -54,8 +54,8 @@ class Protocol:
         """Check that the protocol has what it needs; `reference` and `hypothesis` rely on it.
 
         Raises:
-            RadScribeError: unknown cleaning rules; a vocabulary, tokenizer or maximum length missing or
-                amiss.
+            RadScribeError: the cleaning rules are unknown, or a vocabulary, a tokenizer or a maximum length
+                is missing or wrong.
         """
         if cleaning not in CLEANERS:
             raise unknown_name("text cleaning", cleaning, CLEANERS)
@@ -100,15 +100,15 @@ class Protocol:
         """A reference report as it is scored.
 
         Args:
-            text: the report section as written.
-            cleaning: name of the cleaning rules in `CLEANERS`.
-            vocabulary: of the training reports; needed by `r2gen`.
-            maximum_length: ids including begin and end, needed by `r2gen`; or tokens of the language model,
-                needed by `r2gengpt`.
-            tokenizer: of a language model; needed by `r2gengpt`.
+            text: Report section as it was written.
+            cleaning: Name of the cleaning rules in `CLEANERS`.
+            vocabulary: Vocabulary of the training reports; needed by `r2gen`.
+            maximum_length: Largest number of ids including begin and end, needed by `r2gen`; or largest
+                number of tokens of the language model, needed by `r2gengpt`.
+            tokenizer: Tokenizer of a language model; needed by `r2gengpt`.
 
         Raises:
-            RadScribeError: as `check`.
+            RadScribeError: see `check`.
         """
         self.check(
             cleaning=cleaning, vocabulary=vocabulary, maximum_length=maximum_length, tokenizer=tokenizer
@@ -121,14 +121,14 @@ class Protocol:
         return cleaned
 
     def hypothesis(self, text: str, *, cleaning: str) -> str:
-        """A draft as it is scored: cleaned unless it has that form already, and never cut.
+        """A draft as it is scored: cleaned unless it is cleaned already, and never cut.
 
         Args:
-            text: what the system wrote; drafts written in a vocabulary pass unchanged.
-            cleaning: name of the cleaning rules in `CLEANERS`.
+            text: Text that the system wrote; drafts that were written with a vocabulary do not change.
+            cleaning: Name of the cleaning rules in `CLEANERS`.
 
         Raises:
-            RadScribeError: unknown cleaning rules.
+            RadScribeError: the cleaning rules are unknown.
         """
         if cleaning not in CLEANERS:
             raise unknown_name("text cleaning", cleaning, CLEANERS)
@@ -144,13 +144,13 @@ class Protocol:
         maximum_length: int | None,
         tokenizer: LanguageModelTokenizer | None = None,
     ) -> float:
-        """Share of references that lose words to the cut, 0 under a protocol that does not cut.
+        """Share of references that lose words when they are cut; 0 for a protocol that does not cut.
 
         Args:
-            texts: the report sections as written.
-            cleaning: name of the cleaning rules in `CLEANERS`.
-            maximum_length: see `reference`.
-            tokenizer: see `reference`.
+            texts: Report sections as they were written.
+            cleaning: Name of the cleaning rules in `CLEANERS`.
+            maximum_length: See `reference`.
+            tokenizer: See `reference`.
         """
         if not self.cuts or maximum_length is None:
             return 0.0
@@ -158,7 +158,7 @@ class Protocol:
         if tokenizer is not None and self.through_tokenizer:
             cut = [len(tokenizer.encode(" ".join(words))) > maximum_length for words in cleaned]
         else:
-            # The begin id takes one place; the end id may fall to the cut without the loss of a word.
+            # The begin id takes one place; if only the end id is cut, no word is lost.
             cut = [len(words) > maximum_length - 1 for words in cleaned]
         return sum(cut) / len(cut) if cut else 0.0
 
@@ -185,10 +185,10 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """A protocol by name.
+    """The protocol of this name.
 
     Raises:
-        RadScribeError: unknown name; the message lists those that exist.
+        RadScribeError: the name is unknown; the message lists those that exist.
     """
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)

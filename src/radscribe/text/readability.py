@@ -1,12 +1,12 @@
-"""Whether a text is English as reports are written, so that the observation labeller can read it.
+"""Whether a text is in the English of reports, so that the observation labeller can read it.
 
-The labeller knows English words only. In a report in another language it finds no finding, which is not the
-same as a report without findings; so it must know which texts it cannot read.
+The labeller knows English words only. It finds nothing in a report in another language, but that report may
+have findings. So the labeller must know which texts it cannot read.
 
-A text is judged by its words, against the list in `report_words.txt`. Words that reports in other languages
-have too (`pleural`, `normal`, `edema`) count for nothing. A text is unreadable where fewer than
-`ENGLISH_SHARE` of its other words are in the list. Misspelt, rare and abbreviated words are few enough in
-English reports: docs/labeller.md has the figures.
+A text is judged by its words, which are compared with the list in `report_words.txt`. Words that are also
+used in reports in other languages (`pleural`, `normal`, `edema`) do not count. A text is unreadable if fewer
+than `ENGLISH_SHARE` of its other words are in the list. Misspelt, rare and abbreviated words are few enough
+in English reports: docs/labeller.md has the figures.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Literal
 
 Readability = Literal["readable", "unreadable", "empty"]
 
-#: Share of English words from which on a text is readable, among those that are not shared by languages.
+#: Smallest share of English words in a readable text, among words that languages do not share.
 ENGLISH_SHARE = 0.4
 
-# Words of two letters or more; letters that are not ASCII, even one; what decoding makes of bytes that are no
-# text. Other single letters, and all that stands together with digits, belong to every language.
+# Words of two letters or more; letters that are not ASCII, even a single one; and characters that come from
+# decoding bytes that are no text. Other single letters, and everything that is joined to digits, belong to
+# every language.
 _WORDS = re.compile(r"\b[^\W\d_]{2,}\b|[^\W\d_a-z]+|[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]+")
-# What takes the place of a word: the `xxxx` of de-identified reports, and `<unk>`.
+# Words that stand for another word: the `xxxx` of de-identified reports, and `<unk>`.
 _PLACEHOLDERS = frozenset({"unk", "xx", "xxx", "xxxx", "xxxxx"})
 
 
@@ -32,10 +33,10 @@ def readability(text: str) -> Readability:
     """Whether a report can be read.
 
     Args:
-        text: a report or a part of one, as written or cleaned.
+        text: Report or part of a report, as written or cleaned.
 
     Returns:
-        `empty` where there is no word at all, as in `.` or `<unk>`; else `readable` or `unreadable`.
+        `empty` if there is no word at all, as in `.` or `<unk>`; else `readable` or `unreadable`.
     """
     english, shared = _word_lists()
     words = [word for word in _WORDS.findall(text.lower()) if word not in _PLACEHOLDERS]
@@ -48,7 +49,7 @@ def readability(text: str) -> Readability:
 
 @cache
 def _word_lists() -> tuple[frozenset[str], frozenset[str]]:
-    """English words, and those that several languages share, from `report_words.txt`."""
+    """English words, and words that several languages share, from `report_words.txt`."""
     lists: dict[str, set[str]] = {"english": set(), "shared": set()}
     for line in files("radscribe.text").joinpath("report_words.txt").read_text(encoding="ascii").splitlines():
         if not line.startswith("#"):

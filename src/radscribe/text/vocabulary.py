@@ -11,18 +11,18 @@ from pathlib import Path
 from radscribe.errors import RadScribeError, unknown_name, warn
 from radscribe.text.cleaning import CLEANERS, UNKNOWN_TOKEN
 
-#: From this share of rare words on, building a vocabulary warns that texts will say little.
+#: If more than this share of words is rare, building a vocabulary warns that texts will say little.
 MANY_RARE = 0.5
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Whitespace words of cleaned reports with ids from 1; id 0 is padding, begin and end (as in R2Gen).
+    """Words of cleaned reports, split at white space, with ids from 1; 0 is padding, begin and end (R2Gen).
 
     Attributes:
-        tokens: sorted, without repeats, with `<unk>`; the id of `tokens[i]` is `i + 1`.
-        cleaning: name of the cleaning rules in `CLEANERS` that texts pass through before they are encoded.
-        minimum_count: how often a word had to occur to be kept.
+        tokens: Entries, sorted and without repeats, with `<unk>`; the id of `tokens[i]` is `i + 1`.
+        cleaning: Name of the cleaning rules in `CLEANERS` that texts pass through before they are encoded.
+        minimum_count: Number of times that a word had to occur to be kept.
     """
 
     tokens: tuple[str, ...]
@@ -45,12 +45,13 @@ class Vocabulary:
         """Collect the words of training reports. Warns where more than half of all words become `<unk>`.
 
         Args:
-            reports: texts as written, of the training split only.
-            cleaning: `iu_xray`, `mimic_cxr` or `none`.
-            minimum_count: rarer words become `<unk>`; the benchmarks use 3 (IU X-Ray) and 10 (MIMIC-CXR).
+            reports: Reports as they were written, of the training split only.
+            cleaning: Name of the cleaning rules, such as `iu_xray`, `mimic_cxr` or `none`.
+            minimum_count: Number of times that a word must occur to be kept; rarer words become `<unk>`. The
+                benchmarks use 3 (IU X-Ray) and 10 (MIMIC-CXR).
 
         Raises:
-            RadScribeError: unknown cleaning rules.
+            RadScribeError: the cleaning rules are unknown.
         """
         if cleaning not in CLEANERS:
             raise unknown_name("text cleaning", cleaning, CLEANERS)
@@ -75,28 +76,30 @@ class Vocabulary:
 
     @property
     def logits(self) -> int:
-        """Width of a system's output layer: the entries and id 0."""
+        """Width of a system's output layer: one for each entry, and one for id 0."""
         return len(self.tokens) + 1
 
     def encode(self, report: str, maximum_length: int) -> list[int]:
-        """Ids of a report: 0, its words, 0, cut to `maximum_length` ids, so that a cut report loses its end.
+        """Ids of a report: 0, its words, 0. They are cut to `maximum_length`, so a cut report loses its end.
 
         Args:
-            report: text as written; it is cleaned here.
-            maximum_length: begin and end included; the benchmarks use 60 (IU X-Ray) and 100 (MIMIC-CXR).
+            report: Report as it was written; it is cleaned here.
+            maximum_length: Largest number of ids, begin and end included; the benchmarks use 60 (IU X-Ray)
+                and 100 (MIMIC-CXR).
         """
         unknown = self._ids[UNKNOWN_TOKEN]
         words = CLEANERS[self.cleaning](report).split()
         return [0, *(self._ids.get(word, unknown) for word in words), 0][:maximum_length]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids up to the first 0.
+        """The text of ids up to the first 0.
 
         Args:
-            ids: as a system generates them; of an encoded report pass `ids[1:]`, for it begins with 0.
+            ids: Ids as a system generates them. For an encoded report pass `ids[1:]`, because it begins with
+                0.
 
         Raises:
-            RadScribeError: an id that this vocabulary does not have.
+            RadScribeError: the vocabulary does not have one of the ids.
         """
         words = []
         for index in ids:
@@ -117,10 +120,10 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path | str) -> Vocabulary:
-        """Read what `save` wrote.
+        """Read a vocabulary that `save` wrote.
 
         Raises:
-            RadScribeError: no such file, or not a vocabulary.
+            RadScribeError: there is no such file, or it holds no vocabulary.
         """
         hint = "Give the vocabulary.json that training saved"
         try:

@@ -1,1 +1,1 @@
-"""From a recipe to a trained run directory."""
+"""Turning a recipe into a trained run directory."""

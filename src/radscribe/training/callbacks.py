@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: progress is shown, and the log and the weights are kept."""
+"""Callbacks of a training: they show progress, write the log, and keep the weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from radscribe.weights import save_checkpoint
 
 
 class ShownProgress(Callback):
-    """Shows how far the training is: batches of all epochs, the loss, and the last validation score."""
+    """Shows the progress of the training: batches of all epochs, the loss, and the last validation score."""
 
     def __init__(self, module: TrainingModule, *, show: bool):
         self.module = module
@@ -34,7 +34,7 @@ class ShownProgress(Callback):
         self.progress: Progress | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the bar where a resumed training is."""
+        """Begin the bar at the position of the training, which may be resumed."""
         batches, epochs = self.module.batches, self.module.config.training.epochs
         total = epochs * len(batches)
         self.progress = Progress(total, "training", "batches", done=batches.position, show=self.show)
@@ -42,7 +42,7 @@ class ShownProgress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count a batch, and say what the loss and the last score are."""
+        """Count a batch, and show the loss and the last validation score."""
         assert self.progress is not None
         if self.progress.due or trainer.is_last_batch:
             training = self.module.config.training
@@ -54,11 +54,11 @@ class ShownProgress(Callback):
         self.progress.update()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the last line."""
+        """Close the bar; its last line stays on the screen."""
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the last line."""
+        """Close the bar; its last line stays on the screen."""
         self._close()
 
     def _close(self) -> None:
@@ -68,7 +68,7 @@ class ShownProgress(Callback):
 
 
 class RunKeeper(Callback):
-    """Writes what a run keeps: the log, the best weights, and the last state, each whole at any moment."""
+    """Writes the files of a run: the log, the best weights, and checkpoints; each is whole at any moment."""
 
     def __init__(
         self,
@@ -87,11 +87,11 @@ class RunKeeper(Callback):
         self.best = -math.inf
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this."""
+        """The state of this callback, for a checkpoint."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what a checkpoint kept."""
+        """Take over the state of this callback from a checkpoint."""
         self.best = state_dict["best"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -99,14 +99,14 @@ class RunKeeper(Callback):
         self.run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop log lines of steps that a killed run made after its last checkpoint, and begin to step."""
+        """Remove log lines that a killed run wrote after its last checkpoint; steps begin now."""
         keep_log_until(self.run, trainer.global_step)
         self.stop.stepping = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the losses, and save a checkpoint where one is due or asked for."""
+        """Log the losses, and save a checkpoint if it is due or if the user stops the training."""
         stepped = (batch_idx + 1) % self.training.accumulate == 0
         if trainer.global_step % self.log_every == 0 and stepped:
             terms = {
@@ -135,7 +135,7 @@ class RunKeeper(Callback):
             self.run.save_weights(self.module.system, best=best)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the shares, warn where the system does, and save a checkpoint."""
+        """Log the shares, print a warning of the system if there is one, and save a checkpoint."""
         if shares := self.module.take_shares():
             self._log(trainer, shares=shares)
             if warning := self.module.system.warning(shares):

@@ -1,7 +1,7 @@
-"""From a prepared store to batches, so that every batch is a function of the seed and its number alone.
+"""Training batches from a prepared store; each batch depends on the seed and its own number alone.
 
-That is what makes an interrupted run resumable bit for bit: the order of studies depends on seed and epoch,
-each random crop on seed, epoch and study, and nothing on what was drawn before.
+So an interrupted run can be resumed bit for bit: the order of studies depends on seed and epoch, each random
+crop depends on seed, epoch and study, and nothing depends on what was drawn before.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from radscribe.vision.transforms import (
 
 
 def training_views(study: Study, config: DataConfig, random: np.random.Generator) -> list[Tensor]:
-    """The views that a system learns from: those of `evaluation_views`, with random crops.
+    """The views of a study that a system learns from: the same as for evaluation, but with random crops.
 
     Raises:
         RadScribeError: a view cannot be read.
@@ -39,7 +39,7 @@ def training_views(study: Study, config: DataConfig, random: np.random.Generator
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet(Dataset):
-    """Training studies, addressed by (epoch, number)."""
+    """Training studies; an item is addressed by its epoch and its number."""
 
     studies: Sequence[Study]
     tokens: Sequence[list[int]]
@@ -51,14 +51,14 @@ class TrainingSet(Dataset):
     def of(
         cls, studies: Sequence[Study], system: System, config: DataConfig, seed: int, device: str = "auto"
     ) -> TrainingSet:
-        """Encode and label the reports of `studies` once, and predict unknown projections where asked to.
+        """Encode and label the reports of `studies` once, and predict unknown projections if configured.
 
         Args:
-            studies: with reports.
-            system: whose tokens they become.
-            config: section, labels, views and view classifier.
-            seed: of order and crops.
-            device: where the view classifier runs: `auto`, `cpu` or `cuda`.
+            studies: Studies that have reports.
+            system: The system that encodes the reports as its tokens.
+            config: Settings of section, labels, views and view classifier.
+            seed: Random seed of the order of studies and of the crops.
+            device: Device of the view classifier: `auto`, `cpu` or `cuda`.
 
         Raises:
             RadScribeError: labels are missing, there is no such view classifier, or a view cannot be read.
@@ -81,10 +81,11 @@ class TrainingSet(Dataset):
 
 
 class TrainingBatches:
-    """Batches of all epochs, one after the other, from any position on.
+    """Batches of all epochs, one after the other; iteration can begin at any position.
 
     Attributes:
-        position: batches given so far, over all epochs. Setting it before iteration resumes there.
+        position: Number of batches given so far, over all epochs. If it is set before an iteration, the
+            iteration begins there.
     """
 
     def __init__(self, training_set: TrainingSet, batch_size: int, workers: int):
@@ -97,7 +98,7 @@ class TrainingBatches:
         return -(-len(self.training_set) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """The rest of the present epoch."""
+        """Give the remaining batches of the current epoch."""
         epoch, done = divmod(self.position, len(self))
         order = np.random.default_rng([self.training_set.seed, epoch]).permutation(len(self.training_set))
         batches = [
@@ -112,7 +113,7 @@ class TrainingBatches:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """What `load_state_dict` needs to go on from here."""
+        """The state that `load_state_dict` needs to go on from here."""
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

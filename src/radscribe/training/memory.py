@@ -1,4 +1,4 @@
-"""Memory: whether a training can fit into it at all, and how the process gets it on the CPU."""
+"""Memory of a training: a check whether the training can fit at all, and faster allocation on the CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from radscribe.runs.config import RunConfig
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
 
-#: Bytes that training needs for each trained number: itself, its gradient, and two moments of the optimiser.
+#: Bytes that training needs per parameter: for its value, its gradient, and two moments of the optimiser.
 _BYTES_PER_PARAMETER = 16
 
 # Parameters of glibc's <malloc.h>.
@@ -23,20 +23,21 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
-#: Bytes; below the first activations of a batch of 16 studies of two views, of which there are few.
+#: Blocks below this many bytes are kept. The few largest activations of 16 studies of two views are larger.
 _KEPT_BELOW = 100_000_000
-#: Bytes; the most that can be said.
+#: Bytes that may stay free at the top of the heap; the largest value that glibc takes.
 _FREE_AT_THE_TOP = 2**31 - 1
 
 
 def keep_large_blocks() -> None:
-    """Have glibc keep all but the very largest blocks once they are freed, instead of returning them.
+    """Let glibc keep freed blocks, except the very largest, instead of returning them to the system.
 
-    The activations of a backbone come and go with every step. Fetched anew, each of their pages is faulted in
-    and cleared first, which takes a third of a training step at a paper's size. Kept, they leave holes that
-    the next step's do not quite fit, and memory peaks a few percent higher; more if the largest were kept
-    too. One arena for all threads lets the backward pass, which has its own thread, reuse what the forward
-    pass freed. Without glibc this does nothing.
+    Every step allocates and frees the activations of a backbone. When blocks come from the system, each page
+    is faulted in and cleared first, which takes a third of a training step at a paper's size. When blocks are
+    kept, those of the next step do not quite fit into the holes, and memory peaks a few percent higher; the
+    peak would be higher still if the largest blocks were kept too. All threads share one arena, so that the
+    backward pass, which has its own thread, can reuse the memory that the forward pass freed. Without glibc
+    this function does nothing.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -48,12 +49,12 @@ def keep_large_blocks() -> None:
 def check_fits(config: RunConfig, vocabulary: Vocabulary, device: torch.device) -> None:
     """Check that the trained parts of a system fit into memory at all, before anything is allocated.
 
-    Activations are not counted: what passes this check may still need more memory than there is.
+    Activations are not counted: a training that passes this check may still need more memory than there is.
 
     Args:
-        config: with the sizes.
-        vocabulary: of the training reports.
-        device: where the system shall be trained.
+        config: Configuration with the sizes of the system.
+        vocabulary: Vocabulary of the training reports.
+        device: Device on which the system will be trained.
 
     Raises:
         RadScribeError: weights, gradients and the optimiser's moments alone need more memory than there is.
@@ -75,7 +76,7 @@ def check_fits(config: RunConfig, vocabulary: Vocabulary, device: torch.device) 
 
 
 def _sized_parts(config: RunConfig, vocabulary: Vocabulary) -> list[nn.Module]:
-    """The parts whose sizes are the configuration's own: all but a language model, whose files decide."""
+    """The parts whose sizes the configuration gives: all but a language model, whose files give its size."""
     sizes = copy.deepcopy(config.system)
     sizes.start_from_nothing()
     if sizes.language_model is None:

@@ -1,4 +1,4 @@
-"""The Lightning module: optimiser, schedule, losses, validation by generation."""
+"""The Lightning module of a training: optimiser, schedule, losses, and validation by drafting reports."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TrainingModule(LightningModule):
     """Trains a system and scores its drafts of the validation split.
 
     Args:
-        system: what is trained.
-        config: how.
-        batches: the training batches, whose position belongs to the checkpoint.
-        validation_references: references of the validation split as scored, by study id.
-        advice: what to do where the loss is not finite.
+        system: The system to train.
+        config: The configuration of the run.
+        batches: The training batches; checkpoints keep their position.
+        validation_references: References of the validation split by study id, in the form that is scored.
+        advice: Advice for the user if the loss is not finite.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TrainingModule(LightningModule):
         return create_optimizer(self.system, self.config.training)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the tensors of a batch."""
+        """Move the tensors of a batch to the device."""
         fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
         for name, value in fields.items():
             if isinstance(value, Tensor):
@@ -64,7 +64,7 @@ class TrainingModule(LightningModule):
         return Batch(**fields)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout and learning rates functions of the step, so that a resumed run has the same."""
+        """Seed the dropout and set the learning rates by the step, so that a resumed run has the same."""
         training = self.config.training
         torch.manual_seed(training.seed * 1_000_003 + self.batches.position)
         steps = math.ceil(len(self.batches) / training.accumulate)
@@ -93,13 +93,13 @@ class TrainingModule(LightningModule):
         return losses.total
 
     def take_shares(self) -> dict[str, float]:
-        """Means of `Losses.shares` over the studies since this was last called: those of an epoch."""
+        """Means of `Losses.shares` over the studies since the last call; it is called after each epoch."""
         shares = {name: total / self._studies for name, total in self._shares.items()}
         self._shares, self._studies = {}, 0
         return shares
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip gradients; not by the trainer, which refuses to for fused optimisers in mixed precision."""
+        """Clip gradients; the trainer itself refuses this for fused optimisers in mixed precision."""
         training = self.config.training
         if training.clip_value:
             torch.nn.utils.clip_grad_value_(self.system.parameters(), training.clip_value)
@@ -117,7 +117,7 @@ class TrainingModule(LightningModule):
         self._drafts |= dict(zip(batch.study_ids, draft.texts, strict=True))
 
     def on_validation_epoch_end(self) -> None:
-        """Score the drafts as the protocol does."""
+        """Score the drafts against the references of the protocol."""
         ids = list(self._drafts)
         statistics = text_statistics(
             [self._drafts[study] for study in ids], [self.validation_references[study] for study in ids]
@@ -130,11 +130,11 @@ class TrainingModule(LightningModule):
         self.log("val/seconds", time.monotonic() - self._validation_began)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """What a checkpoint keeps of the system: a frozen language model is no part of it."""
+        """The weights that a checkpoint keeps; those of a frozen language model are not among them."""
         return {f"system.{name}": tensor for name, tensor in self.system.own_state_dict().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Every weight that `state_dict` gives, and no other.
+        """Load every weight that `state_dict` of this module gives, and no other.
 
         Raises:
             RadScribeError: names what is missing, unexpected, or of another shape.
@@ -143,12 +143,12 @@ class TrainingModule(LightningModule):
         load_strictly(self.system, weights, "the checkpoint", own=self.system.own_state_dict())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Lightning keeps the position within an epoch only; ours counts over epochs."""
+        """Add the position over all epochs to a checkpoint; Lightning keeps that within an epoch only."""
         checkpoint["batches"] = self.batches.state_dict()
         checkpoint["shares"], checkpoint["studies"] = self._shares, self._studies
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the batch after the checkpoint."""
         self.batches.load_state_dict(checkpoint["batches"])
-        # Checkpoints of earlier versions have neither.
+        # Checkpoints of earlier versions have neither shares nor studies.
         self._shares, self._studies = checkpoint.get("shares", {}), checkpoint.get("studies", 0)

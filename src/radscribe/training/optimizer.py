@@ -11,7 +11,10 @@ from radscribe.systems.system import System
 
 
 def create_optimizer(system: System, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The visual extractor and the rest at their own learning rates; frozen parameters are left out."""
+    """An optimiser with one learning rate for the visual extractor and one for the rest of the system.
+
+    Frozen parameters are left out.
+    """
     backbone = [parameter for parameter in system.backbone_parameters() if parameter.requires_grad]
     ours = {id(parameter) for parameter in backbone}
     rest = [
@@ -28,9 +31,9 @@ def optimizer_of(
     """An optimiser with the parameter groups `backbone` and `rest`; an empty group is left out.
 
     Args:
-        backbone: parameters of the visual extractor.
-        rest: all other parameters.
-        config: optimiser and learning rates.
+        backbone: Parameters of the visual extractor.
+        rest: All other parameters.
+        config: Settings of the optimiser and learning rates.
     """
     rates = learning_rates(config)
     parameters = {"backbone": list(backbone), "rest": list(rest)}

@@ -1,4 +1,4 @@
-"""Going on with a run: its newest whole checkpoint, what may change on the way, and the command for it."""
+"""Resuming a run: its newest whole checkpoint, the fields that may change, and the command to resume it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from radscribe.runs.run_directory import RunDirectory
 from radscribe.studies.store import PreparedStore
 from radscribe.weights import read_newest, whole_or_not_at_all
 
-#: What a checkpoint of Lightning and ours must have.
+#: The entries that a checkpoint must have: those of Lightning and our own.
 _PARTS = (
     "state_dict",
     "optimizer_states",
@@ -38,7 +38,7 @@ _FREE = (
     "device",
     "checkpoint_every",
 )
-#: Fields that a resumed run may change, and which way.
+#: Fields that a resumed run may change, and in which direction.
 CHANGEABLE = {f"training.{name}": "any" for name in _FREE} | {
     "training.epochs": "higher",
     "training.learning_rate": "lower",
@@ -51,9 +51,9 @@ class Checkpoint(NamedTuple):
     """A checkpoint that was read and is whole.
 
     Attributes:
-        path: the file.
-        step: optimiser steps that it was taken after.
-        epoch: the epoch that these steps were in, from 1 on.
+        path: The file of the checkpoint.
+        step: Number of optimiser steps before it was saved.
+        epoch: Number of the epoch of the last of these steps, counted from 1.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class Checkpoint(NamedTuple):
 
 
 def newest_checkpoint(run: RunDirectory) -> Checkpoint | None:
-    """The newest whole checkpoint of a run, or None where none was ever written; see `read_newest`.
+    """The newest whole checkpoint of a run, or None if no checkpoint was ever written; see `read_newest`.
 
     Raises:
         RadScribeError: there are checkpoints, and all are damaged.
@@ -88,10 +88,10 @@ def check_new(run: RunDirectory) -> None:
 
 
 def check_same_store(run: RunDirectory, store: PreparedStore) -> None:
-    """Check that a run goes on with the studies that it learnt from before.
+    """Check that the store of a resumed run has the same content as when the run began.
 
     Raises:
-        RadScribeError: their content has changed, or the run does not say what it was.
+        RadScribeError: the content has changed, or the run does not say what it was.
     """
     before, now = run.read_facts().get("store_content_hash"), store.manifest["content_hash"]
     if before is None:
@@ -107,7 +107,7 @@ def check_same_store(run: RunDirectory, store: PreparedStore) -> None:
 
 
 def check_best_weights(run: RunDirectory) -> None:
-    """Check that the best weights so far are there, for a later epoch need not be better.
+    """Check that the best weights so far are there, because no later epoch may be better.
 
     Raises:
         RadScribeError: they are missing or damaged.
@@ -125,7 +125,7 @@ def check_best_weights(run: RunDirectory) -> None:
 
 
 def keep_log_until(run: RunDirectory, step: int) -> None:
-    """Drop the log's lines of later steps, and a last line that a killed run did not finish."""
+    """Remove the log lines of later steps, and an incomplete last line that a killed run may have left."""
     if not run.log.is_file():
         return
     kept = []
@@ -140,7 +140,7 @@ def keep_log_until(run: RunDirectory, step: int) -> None:
 
 
 def may_start_over(run: RunDirectory) -> bool:
-    """Whether a run without a checkpoint lost nothing that it had kept: it was stopped in its first epoch."""
+    """Whether a run without a checkpoint may begin again: stopped in its first epoch, it loses nothing."""
     facts = run.read_facts()
     if facts.get("finished"):
         return False
@@ -150,16 +150,16 @@ def may_start_over(run: RunDirectory) -> bool:
 
 
 def changes_between(before: RunConfig, now: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two configurations differ, by dotted name, with both values."""
+    """The fields that differ between two configurations, by dotted name, with both values."""
     old, new = ({**field_names(config), "store": config.store} for config in (before, now))
     return {name: (old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
 
 
 def check_changes(run: RunDirectory, changes: Mapping[str, tuple[Any, Any]]) -> None:
-    """Check that a resumed run may be changed so.
+    """Check that a resumed run may make these changes to its configuration.
 
     Raises:
-        RadScribeError: names each field that may not, with both values.
+        RadScribeError: names each field that may not change, with both values.
     """
     refused = []
     for name, (was, now) in changes.items():
@@ -179,13 +179,13 @@ def check_changes(run: RunDirectory, changes: Mapping[str, tuple[Any, Any]]) -> 
 def record_changes(
     run: RunDirectory, config: RunConfig, changes: Mapping[str, tuple[Any, Any]], step: int
 ) -> None:
-    """Keep in `run.json` what was changed after which step, and the configuration that holds from now on.
+    """Record in `run.json` what was changed after which step, and save the new configuration.
 
     Args:
-        run: the resumed run.
-        config: its configuration from now on.
-        changes: of `changes_between`.
-        step: optimiser steps taken before.
+        run: The resumed run.
+        config: The configuration of the run from now on.
+        changes: The changes, as `changes_between` gives them.
+        step: Number of optimiser steps before the change.
     """
     recorded = [
         {"step": step, "field": name, "before": was, "after": now} for name, (was, now) in changes.items()
@@ -203,12 +203,12 @@ def store_facts(run: RunDirectory, store: Path) -> dict[str, str]:
 
 
 def resume_command(run: RunDirectory, config: RunConfig, **changes: Any) -> str:
-    """The command that goes on with a run.
+    """The command that resumes a run.
 
     Args:
-        run: the run.
-        config: its configuration.
-        **changes: fields of `training` to change.
+        run: The run to resume.
+        config: The configuration of the run.
+        **changes: Fields of `training` to change.
     """
     words = ["radscribe", "train", config.recipe, "--out", str(run.path), "--resume"]
     for name, value in changes.items():

@@ -1,7 +1,7 @@
 """Learning rates: how they rise and fall over a run, and the table of them that users print.
 
-Training calls `set_learning_rates` before every step; the table is made by the same function, on an optimiser
-of the same groups. Nothing here has a state: a resumed run has the rates of the step that it goes on with.
+Training calls `set_learning_rates` before every step. The table is made by the same function, on an optimiser
+with the same parameter groups. Nothing here has a state: a resumed run has the rates of its next step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from radscribe.runs.config import RunConfig, TrainingConfig
 from radscribe.training.optimizer import learning_rates, optimizer_of
 
-#: Steps of an epoch in the table that users print; only the last step of a warm-up epoch depends on it.
+#: Steps of an epoch in the table that users print; only the last rate of a warm-up epoch depends on it.
 TABLE_STEPS = 1000
 
 
@@ -23,9 +23,9 @@ class EpochRates:
     """The learning rates of one epoch, by parameter group.
 
     Attributes:
-        epoch: from 1 on.
-        first: at the epoch's first step.
-        last: at its last step; other than `first` only in a warm-up.
+        epoch: Number of the epoch, counted from 1.
+        first: Learning rates at the first step of the epoch.
+        last: Learning rates at the last step of the epoch; they differ from `first` only in a warm-up.
     """
 
     epoch: int
@@ -37,12 +37,12 @@ def learning_rate(training: TrainingConfig, rate: float, epochs: float) -> float
     """The learning rate of a step.
 
     Args:
-        training: the schedule.
-        rate: the configured learning rate of the parameter group.
-        epochs: how many epochs lie behind, as a fraction; 2.5 is the middle of the third.
+        training: Settings of the schedule.
+        rate: The configured learning rate of the parameter group.
+        epochs: Number of epochs before the step, with a fraction; 2.5 is the middle of the third epoch.
 
     Returns:
-        The decayed rate of the epoch; within the warm-up, a point on the line to it from `warm_up_from`.
+        The decayed rate of the epoch. In the warm-up, the rate rises linearly from `warm_up_from` to it.
     """
     epoch = math.floor(epochs)
     if training.schedule == "cosine":
@@ -68,9 +68,9 @@ def rates_by_epoch(
     """The learning rates of all epochs, as training sets them.
 
     Args:
-        optimizer: of `create_optimizer` or `optimizer_of`.
-        training: the schedule.
-        steps: optimiser steps in an epoch.
+        optimizer: An optimiser, made by `create_optimizer` or `optimizer_of`.
+        training: Settings of the schedule.
+        steps: Number of optimiser steps in an epoch.
     """
 
     def at(epochs: float) -> dict[str, float]:
@@ -84,14 +84,14 @@ def rates_by_epoch(
 
 
 def recipe_rates(config: RunConfig) -> list[EpochRates]:
-    """The learning rates of a recipe by epoch, without its system: one parameter stands for each group."""
+    """The learning rates of a recipe by epoch; one parameter replaces each group, so no system is built."""
     backbone, rest = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
     optimizer = optimizer_of([backbone], [rest], config.training)
     return rates_by_epoch(optimizer, config.training, TABLE_STEPS)
 
 
 def rates_table(rates: list[EpochRates]) -> str:
-    """The rates as text, one line for all epochs in a row that have the same."""
+    """The rates as text; successive epochs with the same rates share one line."""
     lines = [("epochs", "visual extractor", "the rest")]
     first = 0
     for number, row in enumerate(rates):

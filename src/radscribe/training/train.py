@@ -1,4 +1,4 @@
-"""From a recipe to a trained run directory."""
+"""Training of a system, from its configuration to a run directory with scores."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ from radscribe.training.resuming import (
 from radscribe.vision.backbones import ViewEncoder
 from radscribe.vision.transforms import check_store, settled_transform
 
-#: Ends of the names of fields that training takes from its store and from the backbone's weights unless set.
+#: Endings of names of fields that, unless set, take their values from the store or the backbone's weights.
 _SETTLED = (
     "transform.store_short_side",
     "transform.interpolation",
@@ -75,11 +75,11 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     """Train a system by its configuration, choose its weights on validation, and score the test split once.
 
     Args:
-        config: complete configuration; `config.store` names the prepared store.
-        out: the run directory.
-        resume: go on from the run's last checkpoint, exactly as if it had not been interrupted. The
-            configuration may differ from the run's in what `CHANGEABLE` names.
-        progress: show how far it is.
+        config: The complete configuration; `config.store` names the prepared store.
+        out: The run directory.
+        resume: Go on from the last checkpoint of the run, exactly as if it had not been interrupted. The
+            configuration may differ from that of the run in the fields of `CHANGEABLE`.
+        progress: Show the progress of the training.
 
     Raises:
         RadScribeError: the run exists or does not, the store lacks a split, the loss is not finite, ...
@@ -111,8 +111,8 @@ class _Training:
     """One call of `train`.
 
     Attributes:
-        saved: the newest checkpoint of the run, or None.
-        changes: what a resumed run changes in its configuration; see `changes_between`.
+        saved: The newest checkpoint of the run, or None.
+        changes: Changes that a resumed run makes to its configuration; see `changes_between`.
     """
 
     def __init__(self, run: RunDirectory, config: RunConfig, progress: bool):
@@ -123,7 +123,7 @@ class _Training:
         self.changes: dict[str, tuple[Any, Any]] = {}
 
     def run_all(self, stop: StopRequest, resume: bool) -> None:
-        """Everything from the store to the scores."""
+        """Do everything, from opening the store to scoring the test split."""
         run, training = self.run, self.config.training
         lowest = min(training.backbone_learning_rate, training.learning_rate)
         if training.warm_up_epochs and training.warm_up_from > lowest:
@@ -161,7 +161,7 @@ class _Training:
             _warn_of_unknown_projections(training_set, config)
         batches = TrainingBatches(training_set, training.batch_size, training.workers)
         references = scored_references(validation_studies, config.data, vocabulary, system.tokenizer)
-        if not resume:  # now that nothing is missing
+        if not resume:  # the run directory is made only now, when nothing is missing
             assert isinstance(system.backbone, ViewEncoder)
             config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)
             system.backbone.keep_normalisation()
@@ -176,7 +176,7 @@ class _Training:
         write_model_card(run)
 
     def _resume(self) -> bool:
-        """Find the checkpoint and take over what was changed; False where the run begins again."""
+        """Find the checkpoint and take over what was changed; return False if the run begins again."""
         run = self.run
         before = run.load_config()
         if not before.store:
@@ -184,7 +184,7 @@ class _Training:
                 f"the run in '{run.path}' was imported, not trained", "Train one with another --out"
             )
         before = dataclasses.replace(before, store=str(Path(before.store).absolute()))
-        if self.config.store == before.store:  # it may have been moved together with the run
+        if self.config.store == before.store:  # the store may have been moved together with the run
             self.config = dataclasses.replace(self.config, store=str(run.find_store()))
         self.config = _settled_as(before, self.config)
         changes = changes_between(before, self.config)
@@ -203,10 +203,10 @@ class _Training:
         return self.saved is not None
 
     def _fit(self, module: TrainingModule, validation_studies: Sequence[Study], stop: StopRequest) -> None:
-        """All steps and validations that are left."""
+        """Do all steps and validations that are left."""
         run, config, training = self.run, self.config, self.config.training
         log_every = min(50, len(module.batches))
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises at every start
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it prints advertising at the start
         trainer = Trainer(
             accelerator=chosen_device(training.device).type,
             devices=1,
@@ -229,7 +229,7 @@ class _Training:
             logger=TensorBoardLogger(run.path, name="", version="tensorboard"),
         )
         with warnings.catch_warnings():
-            # Advice of Lightning that does not fit: the loaders are small, and the position is kept by ours.
+            # Lightning's advice does not fit here: the loaders are small, and our batches keep the position.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
             warnings.filterwarnings("ignore", message=".*treespec.*")
@@ -252,7 +252,7 @@ class _Training:
         self.saved = checkpoint
 
     def what_is_saved(self) -> tuple[str, str]:
-        """What to say where the user stops the training: what is saved, and how to go on."""
+        """Message and advice for a user who stops the training: what is saved, and how to go on."""
         run, config = self.run, self.config
         command = resume_command(run, config)
         if not run.config.is_file():
@@ -272,7 +272,7 @@ class _Training:
 
 
 def _advice(run: RunDirectory, config: RunConfig) -> str:
-    """What to do where the loss is not finite: a tenth of the learning rates, and clipped gradients."""
+    """Advice if the loss is not finite: a tenth of the learning rates, and gradients clipped."""
     training = config.training
     changes = {
         "learning_rate": training.learning_rate / 10,
@@ -284,23 +284,23 @@ def _advice(run: RunDirectory, config: RunConfig) -> str:
 
 
 def _warn_of_unknown_projections(training_set: TrainingSet, config: RunConfig) -> None:
-    """Say how many training views have no known projection, to a system that learns from it."""
+    """Warn how many training views have no known projection; for systems that learn from projections."""
     unknown = PROJECTIONS.index("unknown")
     projections = [
         number for study in training_set.studies for number in projections_of(study, training_set.config)
     ]
     if count := projections.count(unknown):
         print(
-            f"radscribe: {count:,} of {len(projections):,} training views have no known projection, from "
-            f"which {config.system_name} would learn. To have it predicted: radscribe pretrain "
-            "view-classifier STORE --out view-classifier, with a store that states it, and pass "
+            f"radscribe: {count:,} of {len(projections):,} training views have no known projection, but "
+            f"{config.system_name} learns from projections. To have them predicted: radscribe pretrain "
+            "view-classifier STORE --out view-classifier, with a store that states projections, and pass "
             "--data.view_classifier view-classifier",
             file=sys.stderr,
         )
 
 
 def _settled_as(kept: RunConfig, config: RunConfig) -> RunConfig:
-    """A copy of `config` with what it leaves to its store and weights as the begun run has it."""
+    """A copy of `config`; fields that it leaves to store and weights have the values of the run `kept`."""
     config, settled = copy.deepcopy(config), field_names(kept)
     for name, value in field_names(config).items():
         if name.endswith(_SETTLED) and not value and name in settled:

@@ -1,1 +1,1 @@
-"""Backbones that turn views into visual tokens, and image transforms."""
+"""Vision: backbones that turn views into visual tokens, and image transforms."""

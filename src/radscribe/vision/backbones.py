@@ -1,4 +1,4 @@
-"""Image backbones from timm, turned into visual tokens of all views of a study in one call."""
+"""Image backbones from timm, which turn all views of a study into visual tokens in one call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from radscribe.vision.published_pixels import (
 
 @dataclass(kw_only=True, slots=True)
 class BackboneConfig:
-    """Which backbone, and which weights it starts from; the two are different things.
+    """The architecture of a backbone, and the weights that it starts from; the two are chosen separately.
 
     Attributes:
         architecture: Name of a timm model without a tag, such as `resnet101`.
@@ -45,8 +45,8 @@ class Grid(NamedTuple):
     """How the visual tokens of a view lie on it, row by row.
 
     Attributes:
-        rows: number of tokens from top to bottom.
-        columns: number of tokens from left to right.
+        rows: Number of tokens from top to bottom.
+        columns: Number of tokens from left to right.
     """
 
     rows: int
@@ -54,7 +54,7 @@ class Grid(NamedTuple):
 
     @classmethod
     def of_square(cls, tokens: int) -> Grid | None:
-        """The grid of the patches of a square view; None where this many patches make no square."""
+        """The grid of the patches of a square view; None if this number of patches makes no square."""
         side = math.isqrt(tokens)
         return cls(side, side) if side * side == tokens else None
 
@@ -63,9 +63,10 @@ class VisualTokens(NamedTuple):
     """Features of all views of a study, view after view.
 
     Attributes:
-        tokens: `[studies, views * tokens per view, channels]`; 0 where the view is absent.
-        mask: bool `[studies, views * tokens per view]`, True for tokens of a view that is there.
-        grid: of the tokens of one view; None where tokens have no place on the image, as queries have none.
+        tokens: Visual tokens `[studies, views * tokens per view, channels]`; they are 0 for an absent view.
+        mask: Mask of the tokens, bool `[studies, views * tokens per view]`; True for tokens of a view that is
+            there.
+        grid: Grid of the tokens of one view; None if tokens have no place on the image, as queries have none.
     """
 
     tokens: Tensor
@@ -74,27 +75,28 @@ class VisualTokens(NamedTuple):
 
 
 def average_views(visual: VisualTokens, view_mask: Tensor) -> VisualTokens:
-    """The mean over the views of each study that are there, patch by patch, `[studies, patches, channels]`.
+    """Average the tokens of each study's present views, patch by patch: `[studies, patches, channels]`.
 
     Args:
-        visual: tokens of all views.
-        view_mask: bool `[studies, views]`, True for views that are there, at least one in each study.
+        visual: Tokens of all views.
+        view_mask: Mask of the views, bool `[studies, views]`; True for views that are there, at least one in
+            each study.
     """
-    # Absent views are 0.
+    # The tokens of absent views are 0.
     count = view_mask.sum(dim=1).view(-1, 1, 1)
     tokens = visual.tokens.unflatten(1, (view_mask.size(1), -1)).sum(dim=1) / count
     return VisualTokens(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool), visual.grid)
 
 
 def share_among_views(attention: Tensor, view_mask: Tensor) -> Tensor:
-    """Share attention to averaged tokens out to the views that they are the means of, in equal parts.
+    """Divide attention to averaged tokens equally among the views that were averaged.
 
     Args:
-        attention: to the tokens of `average_views` `[studies, ..., patches]`.
-        view_mask: bool `[studies, views]`, True for views that are there.
+        attention: Attention to the tokens of `average_views`, `[studies, ..., patches]`.
+        view_mask: Mask of the views, bool `[studies, views]`; True for views that are there.
 
     Returns:
-        Attention to the tokens of all views `[studies, ..., views * patches]`, 0 where the view is absent.
+        Attention to the tokens of all views `[studies, ..., views * patches]`; 0 for an absent view.
     """
     share = view_mask / view_mask.sum(dim=1, keepdim=True)
     share = share.view(len(view_mask), *(1 for _ in attention.shape[1:-1]), -1, 1)
@@ -142,7 +144,7 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
             f"Tags of {name}: {', '.join(tags) or 'none'}. Or pass the path of a weights file, or none",
         )
     overlay = {"file": weights, **stated_beside(Path(weights))}
-    # Published files that lie alone are known by their names, such as resnet101-63fe2227.pth of tv_in1k.
+    # Published files are recognised by their names, such as resnet101-63fe2227.pth of tv_in1k.
     published = {tag: timm.get_pretrained_cfg(f"{name}.{tag}") for tag in tags}
     known = [
         f"{name}.{tag}"
@@ -162,10 +164,10 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
 
 
 class Normalisation(nn.Module):
-    """Pixels as a backbone takes them.
+    """Normalises the pixels of views as a backbone's weights need it.
 
     Args:
-        pixels: mean and standard deviation.
+        pixels: Mean and standard deviation to normalise with.
     """
 
     def __init__(self, pixels: PublishedPixels):
@@ -181,12 +183,13 @@ class Normalisation(nn.Module):
 
 
 class ViewEncoder(nn.Module):
-    """Takes 8-bit grey views and gives visual tokens.
+    """Base class of the networks that turn 8-bit grey views into visual tokens.
 
     Args:
-        channels: width of a visual token.
-        pixels: as its weights take them.
-        normalisation: what its configuration says of them; it is kept as `normalisation`.
+        channels: Width of a visual token.
+        pixels: Mean, standard deviation and interpolation that the weights need.
+        normalisation: Mean and standard deviation of the configuration, which go before those of `pixels`; it
+            is kept as `normalisation`.
     """
 
     def __init__(self, channels: int, pixels: PublishedPixels, normalisation: NormalisationConfig):
@@ -197,7 +200,7 @@ class ViewEncoder(nn.Module):
         self.normalise = Normalisation(self.pixels)
 
     def keep_normalisation(self) -> None:
-        """Write mean and standard deviation to the configuration, so that they outlive the weights' own."""
+        """Write mean and standard deviation to the configuration, so that a run keeps them."""
         self.normalisation.mean, self.normalisation.std = self.pixels.mean, self.pixels.std
 
     @abstractmethod
@@ -208,15 +211,15 @@ class ViewEncoder(nn.Module):
         """Encode all views of all studies in one call; absent views cost nothing.
 
         Args:
-            views: uint8 `[studies, views, height, width]`.
-            view_mask: bool `[studies, views]`, True for views that are there.
+            views: Grey views, uint8 `[studies, views, height, width]`.
+            view_mask: Mask of the views, bool `[studies, views]`; True for views that are there.
         """
         encoded = self.encode_views(views[view_mask])
         count, channels = encoded.shape[1:]
         tokens = encoded.new_zeros(*view_mask.shape, count, channels)
         tokens = tokens.index_put((view_mask,), encoded)
         mask = view_mask.unsqueeze(-1).expand(-1, -1, count)
-        # Transforms cut squares from views, and backbones squares from these.
+        # Transforms cut square views, and backbones cut these into a square grid.
         return VisualTokens(tokens.flatten(1, 2), mask.flatten(1, 2), Grid.of_square(count))
 
 
@@ -242,7 +245,7 @@ class Backbone(ViewEncoder):
 
 
 class SplitProjection(nn.Module):
-    """timm's fused projection to queries, keys and values as three layers, for what speaks of one of them."""
+    """timm's fused projection to queries, keys and values as three layers that have names of their own."""
 
     def __init__(self, fused: nn.Linear):
         super().__init__()
@@ -258,12 +261,12 @@ class SplitProjection(nn.Module):
                     layer.bias.copy_(fused.bias[part])
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the fused layer gives: queries, keys and values `[..., 3 * width]`."""
+        """The output of the fused layer: queries, keys and values `[..., 3 * width]`."""
         return torch.cat([self.query(x), self.key(x), self.value(x)], dim=-1)
 
 
 def split_attention_projections(backbone: Backbone) -> None:
-    """Give every attention of a Transformer backbone its query, key and value layers, in place.
+    """Give every attention of a Transformer backbone separate query, key and value layers, in place.
 
     Raises:
         RadScribeError: the backbone has no attention with a fused projection.

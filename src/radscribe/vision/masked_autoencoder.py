@@ -1,7 +1,7 @@
-"""The masked autoencoder MAE (He et al., CVPR 2022) as a backbone that can draw what it saw.
+"""The masked autoencoder MAE (He et al., CVPR 2022) as a backbone that can also draw pixels from features.
 
-The encoder sees every patch: nothing is masked. The decoder makes pixels of patch features, wherever these
-come from.
+The encoder sees every patch: nothing is masked. The decoder makes pixels from patch features, whatever the
+features come from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from radscribe.weights import load_pretrained
 
 #: The option of a recipe that names the weights.
 WEIGHTS_FIELD = "system.vision.weights"
-#: What `transformers` calls our sizes.
+#: Our names of the sizes, and their names in `transformers`.
 _SIZES = {
     "image_size": "image_size",
     "patch_size": "patch_size",
@@ -89,26 +89,26 @@ class MaskedAutoencoderConfig:
 
     @property
     def patches(self) -> int:
-        """Of a view."""
+        """Number of patches of a view."""
         return (self.image_size // self.patch_size) ** 2
 
     def build(self) -> Any:
-        """The autoencoder, encoder and decoder; see `create_autoencoder`."""
+        """Build the autoencoder, encoder and decoder; see `create_autoencoder`."""
         return create_autoencoder(self, mask_ratio=0.0)
 
 
 def create_autoencoder(
     config: MaskedAutoencoderConfig, *, mask_ratio: float, option: str = WEIGHTS_FIELD
 ) -> Any:
-    """The autoencoder as `transformers` has it, `ViTMAEForPreTraining`.
+    """Build the autoencoder of `transformers`, `ViTMAEForPreTraining`.
 
     Args:
-        config: sizes and weights.
-        mask_ratio: share of the patches that the encoder does not see.
-        option: the command's option for `config.weights`, to name in errors.
+        config: Sizes and weights.
+        mask_ratio: Share of the patches that the encoder does not see.
+        option: Option of the command for `config.weights`, to name in errors.
 
     Raises:
-        RadScribeError: the weights are not there, could not be downloaded, or are of other sizes.
+        RadScribeError: the weights are not there, could not be downloaded, or have other sizes.
     """
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
@@ -118,8 +118,8 @@ def create_autoencoder(
     )
     model = load_pretrained(ViTMAEForPreTraining, sizes, config.weights, option)
     if config.weights == "none":
-        # transformers leaves all positions at zero: it takes the embeddings for initialised once their
-        # projection is, and zeroes the decoder's.
+        # transformers leaves all position embeddings at zero: it regards the embeddings as initialised once
+        # their projection is, and sets those of the decoder to zero.
         model.vit.embeddings.patch_embeddings.projection._is_hf_initialized = False
         model.vit.embeddings.initialize_weights()
         model.decoder.initialize_weights(config.patches)
@@ -127,10 +127,10 @@ def create_autoencoder(
 
 
 def _check_sizes(config: MaskedAutoencoderConfig, option: str) -> None:
-    """Compare the sizes with those of the weights, where the weights can be found.
+    """Compare the sizes with those of the weights, if the weights can be found.
 
     Raises:
-        RadScribeError: they differ; it says what to type.
+        RadScribeError: the sizes differ; the error says what to type.
     """
     from transformers import ViTMAEConfig
 
@@ -138,7 +138,7 @@ def _check_sizes(config: MaskedAutoencoderConfig, option: str) -> None:
         return
     try:
         theirs = ViTMAEConfig.from_pretrained(config.weights)
-    except Exception:  # what is wrong with the weights themselves is said when they are loaded
+    except Exception:  # loading the weights says later what is wrong with them
         return
     other = {
         ours: getattr(theirs, name)
@@ -148,7 +148,9 @@ def _check_sizes(config: MaskedAutoencoderConfig, option: str) -> None:
     if not other:
         return
     if option == WEIGHTS_FIELD:
-        hint = "Give theirs: " + " ".join(f"--system.vision.{name} {size}" for name, size in other.items())
+        hint = "Give the sizes of the weights: " + " ".join(
+            f"--system.vision.{name} {size}" for name, size in other.items()
+        )
     else:
         hint = f"Choose a recipe with their sizes by --recipe, or start from random weights: --{option} none"
     sizes = ", ".join(f"{name} {size} and not {getattr(config, name)}" for name, size in other.items())
@@ -158,11 +160,11 @@ def _check_sizes(config: MaskedAutoencoderConfig, option: str) -> None:
 
 
 class MaskedAutoencoder(ViewEncoder):
-    """Views to visual tokens, one a patch, and features of patches back to pixels.
+    """Turns views into visual tokens, one for each patch, and features of patches back into pixels.
 
     Args:
-        config: sizes and weights.
-        decoder: have the decoder; without it `reconstruct` is not there.
+        config: Sizes and weights.
+        decoder: Whether to build the decoder, which `reconstruct` needs.
     """
 
     def __init__(self, config: MaskedAutoencoderConfig, *, decoder: bool):
@@ -181,14 +183,14 @@ class MaskedAutoencoder(ViewEncoder):
         """See `ViewEncoder.encode_views`.
 
         Raises:
-            RadScribeError: views of another size than the autoencoder's.
+            RadScribeError: the views have another size than the autoencoder's.
         """
         if views.size(-1) != self.image_size:
             raise RadScribeError(
                 f"the masked autoencoder takes views of {self.image_size} pixels, not {views.size(-1)}",
                 "Set data.transform.crop and system.vision.image_size to the same number",
             )
-        # The order of the patches is drawn by sorting noise; this noise leaves them where they are.
+        # transformers draws the order of the patches by sorting noise; this noise leaves them where they are.
         order = torch.arange(self.patches, dtype=torch.float32, device=views.device)
         encoded = self.encoder(self.normalise(views), noise=order.expand(len(views), -1))
         return encoded.last_hidden_state[:, 1:]
@@ -196,7 +198,7 @@ class MaskedAutoencoder(ViewEncoder):
     def reconstruct(self, features: Tensor) -> Tensor:
         """Normalised pixels `[views, 3, image_size, image_size]` from features `[views, patches, width]`.
 
-        The decoder also wants a token that stands for the view: it gets the mean of the patches.
+        The decoder also needs a token that stands for the view: it gets the mean of the patches.
         """
         assert self.decoder is not None
         tokens = torch.cat([features.mean(dim=1, keepdim=True), features], dim=1)

@@ -1,7 +1,7 @@
-"""How published weights take their pixels: mean, standard deviation and interpolation, as they state them.
+"""The pixels that published weights need: mean, standard deviation and interpolation, as they state them.
 
-A backbone that sees pixels of another scale than in its own training starts from features that are off. timm
-states the three in a model's `pretrained_cfg`, transformers in `preprocessor_config.json` beside the weights.
+A backbone that sees pixels of another scale than in its own training starts from wrong features. timm states
+the three values in a model's `pretrained_cfg`, transformers in `preprocessor_config.json` beside the weights.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from PIL import Image
 
 from radscribe.errors import RadScribeError
 
-#: Filters by which pictures are resized, as timm and Pillow call them.
+#: Filters that resize pictures, by their names in timm and Pillow.
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-#: What transformers calls the file that states them.
+#: Name of the file in which transformers states these values.
 PREPROCESSOR_CONFIG = "preprocessor_config.json"
 
 
@@ -38,12 +38,12 @@ class NormalisationConfig:
 
 
 class PublishedPixels(NamedTuple):
-    """How weights take their pixels.
+    """The pixels that weights need.
 
     Attributes:
-        mean: of red, green and blue from 0 to 1.
-        std: their standard deviation.
-        interpolation: filter by which views are resized.
+        mean: Mean of red, green and blue from 0 to 1.
+        std: Standard deviation of red, green and blue.
+        interpolation: Filter that resizes the views.
     """
 
     mean: tuple[float, float, float]
@@ -51,19 +51,20 @@ class PublishedPixels(NamedTuple):
     interpolation: Interpolation
 
     def overridden(self, config: NormalisationConfig) -> PublishedPixels:
-        """The same with what `config` sets."""
+        """The same values, except for those that `config` sets."""
         return self._replace(mean=config.mean or self.mean, std=config.std or self.std)
 
 
-#: For random weights, and for weights that state nothing: ImageNet's, as torchvision's weights have them.
+#: Values for random weights and for weights that state nothing: ImageNet's, as torchvision's weights have
+#: them.
 DEFAULT_PIXELS = PublishedPixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear")
 
 
 def pixels_of_timm(pretrained_cfg: Mapping[str, Any]) -> PublishedPixels:
-    """What timm states of a model's weights in its `pretrained_cfg`.
+    """The pixels that timm states for a model's weights in its `pretrained_cfg`.
 
     Raises:
-        RadScribeError: the values are not what they should be.
+        RadScribeError: the values are not valid.
     """
     from timm.data import resolve_data_config
 
@@ -73,7 +74,7 @@ def pixels_of_timm(pretrained_cfg: Mapping[str, Any]) -> PublishedPixels:
 
 
 def stated_beside(weights: Path) -> dict[str, Any]:
-    """What a timm `config.json` beside a weights file states of its pixels; empty where there is none.
+    """The values that a timm `config.json` beside a weights file states; empty if there is no such file.
 
     Raises:
         RadScribeError: the file is damaged.
@@ -93,15 +94,15 @@ def stated_beside(weights: Path) -> dict[str, Any]:
 
 
 def pixels_of_transformers(weights: str, field: str) -> PublishedPixels:
-    """What `preprocessor_config.json` states of weights in `transformers` format.
+    """The pixels that `preprocessor_config.json` states for weights in `transformers` format.
 
     Args:
-        weights: a name on the Hugging Face hub, a folder, or `none`. A folder without the file has
-            `DEFAULT_PIXELS`, as `none` has.
-        field: the configuration field to name in errors.
+        weights: Name on the Hugging Face hub, a folder, or `none`. `none` and a folder without the file give
+            `DEFAULT_PIXELS`.
+        field: Configuration field to name in errors.
 
     Raises:
-        RadScribeError: the file could not be read or downloaded, or its values are not what they should be.
+        RadScribeError: the file could not be read or downloaded, or its values are not valid.
     """
     folder = Path(weights)
     if weights == "none" or (folder.is_dir() and not (folder / PREPROCESSOR_CONFIG).is_file()):
@@ -114,7 +115,7 @@ def pixels_of_transformers(weights: str, field: str) -> PublishedPixels:
         mean, std = processor.image_mean, processor.image_std
         if not processor.do_normalize:
             mean, std = (0.0,) * 3, (1.0,) * 3
-        # They speak of pixels times the rescale factor, we of pixels from 0 to 1.
+        # transformers means pixels times the rescale factor; we mean pixels from 0 to 1.
         scale = 255 * processor.rescale_factor if processor.do_rescale else 255
         mean, std = ([value / scale for value in values] for values in (mean, std))
     except Exception as error:  # every hub client and every format fails in its own way

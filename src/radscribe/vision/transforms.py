@@ -1,10 +1,10 @@
-"""From a view to what a backbone takes: one size, grey, 8 bit; normalisation is the backbone's.
+"""Image transforms: from a view to the square of 8-bit grey pixels that a backbone takes.
 
 A view of any source is first brought to the short side that it has in a prepared store (`stored_view`) and
-only then transformed, so that a study gives the same pixels from its files and from its store. Training
-crops at random; evaluation crops the centre (`paper`) or squashes the whole image to a square (`released`).
-Views are never mirrored unless asked: a mirrored chest has its heart on the wrong side while its report still
-says left.
+only then transformed, so that a study gives the same pixels from its files and from its store. Training crops
+at random; evaluation crops the centre (papers) or squashes the whole image to a square (released code).
+Normalisation belongs to the backbone. Views are mirrored only if this is asked for: a mirrored chest has its
+heart on the wrong side while its report still says left.
 """
 
 from __future__ import annotations
@@ -72,16 +72,16 @@ class TransformConfig:
 
     @property
     def filter(self) -> Image.Resampling:
-        """`interpolation` as Pillow has it."""
+        """The filter that `interpolation` names, as Pillow's constant."""
         return Image.Resampling[(self.interpolation or DEFAULT_PIXELS.interpolation).upper()]
 
 
 def check_store(store: PreparedStore, config: TransformConfig) -> None:
-    """Check that a store's views are of the size that `config` begins with.
+    """Check that the views of a store have the size that `config` begins with.
 
     Raises:
-        RadScribeError: they are smaller than what is cut from them, or of another short side than those that
-            the run was trained on, and so have other pixels.
+        RadScribeError: the views are smaller than `config.short_side`, or have another short side, and so
+            other pixels, than those that the run was trained on.
     """
     _check_short_side(store.manifest["short_side"], store.path, config)
 
@@ -89,12 +89,12 @@ def check_store(store: PreparedStore, config: TransformConfig) -> None:
 def settled_transform(
     config: TransformConfig, store: PreparedStore, pixels: PublishedPixels
 ) -> TransformConfig:
-    """The image geometry that a run keeps, with its store's short side and its weights' interpolation.
+    """The transform that a run keeps, with its store's short side and its weights' interpolation.
 
     Args:
-        config: whose other values stay, and whose interpolation too where it has one.
-        store: that is trained on.
-        pixels: as the backbone's weights take them.
+        config: Configuration whose other values stay; an interpolation that it already has stays too.
+        store: Prepared store that is trained on.
+        pixels: Pixels that the backbone's weights need.
 
     Raises:
         RadScribeError: see `check_store`.
@@ -108,7 +108,7 @@ def settled_transform(
 
 
 def check_view(view: View, config: TransformConfig) -> None:
-    """Check a view that stands in a prepared store as `check_store` does; any other view passes.
+    """Check a view of a prepared store as `check_store` does; any other view passes.
 
     Raises:
         RadScribeError: see `check_store`.
@@ -135,9 +135,9 @@ def _check_short_side(found: int, store: Path, config: TransformConfig) -> None:
 
 
 def stored_view(view: View, config: TransformConfig) -> RenderedView:
-    """A view as it stands in a prepared store, whether it comes from there, from a file or from a function.
+    """A view as a prepared store has it, whether it comes from a store, from a file or from a function.
 
-    Every transform begins with it.
+    Every transform begins with this function.
 
     Raises:
         RadScribeError: the view cannot be read, or its store does not fit; see `check_store`.
@@ -149,7 +149,7 @@ def stored_view(view: View, config: TransformConfig) -> RenderedView:
 
 
 def training_view(pixels: np.ndarray, config: TransformConfig, random: np.random.Generator) -> Tensor:
-    """Crop at random; uint8 `[height, width]` of a `stored_view` to uint8 `[crop, crop]`."""
+    """Crop a view at random: uint8 `[height, width]` of a `stored_view` becomes uint8 `[crop, crop]`."""
     pixels = to_short_side(pixels, config.short_side, config.filter)
     if config.augmentation != "none":
         pixels = _augment(pixels, config, random)
@@ -161,7 +161,7 @@ def training_view(pixels: np.ndarray, config: TransformConfig, random: np.random
 
 
 def _augment(pixels: np.ndarray, config: TransformConfig, random: np.random.Generator) -> np.ndarray:
-    """Rotate and scale about the centre; what comes from outside the view is black."""
+    """Rotate and scale a view about its centre; what comes from outside the view is black."""
     angle, scale = random.uniform(-_MOST_DEGREES, _MOST_DEGREES), random.uniform(*_SCALES)
     chosen = random.random() < 0.5
     if config.augmentation == "rotate_or_scale":
@@ -178,12 +178,12 @@ def _augment(pixels: np.ndarray, config: TransformConfig, random: np.random.Gene
 
 
 def evaluation_view(pixels: np.ndarray, config: TransformConfig) -> Tensor:
-    """Crop the centre or squash; uint8 `[height, width]` of a `stored_view` to uint8 `[crop, crop]`."""
+    """Crop the centre of a `stored_view` or squash it: uint8 `[height, width]` to uint8 `[crop, crop]`."""
     return torch.from_numpy(_evaluated(pixels, config, config.filter).copy())
 
 
 def evaluation_mask(mask: np.ndarray, config: TransformConfig) -> np.ndarray:
-    """A mask where `evaluation_view` puts its view; bool `[height, width]` to `[crop, crop]`."""
+    """Move a mask as `evaluation_view` moves its view: bool `[height, width]` becomes `[crop, crop]`."""
     return _evaluated(mask.astype(np.uint8), config, Image.Resampling.NEAREST).astype(bool)
 
 
@@ -196,13 +196,13 @@ def _evaluated(pixels: np.ndarray, config: TransformConfig, filter_: Image.Resam
 
 
 def stack_views(studies: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
-    """Put the views of several studies side by side.
+    """Stack the views of several studies into one tensor, with a mask for absent views.
 
     Args:
-        studies: for each study its views, uint8 `[crop, crop]`; at least one view each.
+        studies: Views of each study, uint8 `[crop, crop]`; at least one view for each.
 
     Returns:
-        Views uint8 `[studies, most views, crop, crop]`, absent ones 0, and their mask bool
+        The views, uint8 `[studies, most views, crop, crop]`, with 0 for absent ones; and their mask, bool
         `[studies, most views]`.
     """
     most = max(len(views) for views in studies)

@@ -1,9 +1,11 @@
 """The phantom's normal chest: schematic frontal and lateral anatomy, as attenuation.
 
-A view is built as attenuation, not as grey: tissue and bone add, the air of the lungs subtracts.
+A view is computed as attenuation, not as grey: tissue and bone add attenuation, the air of the lungs
+subtracts it.
 
-Coordinates are the patient's as seen in the image: x and y run from -1 to 1, y downwards, so the patient's
-right has negative x in the frontal view; in the lateral view the patient faces the image's left.
+Coordinates are those of the patient as seen in the image: x and y run from -1 to 1, and y points downwards.
+The patient's right has negative x in the frontal view; in the lateral view the patient faces the left of the
+image.
 """
 
 from __future__ import annotations
@@ -30,23 +32,23 @@ Stroke = tuple[Sequence[tuple[float, float]], float]
 
 
 def ramp(distance: np.ndarray, width: float = _SOFT_EDGE) -> np.ndarray:
-    """0 outside, 1 inside, a straight ramp of the given width over the border at distance 0."""
+    """A soft border: 0 outside, 1 inside, and a straight ramp of the given width around distance 0."""
     return np.clip(distance / width + 0.5, 0.0, 1.0)
 
 
 def gaussian(offset: np.ndarray, width: float) -> np.ndarray:
-    """1 where the offset is 0, falling to 1/e at the given width."""
+    """A bell curve: 1 where the offset is 0, and 1/e at the given width."""
     return np.exp(-np.square(offset / width))
 
 
 def low_noise(seed: int, cells: int) -> np.ndarray:
-    """Smooth noise, about unit variance, with structures of `IMAGE_SIZE / cells` pixels."""
+    """Smooth noise of about unit variance, with structures of `IMAGE_SIZE / cells` pixels."""
     coarse = np.random.default_rng(seed).standard_normal((cells, cells)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
 
 
 def _rounded(points: np.ndarray) -> np.ndarray:
-    """Cuts the corners of a line twice (Chaikin), which makes a curve of it."""
+    """Round a line to a curve by cutting its corners twice (Chaikin)."""
     for _ in range(2 if len(points) > 2 else 0):
         start, end = points[:-1], points[1:]
         cut = np.stack([0.75 * start + 0.25 * end, 0.25 * start + 0.75 * end], axis=1).reshape(-1, 2)
@@ -55,17 +57,17 @@ def _rounded(points: np.ndarray) -> np.ndarray:
 
 
 def rib_band(position: np.ndarray, half_width: float) -> np.ndarray:
-    """A bone at the middle of each unit of position, brighter at its cortex."""
+    """The ribs: a bone at the middle of each unit of `position`, brighter at its cortex."""
     offset = np.abs(position - np.floor(position) - 0.5)
     return ramp(half_width - offset, 0.1) * (0.65 + 0.35 * np.minimum(offset / half_width, 1) ** 2)
 
 
 class Frame:
-    """Where the patient's coordinates lie in the image of one acquisition.
+    """The patient's coordinates of each pixel in the image of one acquisition.
 
     Attributes:
-        x: float32 [height, width].
-        y: float32 [height, width].
+        x: Horizontal coordinate of each pixel, float32 [height, width].
+        y: Vertical coordinate of each pixel, float32 [height, width].
     """
 
     def __init__(self, acquisition: Acquisition):
@@ -78,11 +80,11 @@ class Frame:
         self.y = backward[1, 0] * u + backward[1, 1] * v
 
     def draw(self, strokes: Iterable[Stroke], blur: float = 0.0) -> np.ndarray:
-        """Draws lines given in the patient's coordinates.
+        """Draw lines that are given in the patient's coordinates.
 
         Args:
-            strokes: points of each line, and its width in half image widths.
-            blur: standard deviation in pixels.
+            strokes: Points of each line, and its width in half image widths.
+            blur: Standard deviation of the blur in pixels.
 
         Returns:
             Coverage, float32 [height, width], from 0 to 1.
@@ -105,14 +107,14 @@ class Frame:
 
 @dataclass(slots=True)
 class Scene:
-    """A view being built; arrays are float32 [height, width].
+    """A view while it is built; arrays are float32 [height, width].
 
     Attributes:
-        frame: coordinates.
-        solid: attenuation of tissue and bones.
-        air: what the lungs' air takes from it.
-        vessels: fraction of the air that vessels and texture take back.
-        added: what findings add.
+        frame: Coordinates of the view.
+        solid: Attenuation of tissue and bones.
+        air: Attenuation that the lungs' air subtracts.
+        vessels: Fraction of the air that vessels and texture replace.
+        added: Attenuation that findings add.
     """
 
     frame: Frame
@@ -122,7 +124,7 @@ class Scene:
     added: np.ndarray
 
     def attenuation(self) -> np.ndarray:
-        """What the beam met, float32 [height, width]."""
+        """The attenuation of the whole view, float32 [height, width]."""
         return self.solid - self.air * (1 - self.vessels) + self.added
 
 
@@ -134,7 +136,7 @@ def branches(
     width: float,
     sign: float,
 ) -> list[Stroke]:
-    """A vessel and its branches, thinner and shorter at each division; `sign` mirrors it."""
+    """A vessel and its branches, which are thinner and shorter at each division; `sign` mirrors them."""
     end = (start[0] + length * np.cos(angle), start[1] + length * np.sin(angle))
     strokes: list[Stroke] = [([(sign * start[0], start[1]), (sign * end[0], end[1])], width)]
     if width > 0.008:

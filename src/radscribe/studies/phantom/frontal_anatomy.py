@@ -17,7 +17,7 @@ from radscribe.studies.phantom.anatomy import (
 )
 from radscribe.studies.phantom.study import Finding, PhantomStudy, Side
 
-# The side marker, in the corner of the patient's right.
+# The side marker, a letter R in the image corner at the patient's right.
 _LETTER_R: tuple[Stroke, ...] = (
     ([(-0.90, -0.78), (-0.90, -0.89)], 0.018),
     ([(-0.90, -0.89), (-0.84, -0.89)], 0.018),
@@ -64,7 +64,7 @@ class FrontalAnatomy:
         return self.domes[side] + np.where(offset > 0, 0.17 * offset**2, 0.10 * offset**2)
 
     def heart(self, enlargement: float = 0.0) -> np.ndarray:
-        """Opacity of the heart, from 0 to 1, for a heart that is wider by a fraction of the chest's width."""
+        """Opacity of the heart, from 0 to 1; `enlargement` is a fraction of the chest's width."""
         anatomy = self.anatomy
         width = 2 * anatomy.thorax_width * (anatomy.heart_ratio + enlargement)
         right, left = 0.32 * width, 0.68 * width
@@ -79,7 +79,7 @@ class FrontalAnatomy:
         return ramp((1 - radius) * half_height, 0.045)
 
     def mediastinum(self, widening: float = 0.0) -> np.ndarray:
-        """Opacity of the mediastinum, from 0 to 1, its upper part wider by `widening`."""
+        """Opacity of the mediastinum, from 0 to 1; its upper part is wider by `widening`."""
         anatomy, y = self.anatomy, self.y
         bulge = widening * gaussian(y + 0.36, 0.30)
         right = anatomy.mediastinum + bulge + 0.05 * gaussian(y - 0.04, 0.25)
@@ -116,7 +116,7 @@ class FrontalAnatomy:
         return anatomy.apex + bend + (number + 0.5 - anatomy.rib_phase) * anatomy.rib_spacing
 
     def place(self, finding: Finding, side: Side) -> tuple[float, float]:
-        """Where in the lung a finding lies."""
+        """Coordinates of a finding in the lung."""
         top = {"upper": 0.20, "middle": 0.46, "lower": 0.74}[finding.zone or "middle"]
         share = top + 0.14 * finding.height
         y = self.anatomy.apex + share * (self.domes[side] - self.anatomy.apex)
@@ -138,7 +138,7 @@ class FrontalAnatomy:
         cavity *= above_diaphragm
         aerated = cavity * (1 - np.maximum(self.heart(), self.mediastinum()))
 
-        # The lungs hold more air in front of little tissue: the middle of each is darkest.
+        # The middle of each lung is darkest: it holds the most air, in front of little tissue.
         depth = 0.86 + 0.14 * gaussian(self.distance - 0.45, 0.30)
         air = LUNG_AIR * depth * aerated
         hila = gaussian(self.distance - 0.21, 0.09) * gaussian(y + 0.06, 0.16)

@@ -1,7 +1,8 @@
 """Images of phantom studies: how each finding changes the normal chest, and the exact mask of that change.
 
-A finding replaces a fraction of the lungs' air (`fill`) or adds attenuation of its own (`added`). Its mask is
-where that changed the grey value visibly; outside its mask it changes nothing at all, so every mask is exact.
+A finding replaces a fraction of the lungs' air (`fill`) or adds attenuation of its own (`added`). Its mask
+covers the pixels whose grey value this changes visibly. Outside its mask a finding changes nothing at all, so
+every mask is exact.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from radscribe.studies.phantom.lateral_anatomy import LateralAnatomy
 from radscribe.studies.phantom.study import Acquisition, Finding, PhantomStudy, Side
 from radscribe.studies.study import Projection, RenderedView
 
-#: A finding's mask is where it changes the image by at least this many grey levels before noise.
+#: Smallest visible change in grey levels before noise; a finding's mask covers all pixels that change by at
+#: least this.
 VISIBLE_CHANGE = 5.0
 
 _View = FrontalAnatomy | LateralAnatomy
@@ -26,17 +28,17 @@ _Change = tuple[np.ndarray | float, np.ndarray | float]
 
 
 def render(study: PhantomStudy, projection: Projection) -> RenderedView:
-    """Renders one view of a phantom study.
+    """Render one view of a phantom study.
 
     Args:
-        study: anatomy, acquisition and findings.
-        projection: `frontal` or `lateral`.
+        study: Phantom study: its anatomy, acquisition and findings.
+        projection: Projection of the view: `frontal` or `lateral`.
 
     Returns:
         Pixels uint8 [256, 256], and a mask for each observation that is seen in this view.
 
     Raises:
-        RadScribeError: for any other projection.
+        RadScribeError: the projection is another one.
     """
     if projection not in ("frontal", "lateral"):
         raise RadScribeError(
@@ -67,13 +69,13 @@ def render(study: PhantomStudy, projection: Projection) -> RenderedView:
 
 
 def _tone(attenuation: np.ndarray, acquisition: Acquisition) -> np.ndarray:
-    """Grey levels from 0 to 255, white is dense."""
+    """Grey levels from 0 to 255 for an attenuation; dense tissue is white."""
     exponent = np.float32(acquisition.contrast) * (np.float32(acquisition.exposure) - attenuation)
     return np.float32(255) / (1 + np.exp(exponent))
 
 
 def _noise(acquisition: Acquisition, projection: Projection) -> np.ndarray:
-    """Grain, a little correlated between neighbours, grey levels."""
+    """Noise of the image in grey levels; neighbouring pixels are a little correlated."""
     generator = np.random.default_rng([acquisition.noise_seed, projection == "lateral"])
     white = generator.standard_normal((IMAGE_SIZE + 1, IMAGE_SIZE + 1), dtype=np.float32)
     neighbours = white[:-1, :-1] + white[1:, :-1] + white[:-1, 1:]
@@ -81,24 +83,24 @@ def _noise(acquisition: Acquisition, projection: Projection) -> np.ndarray:
 
 
 def _strength(finding: Finding) -> float:
-    """Uncertain findings are fainter."""
+    """Strength of a finding: uncertain findings are fainter."""
     return 0.6 if finding.state == "uncertain" else 1.0
 
 
 def _extent(finding: Finding) -> float:
-    """Uncertain findings are smaller than the smallest certain ones."""
+    """Extent of a finding: uncertain findings are smaller than the smallest certain ones."""
     return 0.35 * finding.size if finding.state == "uncertain" else finding.size
 
 
 def _on_side(view: _View, side: Side) -> np.ndarray | float:
-    """Limits a change to one side where the view shows sides."""
+    """Factor that limits a change to one side, if the view shows sides."""
     if isinstance(view, FrontalAnatomy):
         return view.on_right if side == "right" else ~view.on_right
     return 1.0
 
 
 def _one_lung(view: _View, finding: Finding) -> float:
-    """In the lateral view the other lung's air lies over a finding of one side."""
+    """Factor for a finding of one side in the lateral view, where the other lung's air lies over it."""
     return 0.8 if isinstance(view, LateralAnatomy) and finding.side != "bilateral" else 1.0
 
 
@@ -283,7 +285,7 @@ def _pleural_other(view: _View, scene: Scene, finding: Finding, side: Side) -> _
 
 def _fracture(view: _View, scene: Scene, finding: Finding, side: Side) -> _Change:
     if isinstance(view, LateralAnatomy):
-        return 0.0, 0.0  # the ribs of both sides lie over each other there
+        return 0.0, 0.0  # in the lateral view the ribs of both sides lie over each other
     anatomy = view.anatomy
     height = {"upper": 0.30, "middle": 0.52, "lower": 0.76}[finding.zone or "middle"]
     row = anatomy.apex + height * (view.domes[side] - anatomy.apex)

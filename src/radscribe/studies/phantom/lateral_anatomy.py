@@ -22,7 +22,7 @@ from radscribe.studies.phantom.study import Finding, PhantomStudy, Side
 
 
 class LateralAnatomy:
-    """Geometry of the lateral view: the patient faces the image's left, both lungs lie over each other."""
+    """Geometry of the lateral view: the patient faces the image's left, and the two lungs overlap."""
 
     heart_opacity = 0.8
 
@@ -59,12 +59,12 @@ class LateralAnatomy:
         return ramp((1 - radius) * short_axis, 0.11)
 
     def upper_mediastinum(self, widening: float = 0.0) -> np.ndarray:
-        """Opacity of arch and great vessels, from 0 to 1."""
+        """Opacity of the aortic arch and the great vessels, from 0 to 1."""
         radius = np.sqrt(((self.x - 0.02) / (0.20 + widening)) ** 2 + ((self.y + 0.34) / 0.26) ** 2)
         return (0.30 + 1.6 * widening) * ramp((1 - radius) * 0.2, 0.14)
 
     def place(self, finding: Finding, side: Side) -> tuple[float, float]:
-        """Where in the lung a finding lies."""
+        """Coordinates of a finding in the lung."""
         top = {"upper": 0.22, "middle": 0.46, "lower": 0.76}[finding.zone or "middle"]
         y = self.apex + (top + 0.14 * finding.height) * (self.domes[side] - self.apex)
         # The heart and the liver fill the front of the lower zone.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-# Fields: {severity} {adverb} {size} {texture} {extent} are words for the finding's size; {side} an adjective;
-# {place} a part of the lung as an adjective, {location} with its article; {basilar} a side of the lung bases;
-# {zone} a third of the chest; {lesion} nodule or mass; {is}, {a} and {s} agree in number with the sides.
+# Fields of the sentences: {severity} {adverb} {size} {texture} {extent} are words for the finding's size;
+# {side} is the side as an adjective; {place} is a part of the lung as an adjective, {location} is that part
+# with its article; {basilar} is a side of the lung bases; {zone} is a third of the chest; {lesion} is nodule
+# or mass; {is}, {a} and {s} agree in number with the sides.
 SENTENCES: Mapping[str, Mapping[str, Sequence[str]]] = {
     "Cardiomegaly": {
         "present": (

@@ -1,11 +1,10 @@
 """The phantom: synthetic chest radiograph studies with reports, observations and exact finding masks.
 
-It needs no download and belongs to the project. It is a schematic test object, not a simulation of real
-patients: use it to see that a system learns, runs and points at what it describes, never to claim clinical
-performance.
+The phantom needs no download and belongs to the project. It is a schematic test object, not a simulation of
+real patients: use it to see that a system learns, runs and points at what it describes, never to claim
+clinical performance.
 
-`phantom_sampling` draws what a study contains, `phantom_anatomy` and `phantom_images` render it,
-`phantom_reports` describes it.
+`sampling` draws what a study contains, `anatomy` and `images` render it, and `reports` describes it.
 """
 
 from __future__ import annotations
@@ -27,17 +26,18 @@ _BLOCK_SPLITS: tuple[Split, ...] = ("train",) * 7 + ("val",) + ("test",) * 2
 
 
 def read_phantom(studies: int = 1000, seed: int = 0) -> Iterator[Study]:
-    """Draws phantom studies; study i is the same however many are asked for.
+    """Draw phantom studies; study number i is the same, however many studies are drawn.
 
     Args:
-        studies: how many; 70% are train, 10% val and 20% test in every 20.
-        seed: of the whole phantom, not negative.
+        studies: Number of studies. In every 20 of them, 70% are train, 10% val and 20% test.
+        seed: Random seed of the whole phantom, not negative.
 
     Yields:
-        Studies with a frontal and, nine times out of ten, a lateral view, rendered when they are read.
+        Studies with a frontal and, nine times out of ten, a lateral view; views are rendered when they are
+        read.
 
     Raises:
-        RadScribeError: for a negative number or seed.
+        RadScribeError: the number or the seed is negative.
     """
     for name, value in (("studies", studies), ("seed", seed)):
         if value < 0:
@@ -52,7 +52,7 @@ def read_phantom(studies: int = 1000, seed: int = 0) -> Iterator[Study]:
 
 
 def assemble_study(description: PhantomStudy, study_id: str, patient_id: str, split: Split | None) -> Study:
-    """Makes a study of a description: its report, its observations, and views that render when called."""
+    """Make a study of a description: report, observations, and views that render when they are called."""
     sections, observations = describe(description)
     projections: tuple[Projection, ...] = ("frontal", "lateral") if description.lateral else ("frontal",)
     return Study(
@@ -66,7 +66,7 @@ def assemble_study(description: PhantomStudy, study_id: str, patient_id: str, sp
 
 
 def split_of(seed: int, index: int) -> Split:
-    """Split of study `index`: the two studies that may share a patient are always in one."""
+    """Split of study `index`; two studies that may share a patient are always in the same split."""
     block, place = divmod(index // 2, _PAIRS_PER_BLOCK)
     order = np.random.default_rng([seed, 3, block]).permutation(_PAIRS_PER_BLOCK)
     return _BLOCK_SPLITS[int(order[place])]

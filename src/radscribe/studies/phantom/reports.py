@@ -1,10 +1,10 @@
-"""Reports of phantom studies: what a dictating radiologist would say of the findings drawn, and only of them.
+"""Reports of phantom studies: what a radiologist would dictate about the drawn findings, and nothing else.
 
-A small grammar: most facts have two to four phrasings of which the first is the commonest, structures come
-in one of two orders, normal structures get a sentence more often than not. Observations are labelled as the
-CheXpert labeller would from the findings section: `absent` only where the report says so by name ("The lungs
-are clear" denies no observation), `uncertain` where it hedges. The impression mentions nothing that the
-findings do not.
+A small grammar writes the reports. Most facts have two to four phrasings, of which the first is the
+commonest; structures come in one of two orders; normal structures get a sentence more often than not.
+Observations are labelled as the CheXpert labeller would label the findings section: `absent` only if the
+report denies the observation by name ("The lungs are clear" denies none), `uncertain` if the report hedges.
+The impression mentions nothing that the findings do not mention.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.studies.phantom.phrases import GENERAL_INDICATIONS, INDICATIONS, LOBES, LUNG_ZONES, SENTENCES
 from radscribe.studies.phantom.study import Finding, PhantomStudy
 
-# From what must not be overlooked to what is incidental.
+# Order of the impression: from findings that must not be overlooked to incidental ones.
 _IMPORTANCE = (
     "Pneumothorax",
     "Lung Lesion",
@@ -38,13 +38,13 @@ _IMPORTANCE = (
 
 @dataclass(slots=True)
 class _Dictation:
-    """A report being dictated.
+    """A report while it is dictated.
 
     Attributes:
-        generator: chooses the wording.
-        findings: by observation.
-        lobes: whether parts of the lung are named by lobe; else by zone.
-        denied: observations that the report says are absent.
+        generator: Random generator that chooses the wording.
+        findings: Findings by observation.
+        lobes: Whether parts of the lung are named by lobe; otherwise they are named by zone.
+        denied: Observations that the report says are absent.
     """
 
     generator: np.random.Generator
@@ -61,7 +61,7 @@ class _Dictation:
         return phrases[int(self.generator.choice(len(phrases), p=weights / weights.sum()))]
 
     def deny(self, phrases: Mapping[str, Sequence[str]]) -> str:
-        """One of several normal sentences, given with the observations that each denies by name."""
+        """One of several normal sentences, given with the observations that each sentence denies by name."""
         phrase = self.pick(tuple(phrases))
         self.denied.update(phrases[phrase])
         return phrase
@@ -113,14 +113,14 @@ class _Dictation:
 
 
 def describe(study: PhantomStudy) -> tuple[dict[str, str], dict[str, ObservationState]]:
-    """Dictates the report of a phantom study.
+    """Dictate the report of a phantom study.
 
     Args:
-        study: its findings are described in the wording that its dictation seed chooses.
+        study: Phantom study to describe; its dictation seed chooses the wording.
 
     Returns:
-        Sections `findings`, `impression` and `indication`; and the state of all 14 observations. No Finding
-        is `present` or `not_mentioned`, as in the CheXpert label files.
+        The sections `findings`, `impression` and `indication`; and the state of all 14 observations. No
+        Finding is `present` or `not_mentioned`, as in the CheXpert label files.
     """
     generator = np.random.default_rng(study.dictation_seed)
     by_observation: dict[str, list[Finding]] = {}

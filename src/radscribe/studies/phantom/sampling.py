@@ -1,7 +1,7 @@
-"""What a phantom study contains, and how often: anatomy, acquisition and findings, drawn from seeds.
+"""Drawing phantom studies from seeds: anatomy, acquisition and findings, and how often each occurs.
 
-A study's findings come from a clinical scenario (heart failure, infection, trauma, ...), so that they go
-together as they do in patients: effusion with edema, pneumothorax with fracture, catheters with atelectasis.
+The findings of a study come from a clinical scenario (heart failure, infection, trauma, ...), so that they
+occur together as in patients: effusion with edema, pneumothorax with fracture, catheters with atelectasis.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from radscribe.studies.phantom.study import (
     Zone,
 )
 
-#: The part of the scale of `Finding.size` from which each severity is drawn; gaps keep the words learnable.
+#: Range of `Finding.size` from which each severity is drawn; gaps between the ranges keep the words
+#: learnable.
 SEVERITY_SIZES: Mapping[Severity, tuple[float, float]] = {
     "mild": (0.10, 0.30),
     "moderate": (0.42, 0.60),
@@ -82,8 +83,8 @@ _UNCERTAIN_SHARES: Mapping[str, float] = {
     "Support Devices": 0.0,
 }
 
-# Share of each scenario, then the probability of each finding in it. The first named is the scenario's
-# lead: where nothing else was drawn, it is.
+# Share of each scenario, then the probability of each finding in it. The first finding is the scenario's
+# lead: the study has it if nothing else was drawn.
 _SCENARIOS: tuple[tuple[float, Mapping[str, float]], ...] = (
     (0.235, {}),
     (0.20, {"Cardiomegaly": 0.8, "Edema": 0.65, "Pleural Effusion": 0.65, "Support Devices": 0.2}),
@@ -105,7 +106,7 @@ _INCIDENTAL: Mapping[str, float] = {
 _INCIDENTAL_DEVICES = 0.07
 _MOST_FINDINGS = 4
 
-# Their appearances cannot be told apart when they lie over each other, so a study has one of them.
+# These look the same when they lie over each other, so a study has at most one of them.
 _AIRSPACE = ("Pneumonia", "Consolidation", "Lung Opacity")
 
 
@@ -154,13 +155,13 @@ def _seed_from(generator: np.random.Generator) -> int:
 
 
 def draw_anatomy(generator: np.random.Generator) -> Anatomy:
-    """Draws a patient's body."""
+    """Draw a patient's body."""
     values = {name: float(generator.uniform(*limits)) for name, limits in _ANATOMY_RANGES.items()}
     return Anatomy(**values, vessel_seed=_seed_from(generator))
 
 
 def draw_acquisition(generator: np.random.Generator) -> Acquisition:
-    """Draws positioning, exposure and noise."""
+    """Draw positioning, exposure and noise."""
     values = {name: float(generator.uniform(*limits)) for name, limits in _ACQUISITION_RANGES.items()}
     return Acquisition(**values, marker=bool(generator.random() < 0.7), noise_seed=_seed_from(generator))
 
@@ -175,19 +176,19 @@ def draw_finding(
     severity: Severity | None = None,
     kind: str | None = None,
 ) -> Finding:
-    """Draws one finding of an observation; what is not given is drawn with its usual shares.
+    """Draw one finding of an observation; properties that are not given are drawn with their usual shares.
 
     Args:
-        generator: source of randomness.
-        observation: CheXpert name; any but No Finding.
-        state: `present` or `uncertain`.
-        side: the patient's side.
-        zone: third of the lung; ignored for observations that have their own place.
-        severity: `mild`, `moderate` or `severe`; an uncertain finding is always mild.
-        kind: one of `KINDS[observation]`.
+        generator: Source of randomness.
+        observation: CheXpert name of the observation; any but No Finding.
+        state: State of the finding: `present` or `uncertain`.
+        side: Side of the patient.
+        zone: Third of the lung; ignored for observations that have their own place.
+        severity: Severity: `mild`, `moderate` or `severe`; an uncertain finding is always mild.
+        kind: Appearance of the finding, one of `KINDS[observation]`.
 
     Raises:
-        RadScribeError: for an observation or kind that cannot be drawn.
+        RadScribeError: the observation or the kind cannot be drawn.
     """
     if observation == OBSERVATIONS[0]:
         raise RadScribeError(
@@ -221,7 +222,7 @@ def draw_finding(
 
 
 def arrange(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Puts findings in drawing order and moves those that an effusion would hide to a zone above it.
+    """Sort findings in drawing order, and move those that an effusion would hide to a zone above it.
 
     Large changes come first and bones and devices last, so that each finding changes what is really seen.
     """
@@ -259,7 +260,7 @@ _DRAWING_ORDER = (
 
 
 def draw_findings(generator: np.random.Generator) -> tuple[Finding, ...]:
-    """Draws the findings of one study: none in about a quarter of studies, else one to four and devices."""
+    """Draw the findings of one study: none in about a quarter of studies, else one to four and devices."""
     shares = {str(number): share for number, (share, _) in enumerate(_SCENARIOS)}
     scenario = _SCENARIOS[int(_choose(generator, shares))][1]
     names = [name for name, probability in scenario.items() if generator.random() < probability]
@@ -288,7 +289,7 @@ def draw_findings(generator: np.random.Generator) -> tuple[Finding, ...]:
 
 
 def _placed_together(findings: list[Finding]) -> list[Finding]:
-    """Gives findings that share a cause a common side: tubes drain the side that has something to drain."""
+    """Give findings that share a cause the same side: a tube lies on the side that it drains."""
     by_name = {finding.observation: finding for finding in findings}
     wet = "Edema" in by_name
     pneumothorax = by_name.get("Pneumothorax")
@@ -305,11 +306,11 @@ def _placed_together(findings: list[Finding]) -> list[Finding]:
 
 
 def sample_study(seed: int, index: int) -> PhantomStudy:
-    """Draws study `index` of the phantom with this seed; the same whatever else is drawn, and where.
+    """Draw study `index` of the phantom with this seed; the result does not depend on any other draw.
 
     Args:
-        seed: of the phantom.
-        index: of the study, from 0.
+        seed: Random seed of the phantom.
+        index: Number of the study, from 0.
     """
     generator = np.random.default_rng([seed, 1, index])
     body = np.random.default_rng([seed, 0, patient_number(seed, index)])
@@ -323,7 +324,7 @@ def sample_study(seed: int, index: int) -> PhantomStudy:
 
 
 def patient_number(seed: int, index: int) -> int:
-    """Number of the patient of study `index`: the odd study of a pair is in a fifth of pairs a follow-up."""
+    """Number of the patient of study `index`; in a fifth of pairs, both studies are of one patient."""
     pair = index // 2
     follow_up = index % 2 == 1 and np.random.default_rng([seed, 2, pair]).random() < 0.2
     return 2 * pair if follow_up else index

@@ -19,7 +19,7 @@ ZONES: tuple[Zone, ...] = get_args(Zone)
 #: Every observation that can be drawn: all but No Finding, which is the absence of the others.
 DRAWN_OBSERVATIONS = OBSERVATIONS[1:]
 
-#: What an observation can be, where it has several appearances, with the share of each.
+#: Appearances of the observations that have several, with the share of each.
 KINDS: Mapping[str, Mapping[str, float]] = {
     "Pleural Other": {"thickening": 0.6, "plaque": 0.4},
     "Support Devices": {
@@ -37,16 +37,16 @@ class Finding:
     """One finding as it is drawn and described.
 
     Attributes:
-        observation: CheXpert name; any but No Finding.
-        state: an `uncertain` finding is drawn fainter and described with a hedge.
-        side: the patient's side, not the image's.
-        size: extent and density on a scale from 0 to 1; `severity` is the word for it.
-        zone: third of the lung; None where the observation has its own place.
-        kind: which appearance, for observations that have several (`KINDS`); else empty.
-        lateral_position: 0 beside the mediastinum, 1 at the chest wall.
-        height: 0 at the top of the zone, 1 at its bottom.
-        depth: 0 anterior, 1 posterior.
-        shape_seed: of the finding's outline and texture.
+        observation: CheXpert name of the observation; any but No Finding.
+        state: State of the finding; an `uncertain` finding is drawn fainter and described with a hedge.
+        side: Side of the patient, not of the image.
+        size: Extent and density on a scale from 0 to 1; `severity` is the word for it.
+        zone: Third of the lung; None if the observation has its own place.
+        kind: Appearance, for observations that have several (`KINDS`); else empty.
+        lateral_position: Position from the mediastinum (0) to the chest wall (1).
+        height: Position from the top of the zone (0) to its bottom (1).
+        depth: Position from anterior (0) to posterior (1).
+        shape_seed: Random seed of the finding's outline and texture.
     """
 
     observation: str
@@ -62,20 +62,20 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """`mild`, `moderate` or `severe`, from the size."""
+        """The word for the size: `mild`, `moderate` or `severe`."""
         return "mild" if self.size < 0.36 else "moderate" if self.size < 0.67 else "severe"
 
     @property
     def sides(self) -> tuple[Side, ...]:
-        """The sides it is drawn on: both for `bilateral`."""
+        """The sides on which the finding is drawn: both for `bilateral`."""
         return ("right", "left") if self.side == "bilateral" else (self.side,)
 
     @property
     def implied(self) -> dict[str, FindingState]:
         """State of each observation that this finding shows.
 
-        Pneumonia is read from an opacity: where it is sure the report calls that a consolidation, where it
-        is not, an opacity.
+        Pneumonia shows as an opacity. The report calls it a consolidation if the pneumonia is certain, else
+        an opacity.
         """
         implied: dict[str, FindingState] = {self.observation: self.state}
         if self.observation == "Pneumonia":
@@ -85,28 +85,28 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """A patient's body; lengths in half image widths, the same in both views.
+    """A patient's body; lengths are in half image widths, and the same in both views.
 
     Attributes:
-        habitus: 0 slender to 1 large.
-        thorax_width: half the inner width of the chest in the frontal view.
-        chest_depth: scale of the chest's depth in the lateral view.
-        apex: height of the lung apices (negative is up).
-        dome: height of the right hemidiaphragm in full inspiration.
-        dome_step: by how much the left hemidiaphragm is lower.
-        heart_ratio: cardiothoracic ratio.
-        heart_tilt: radians.
-        aortic_knob: size of the aortic arch's bulge.
-        mediastinum: half width of the upper mediastinum.
-        rib_spacing: distance of neighbouring ribs.
-        rib_phase: where the first rib starts, in spacings.
-        rib_slope: fall of the ribs from spine to chest wall.
-        bone_density: contrast of the bones.
-        clavicle: height of the clavicles.
-        spine_curve: scoliosis.
-        kyphosis: curve of the spine in the lateral view.
-        gastric_bubble: size of the air under the left hemidiaphragm.
-        vessel_seed: of the pulmonary vessels.
+        habitus: Build of the body, from 0 (slender) to 1 (large).
+        thorax_width: Half of the inner width of the chest in the frontal view.
+        chest_depth: Scale of the chest's depth in the lateral view.
+        apex: Height of the lung apices (negative is up).
+        dome: Height of the right hemidiaphragm in full inspiration.
+        dome_step: Distance by which the left hemidiaphragm is lower than the right one.
+        heart_ratio: Cardiothoracic ratio.
+        heart_tilt: Tilt of the heart in radians.
+        aortic_knob: Size of the aortic arch's bulge.
+        mediastinum: Half width of the upper mediastinum.
+        rib_spacing: Distance between neighbouring ribs.
+        rib_phase: Position of the first rib, in rib spacings.
+        rib_slope: Fall of the ribs from spine to chest wall.
+        bone_density: Contrast of the bones.
+        clavicle: Height of the clavicles.
+        spine_curve: Curve of the spine in the frontal view (scoliosis).
+        kyphosis: Curve of the spine in the lateral view.
+        gastric_bubble: Size of the air under the left hemidiaphragm.
+        vessel_seed: Random seed of the pulmonary vessels.
     """
 
     habitus: float
@@ -132,19 +132,19 @@ class Anatomy:
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """How a study was taken.
+    """How the images of a study were taken.
 
     Attributes:
-        rotation: radians in the image plane.
-        shift_x: half image widths.
-        shift_y: half image heights.
-        zoom: magnification.
-        inspiration: by how much the diaphragm is higher than in full inspiration.
-        exposure: attenuation that comes out as middle grey.
-        contrast: slope of the tone curve.
-        noise: standard deviation in grey levels.
-        marker: whether the frontal view carries a side marker.
-        noise_seed: of noise and tissue texture.
+        rotation: Rotation in the image plane in radians.
+        shift_x: Horizontal shift in half image widths.
+        shift_y: Vertical shift in half image heights.
+        zoom: Magnification.
+        inspiration: Distance by which the diaphragm is higher than in full inspiration.
+        exposure: Attenuation that becomes middle grey.
+        contrast: Slope of the tone curve.
+        noise: Standard deviation of the noise in grey levels.
+        marker: Whether the frontal view carries a side marker.
+        noise_seed: Random seed of noise and tissue texture.
     """
 
     rotation: float
@@ -161,14 +161,14 @@ class Acquisition:
 
 @dataclass(frozen=True, slots=True)
 class PhantomStudy:
-    """Everything that the images and the report of one phantom study follow from.
+    """Everything that determines the images and the report of one phantom study.
 
     Attributes:
-        anatomy: the patient's body.
-        acquisition: how the study was taken.
-        findings: what is drawn, in the order in which it is drawn.
-        dictation_seed: of the report's wording.
-        lateral: whether the study has a lateral view.
+        anatomy: The patient's body.
+        acquisition: How the images of the study were taken.
+        findings: Findings that are drawn, in the order of drawing.
+        dictation_seed: Random seed of the report's wording.
+        lateral: Whether the study has a lateral view.
     """
 
     anatomy: Anatomy

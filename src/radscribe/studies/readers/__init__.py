@@ -1,1 +1,1 @@
-"""Readers: from one form of data each to studies."""
+"""Readers: each turns one form of data set into studies."""

@@ -1,10 +1,11 @@
 """A folder of images, with or without report texts.
 
-One rule, whatever the depth: an image that lies directly in the source folder is a study; a sub-folder
-that directly holds images is a study of all of them. The id is the path within the source, without a
-file's suffix; `<id>.txt` in the source holds the findings. A study deeper than one folder belongs to the
-patient whose folder it stands in (`patient7/study2` to `patient7`); any other is its own patient. Regular
-expressions on the images' paths may say otherwise. Every file is used, or is rejected with its reason.
+The same rule holds at every depth. An image that lies directly in the source folder is a study; a sub-folder
+that directly holds images is a study of all these images. The id is the path within the source, without the
+suffix of a file; `<id>.txt` in the source holds the findings. If the folder of a study lies in another
+folder, the study belongs to the patient of that other folder (`patient7/study2` belongs to `patient7`); any
+other study is its own patient. Regular expressions on the images' paths can replace these rules. Every file
+is used, or is rejected with its reason.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from radscribe.studies.rejection import (
 from radscribe.studies.store_files import is_store
 from radscribe.studies.study import Projection, Study, View
 
-#: A sub-folder with more images is a pile of studies (`NORMAL/`, `images/`), not one examination.
+#: Largest number of images of a study. A sub-folder with more is a pile of studies (`NORMAL/`, `images/`),
+#: not one examination.
 MAX_VIEWS = 16
-#: The longest reports have some ten thousand characters.
+#: Largest size of a report in bytes. The longest reports have some ten thousand characters.
 MAX_REPORT_BYTES = 1_000_000
 
 IMAGE = "image"
@@ -44,8 +46,8 @@ DICOM = "DICOM is not read yet: convert it, for example by dcmj2pnm +on2 IN.dcm 
 def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every path below a folder, sorted, and what it is: `IMAGE`, `REPORT`, or why it cannot be used.
 
-    A hidden folder, and a folder that was reached before (by a symbolic link), is one such path. Prepared
-    stores are left out.
+    A hidden folder is listed as one path, and so is a folder that was reached before by a symbolic link.
+    Prepared stores are left out.
     """
     seen = set()
     unreadable: list[OSError] = []
@@ -84,7 +86,7 @@ def _kind(path: Path) -> str:
 
 
 def _is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, which often has no suffix, by the mark at its byte 128."""
+    """Whether a file is DICOM, by the mark at its byte 128; a DICOM file often has no suffix."""
     try:
         with open(path, "rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -93,23 +95,23 @@ def _is_dicom(path: Path) -> bool:
 
 
 def is_folder_of_images(folder: Path) -> bool:
-    """Whether there is an image, or a DICOM file that may be converted to one, below a folder."""
+    """Whether a folder holds, at any depth, an image or a DICOM file that can be converted to one."""
     return folder.is_dir() and any(kind in (IMAGE, DICOM) for _, kind in files_below(folder))
 
 
 def read_folder(
     source: Path, *, study_pattern: str | None = None, patient_pattern: str | None = None
 ) -> Iterator[Study | Rejection]:
-    """Read a folder of images by the rule above.
+    """Read a folder of images by the rule at the top of this file.
 
-    Where at least one study has a text, studies without one are rejected. The projection is taken from
-    the word `frontal` or `lateral` in a file's name, else unknown.
+    If at least one study has a text, studies without one are rejected. The projection is taken from the word
+    `frontal` or `lateral` in a file's name; without such a word it is unknown.
 
     Args:
-        source: the folder.
-        study_pattern: a regular expression with one group that finds the study in an image's path, which is
-            relative to the source and has slashes. Images with the same one are the views of one study.
-        patient_pattern: likewise for the patient.
+        source: Folder of images.
+        study_pattern: Regular expression whose one group finds the study in the path of an image; the path is
+            relative to the source and has slashes. Images with the same study are its views.
+        patient_pattern: Regular expression whose one group finds the patient in the path of an image.
 
     Raises:
         RadScribeError: a pattern is not valid, or matches no image.
@@ -143,7 +145,7 @@ _Groups = tuple[dict[str, list[Path]], dict[str, Path]]
 
 
 def _grouped(source: Path, find_study: PathPattern | None) -> Generator[Rejection, None, _Groups]:
-    """Put the images of a study together. A key that begins with a slash is that of an image by itself."""
+    """Group the images by study. The key of a study that is a single image begins with a slash."""
     groups: dict[str, list[Path]] = {}
     texts: dict[str, Path] = {}
     for path, kind in files_below(source):
@@ -156,7 +158,7 @@ def _grouped(source: Path, find_study: PathPattern | None) -> Generator[Rejectio
             yield Rejection(name, str(path), kind)
         elif find_study is None:
             alone = len(inside.parts) == 1
-            # Not grouped with a sub-folder of the same name: a key that no relative path can have.
+            # No relative path is such a key, so the image is not grouped with a sub-folder of the same name.
             key = f"/{name}" if alone else inside.parent.as_posix()
             groups.setdefault(key, []).append(path)
         elif identifier := find_study.find(name):
@@ -206,7 +208,7 @@ def _owned(
 
 
 def _study(source: Path, owned: _Owned, texts: Mapping[str, Path], with_texts: bool) -> Study | Rejection:
-    """A study with its text, or why it has none where others have one."""
+    """A study with its text, or its rejection if it has no text although other studies have one."""
     identifier, patient_id, images = owned
     sections = {}
     if with_texts:
@@ -224,7 +226,7 @@ def _study(source: Path, owned: _Owned, texts: Mapping[str, Path], with_texts: b
 
 
 def _patient(identifier: str) -> str:
-    """The folder that a study's folder stands in, or the study itself if it stands in the source."""
+    """The parent folder of a study's folder, or the study itself if it lies directly in the source."""
     path = PurePosixPath(identifier)
     return path.parent.as_posix() if len(path.parts) > 1 else identifier
 

@@ -9,12 +9,12 @@ from radscribe.errors import RadScribeError
 from radscribe.studies.rejection import BAD_RECORD, NO_VIEW, Rejection
 from radscribe.studies.study import Study
 
-#: What stands for the source and the reader of studies that were made in Python.
+#: Name of the source and of the reader of studies that were made in Python.
 GIVEN = "given in Python"
 
 
 def studies_in_python(studies: Iterable[Study]) -> Iterator[Study | Rejection]:
-    """Studies that were made in Python, with a Rejection for each that has another form.
+    """Studies that were made in Python; one without views, or with unusable ones, becomes a Rejection.
 
     Raises:
         RadScribeError: something is no Study.

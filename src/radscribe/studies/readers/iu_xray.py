@@ -1,4 +1,4 @@
-"""IU X-Ray (Demner-Fushman et al., JAMIA 2016) as Kaggle and as Open-i distribute it.
+"""IU X-Ray (Demner-Fushman et al., JAMIA 2016), as Kaggle distributes it and as Open-i distributes it.
 
 Both forms give the same study id (`CXR1000`) and patient id (`1000`). The third form in use, R2Gen's
 `annotation.json`, is read by `r2gen_annotation`.
@@ -32,19 +32,19 @@ from radscribe.studies.study import SECTIONS, Study, View
 
 REPORTS_FILE = "indiana_reports.csv"
 PROJECTIONS_FILE = "indiana_projections.csv"
-#: The longest of the reports has some ten thousand bytes.
+#: Largest size of an XML report in bytes. The longest reports have some ten thousand bytes.
 _MAX_XML_BYTES = 1_000_000
 _SURPLUS = f"{BAD_RECORD}: more fields than the header has columns"
 _IMAGE_FOLDERS = ("images_normalized", "images/images_normalized", "images")
 
 
 def read_iu_kaggle(source: Path, *, images: Path | str | None = None) -> Iterator[Study | Rejection]:
-    """Read the two Kaggle tables; views have the stated projection, frontal first.
+    """Read the two Kaggle tables; views have the stated projection, and frontal views come first.
 
     Args:
-        source: the folder that holds `indiana_reports.csv` and `indiana_projections.csv`.
-        images: the image folder; by default the first of `images_normalized`,
-            `images/images_normalized` and `images` that is there.
+        source: Folder that holds `indiana_reports.csv` and `indiana_projections.csv`.
+        images: Folder of the images; by default the first of `images_normalized`, `images/images_normalized`
+            and `images` that exists.
 
     Raises:
         RadScribeError: a table, a column or the image folder is missing.
@@ -105,7 +105,7 @@ def _image_folder(source: Path, images: Path | str | None) -> Path:
 
 
 def openi_reports(source: Path) -> list[Path]:
-    """The Open-i report files in a folder or in its `ecgen-radiology`, by number."""
+    """The Open-i report files in a folder or in its sub-folder `ecgen-radiology`, sorted by number."""
     folder = next((f for f in (source / "ecgen-radiology", source) if any(f.glob("*.xml"))), source)
     return sorted(folder.glob("*.xml"), key=lambda path: (len(path.stem), path.stem))
 
@@ -113,11 +113,11 @@ def openi_reports(source: Path) -> list[Path]:
 def read_iu_openi(source: Path, *, images: Path | str | None = None) -> Iterator[Study | Rejection]:
     """Read Open-i's XML reports; views are found by the ids of their `parentImage` elements.
 
-    The XML does not state the projection of an image: projections are unknown.
+    The XML does not state the projection of an image, so projections are unknown.
 
     Args:
-        source: the folder that holds the XML files or their folder `ecgen-radiology`.
-        images: the folder that is searched, with its sub-folders, for the images; `source` by default.
+        source: Folder that holds the XML files or their folder `ecgen-radiology`.
+        images: Folder that is searched for the images, with its sub-folders; `source` by default.
 
     Raises:
         RadScribeError: there is no XML file.
@@ -141,10 +141,10 @@ def read_iu_openi(source: Path, *, images: Path | str | None = None) -> Iterator
 
 
 def _openi_study(path: Path, folder: Path, files: dict[str, Path], unnamed: set[str]) -> Study | Rejection:
-    """The study of one XML file, whose images are taken out of `unnamed`."""
+    """The study of one XML file; its images are removed from `unnamed`."""
     try:
         data = read_bytes(path, _MAX_XML_BYTES)
-        if b"<!ENTITY" in data:  # entities of entities take all memory; no report declares any
+        if b"<!ENTITY" in data:  # nested entities can fill the memory; no report declares any
             return Rejection(path.stem, str(path), f"{BAD_RECORD}: it declares entities")
         root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, RadScribeError, ValueError, LookupError) as error:

@@ -1,4 +1,4 @@
-"""Regular expressions by which the path of an image says which study or patient it belongs to."""
+"""Regular expressions that find the study or the patient of an image in its path."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class PathPattern:
     """Finds the study or the patient in the path of an image.
 
     Args:
-        expression: a regular expression with one group, searched for in the path.
-        finds: `study` or `patient`, for messages.
+        expression: Regular expression with one group, which is searched for in the path.
+        finds: What it finds, for messages: `study` or `patient`.
 
     Raises:
-        RadScribeError: the expression is not valid, or has not one group.
+        RadScribeError: the expression is not valid, or does not have exactly one group.
     """
 
     def __init__(self, expression: str, finds: str):
@@ -36,7 +36,7 @@ class PathPattern:
             )
 
     def find(self, path: str) -> str:
-        """What the group holds; empty where the path does not match or the group is empty."""
+        """The text of the group; empty if the path does not match or the group is empty."""
         match = self._pattern.search(path)
         found = (match[1] or "").strip() if match else ""
         if found:

@@ -1,10 +1,10 @@
-"""The `annotation.json` of R2Gen (Chen et al., EMNLP 2020), for IU X-Ray and MIMIC-CXR alike.
+"""The `annotation.json` of R2Gen (Chen et al., EMNLP 2020), for IU X-Ray and for MIMIC-CXR.
 
     {"train" | "val" | "test": [{"id", "report", "image_path": [...], "split", ...}]}
 
-The MIMIC-CXR file also has `subject_id` and `study_id`; its entries are single images, and the benchmark
-counts entries, so the entry's id is the study's id. Which of `0.png` and `1.png` is frontal is not
-stated: projections are unknown.
+The MIMIC-CXR file also has `subject_id` and `study_id`. Its entries are single images, and the benchmark
+counts entries, so the id of an entry is the id of a study. The file does not state which of `0.png` and
+`1.png` is frontal, so projections are unknown.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ ANNOTATION_FILE = "annotation.json"
 
 
 def read_r2gen_annotation(source: Path, *, images: Path | str | None = None) -> Iterator[Study | Rejection]:
-    """Read an R2Gen annotation with its splits; images are not looked for, so its text can be used alone.
+    """Read an R2Gen annotation with its splits. The images need not exist, so the texts can be used alone.
 
     Args:
-        source: the folder that holds `annotation.json`, or that file under any name.
-        images: the folder that `image_path` is relative to; `images` beside the file by default.
+        source: Folder that holds `annotation.json`, or the annotation file itself under any name.
+        images: Folder that `image_path` is relative to; by default the folder `images` next to the annotation
+            file.
 
     Raises:
         RadScribeError: the file is missing or has another form.
@@ -78,7 +79,7 @@ def _study(entry: Any, part: str, place: str, root: Path, path: Path) -> Study |
 
 
 def _patient(entry: dict[str, Any], identifier: str) -> str:
-    """The subject where stated; the CXR number of an IU X-Ray id such as `CXR2384_IM-0942`; else the id."""
+    """The `subject_id` if stated; the number of an IU X-Ray id such as `CXR2384_IM-0942`; else the id."""
     if entry.get("subject_id") is not None:
         return str(entry["subject_id"])
     number = re.match(r"CXR(\d+)_IM", identifier)

@@ -1,4 +1,4 @@
-"""The dataset readers by name, and the one function that opens any source with them."""
+"""The readers of data sets by name, and the one function that opens any source with them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ Records = Iterator[Study | Rejection]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """How one form of data set is read.
+    """How one form of data set is recognised and read.
 
     Attributes:
-        description: one line for lists of readers.
-        read: source and keyword options to records; bad records are Rejections, never exceptions.
-        looks_for: what marks a source of this form, in words.
-        recognises: whether a source has that mark.
+        description: Description in one line, for lists of readers.
+        read: Function that turns a source and options into records; bad records are Rejections, never
+            exceptions.
+        looks_for: What marks a source of this form, in words.
+        recognises: Function that says whether a source has that mark.
     """
 
     description: str
@@ -45,7 +46,7 @@ class Reader:
 
 
 def _read_phantom(source: Path, *, studies: int = 1000, seed: int = 0) -> Records:
-    """The phantom has no files: its `source` is only a word."""
+    """Read the phantom. It has no files, so `source` is only a word."""
     from radscribe.studies.phantom.reader import read_phantom
 
     if not 1 <= studies <= 1_000_000:
@@ -54,7 +55,8 @@ def _read_phantom(source: Path, *, studies: int = 1000, seed: int = 0) -> Record
 
 
 def _is_table(source: Path) -> bool:
-    # With several tables too: its error says to name one, where images alone would leave them all out.
+    # This is true with several tables too. The table reader then asks for one of them, while the folder
+    # reader would leave them all out.
     return source.suffix.lower() in TABLE_SUFFIXES if source.is_file() else bool(find_tables(source))
 
 
@@ -99,7 +101,7 @@ READERS: dict[str, Reader] = {
     ),
 }
 
-#: Readers of forms that any folder may happen to have: asked only if no other recognises a source.
+#: Readers of forms that any folder may have; they are tried only if no other reader recognises a source.
 _GENERAL = ("table", "folder")
 
 
@@ -149,16 +151,17 @@ def open_source(source: Path | str, reader: str = "auto", **options: object) -> 
     """Read any source: a file, a folder, or the word `phantom`.
 
     Args:
-        source: where the data are.
-        reader: a name of `READERS`, or `auto`.
-        options: options of that reader, such as `images=FOLDER` or `columns={...}`.
+        source: File or folder with the data, or the word `phantom`.
+        reader: Name of a reader in `READERS`, or `auto`.
+        options: Options of that reader, such as `images=FOLDER` or `columns={...}`.
 
     Returns:
-        The studies, and a Rejection for each that cannot be used or repeats an earlier id. Whether the
-        images can be decoded is not yet known.
+        The studies, and a Rejection for each study that cannot be used or repeats an earlier id. It is not
+        yet known whether the images can be decoded.
 
     Raises:
-        RadScribeError: see `find_reader`; an option is unknown; or the source has not the reader's form.
+        RadScribeError: see `find_reader`; an option is unknown; or the source does not have the form of the
+            reader.
     """
     name = find_reader(source, reader)
     form = READERS[name]
@@ -188,7 +191,7 @@ def _reading_explained(source: Path | str) -> Iterator[None]:
 
 
 def without_duplicates(records: Iterable[Study | Rejection], source: str) -> Records:
-    """The records, with a Rejection in the place of each study whose id stood there before."""
+    """The records; a Rejection replaces each study whose id an earlier study has."""
     seen = set()
     for record in records:
         if isinstance(record, Study):

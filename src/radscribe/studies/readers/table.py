@@ -1,4 +1,4 @@
-"""A table of one's own: CSV, TSV or JSON Lines with an image, a report and what else is known."""
+"""A table of your own in CSV, TSV or JSON Lines: an image, a report, and what else is known."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ _REPORTS = ("report", "findings", "impression")
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row under RadScribe's own column names; `place` names it in messages."""
+    """A row by column name; `place` says in messages where it is."""
 
     place: str
     values: Mapping[str, Any]
 
     def text(self, name: str) -> str:
-        """The text of a cell, empty where it states nothing; `None.` is a usual comparison."""
+        """The text of a cell, empty if it states nothing. In `indication` and `comparison`, `None` counts as
+        text.
+        """
         value = self.values.get(name)
         text = "" if value is None else str(value).strip()
         return text if name in ("indication", "comparison") else stated(text)
@@ -55,12 +57,12 @@ class _Row:
         return [path for name in ("images", "image") for path in self.texts(name) if path]
 
     def view_words(self) -> list[str]:
-        """The words for each image's projection; one cell holds for all of them."""
+        """The words for each image's projection; one value in the cell applies to all images."""
         images, words = self.images(), self.texts("view")
         return words * len(images) if len(words) == 1 else [*words, *[""] * len(images)][: len(images)]
 
     def problem(self) -> str:
-        """What is wrong with the kinds of the values, which only JSON Lines can have; else empty."""
+        """What is wrong with the types of the values, which only JSON Lines can have; else empty."""
         for name, value in self.values.items():
             items = value if isinstance(value, list) and name in ("image", "images", "view") else [value]
             for item in items:
@@ -89,30 +91,33 @@ def read_table(
     study_pattern: str | None = None,
     patient_pattern: str | None = None,
 ) -> Iterator[Study | Rejection]:
-    """Read a table with one row per view, or (JSON Lines with a list `images`) per study.
+    """Read a table with one row per view, or with one row per study (JSON Lines with a list `images`).
 
-    Columns, in any order and any case:
+    These columns are read, in any order and any case:
 
-    - `image`: a path relative to `images`. Required (in JSON Lines, `images` may stand for it). A name
-      without suffix is looked for with the suffixes of images.
-    - `report`, read as findings where the table has no column `findings`; or `findings`, `impression`,
-      `indication`, `comparison`. A table without reports serves drafting, or learning from observations.
-    - `study`: rows of one study become its views, and must agree in all else. Without the column each
-      row is a study, named by its image's stem, or by as much of its path as tells it from the others.
+    - `image`: a path relative to `images`. It is required (in JSON Lines, `images` can replace it). A name
+      without suffix is searched for with the suffixes of images.
+    - `report`, which is read as findings if the table has no column `findings`; or `findings`, `impression`,
+      `indication`, `comparison`. A table without reports can be used for drafting, or for learning from
+      observations.
+    - `study`: rows of one study become its views, and must agree in everything else. Without this column each
+      row is a study. Its id is the stem of its image, or a longer part of the image's path if other images
+      have the same stem.
     - `patient` (the study's id if blank), `split`, and `view` (`PA`, `AP Supine`, `lateral`...).
     - the 14 observations by name: 1, 0, -1 or blank as in CheXpert, or `present`, `absent`, ...
 
     Args:
-        source: the table, or a folder that holds just one.
-        images: the folder that image paths are relative to; the table's own by default.
-        columns: RadScribe's column names to the table's, such as `{"report": "notes"}`.
-        study_pattern: a regular expression with one group that finds the study in the image's name as the
-            table has it, where the table has no column `study`.
-        patient_pattern: likewise for the patient.
+        source: The table, or a folder that holds exactly one table.
+        images: Folder that image paths are relative to; by default the folder of the table.
+        columns: The table's column names by RadScribe's column names, such as `{"report": "notes"}`.
+        study_pattern: Regular expression whose one group finds the study in the image's name as the table has
+            it; for tables without a column `study`.
+        patient_pattern: Regular expression whose one group finds the patient in the image's name as the table
+            has it; for tables without a column `patient`.
 
     Raises:
         RadScribeError: there is no table or more than one, it has no row, a column is missing, unknown or
-            there twice, or a pattern is not valid or matches no image.
+            given twice, or a pattern is not valid or matches no image.
     """
     path = _table_file(source)
     names, rows = _json_rows(path) if path.suffix.lower() == ".jsonl" else _delimited_rows(path)
@@ -133,7 +138,7 @@ def read_table(
 def _patterns(
     path: Path, own_names: Mapping[str, str], expressions: Mapping[str, str | None]
 ) -> dict[str, PathPattern]:
-    """The patterns that stand for columns which the table does not have."""
+    """The patterns that replace columns which the table does not have."""
     patterns = {}
     for own, expression in expressions.items():
         if expression is not None:
@@ -152,7 +157,7 @@ def _grouped(
     own_names: Mapping[str, str],
     patterns: Mapping[str, PathPattern],
 ) -> Generator[Rejection, None, list[list[_Row]]]:
-    """Put the rows of a study together, with RadScribe's names of the columns."""
+    """Group the rows by study, and use RadScribe's column names."""
     groups: dict[str, list[_Row]] = {}
     for row in rows:
         if isinstance(row, Rejection):
@@ -171,7 +176,7 @@ def _grouped(
         if row.text("study") and not row.values.get("images"):
             groups.setdefault(row.text("study"), []).append(row)
         else:
-            # Not grouped: a key that no study id can have.
+            # No study id is such a key, so the row is not grouped.
             groups[f"\n{row.place}"] = [row]
     for pattern in patterns.values():
         pattern.require_match()
@@ -226,7 +231,7 @@ def _json_rows(path: Path) -> tuple[list[str], list[_Row | Rejection]]:
 
 
 def _own_names(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict[str, str]:
-    """RadScribe's names of the columns that the table has, to the table's own names."""
+    """The table's own name of each column that it has, by RadScribe's name."""
     known = (*_FIELDS, *SECTIONS, *OBSERVATIONS)
     existing = f"Its columns: {', '.join(names)}"
     require_different(path, [name.lower() for name in names if name.lower() in map(str.lower, known)])
@@ -247,10 +252,10 @@ def _own_names(path: Path, names: list[str], renamed: Mapping[str, str]) -> dict
 
 
 def _identifiers(groups: list[list[_Row]]) -> list[str]:
-    """The id of each study: stated, or as much of its image's path as tells it from the others.
+    """The id of each study: stated by the table, or the shortest unique part of its image's path.
 
-    That is the stem; where other images have it too, the path without suffix; and where others have even
-    this, the whole path. Rows without an image are named by their line.
+    This part is the stem if no other image has it, else the path without suffix if no other image has it,
+    else the whole path. Rows without an image are named by their line.
     """
     stated_ids = [group[0].text("study") for group in groups]
     paths = [
@@ -272,10 +277,10 @@ def _identifiers(groups: list[list[_Row]]) -> list[str]:
 
 
 def _image_file(root: Path, name: str) -> tuple[Path, str]:
-    """The file that a table means by an image's name, and why there is none (empty where there is one)."""
+    """The file that a table means by an image's name, and why it cannot be used (empty if it can)."""
     path = root / name
     problem = file_problem(path)
-    if problem and os.sep == "/" and "\\" in name:  # as tables made on Windows have it
+    if problem and os.sep == "/" and "\\" in name:  # tables made on Windows have backslashes
         path = root / name.replace("\\", "/")
         problem = file_problem(path)
     if problem and problem != "missing":
@@ -292,7 +297,7 @@ def _image_file(root: Path, name: str) -> tuple[Path, str]:
 def _records(
     rows: list[_Row], identifier: str, path: Path, root: Path, has_text: bool
 ) -> Iterator[Study | Rejection]:
-    """The study of some rows, or a rejection of it; and a rejection of each image that is not there."""
+    """The study of some rows, or its rejection; and a rejection of each image that is missing."""
     first = rows[0]
     named = [name for row in rows for name in row.images()]
 
