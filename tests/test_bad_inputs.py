@@ -7,10 +7,12 @@ import signal
 import sys
 
 import pytest
-from bad_inputs import command_line, drafting, pixels, preparing, scoring, training
+from bad_inputs import command_line, drafting, observing, pixels, preparing, scoring, training
 from bad_inputs.rows import Row, Workshop
 
 from radscribe.cli import main
+
+pytestmark = pytest.mark.usefixtures("without_java")
 
 ROWS: list[Row] = [
     *command_line.ROWS,
@@ -18,6 +20,7 @@ ROWS: list[Row] = [
     *pixels.ROWS,
     *training.ROWS,
     *drafting.ROWS,
+    *observing.ROWS,
     *scoring.ROWS,
 ]
 #: A command that takes longer on so little data hangs.

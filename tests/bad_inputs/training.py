@@ -18,9 +18,11 @@ _SMALL = "--data.transform.short_side 64 --data.transform.crop 56"
 _TRAIN = f"train r2gen-cmn/phantom --store {{store}} --out new --no_progress {_SMALL}"
 _RESUME = "train r2gen-cmn/phantom --out run --resume --no_progress"
 _VIEWS = "pretrain view-classifier {store} --out new --architecture test_resnet --no_progress"
+_OBSERVATIONS = "pretrain observation-classifier {store} --out new --short_side 64 --crop 56 --no_progress"
 _AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
 _RETRIEVER = "pretrain retriever {store} --out new --architecture test_resnet --image_size 56 --no_progress"
 _LANGUAGE_MODEL = "pretrain language-model {store} --out new --no_progress"
+_PHRASES = "pretrain phrases {store} --out new --no_progress"
 _IMPORT = "interop import r2gen-cmn model.pth --annotation annotation.json --out new"
 
 
@@ -120,6 +122,16 @@ _OPTIONS = [
     (_VIEWS, "--seed=-1", "--seed must be at least 0"),
     (_VIEWS, "--device gpu", "one of auto, cpu, cuda"),
     (_VIEWS, "--weights nowhere.pth", "neither a file nor a published tag"),
+    (_OBSERVATIONS, "--epochs 0", "--epochs must be at least 1"),
+    (_OBSERVATIONS, "--crop 4", "--crop must be at least 8"),
+    (_OBSERVATIONS, "--crop 65", "--crop 65 is larger than --short_side 64"),
+    (_OBSERVATIONS, "--short_side 80", ("short side of 64 pixels; 80 are needed", "--short_side 80")),
+    (_OBSERVATIONS, "--uncertain maybe", "one of as_present, as_absent, ignore"),
+    (_OBSERVATIONS, "--labels nowhere.csv", "nowhere.csv"),
+    (_OBSERVATIONS, "--labels=", "--labels is empty"),
+    (_OBSERVATIONS, "--section comparison", ("in a section 'comparison'", "--section")),
+    (_OBSERVATIONS, "--architecture resnet999", "unknown backbone architecture 'resnet999'"),
+    (_OBSERVATIONS, "--resume", "there is no training to resume in 'new'"),
     (_AUTOENCODER, "--epochs=-3", "--epochs must be at least 1"),
     (_AUTOENCODER, "--batch 10000000000", "--batch must be at least 1 and at most 65,536"),
     (_AUTOENCODER, "--recipe r2gen-cmn/phantom", "has no masked autoencoder"),
@@ -145,6 +157,27 @@ _OPTIONS = [
     (_LANGUAGE_MODEL, "--resume", "there is no training to resume in 'new'"),
     (_VIEWS, "--resume", "there is no training to resume in 'new'"),
     (_AUTOENCODER, "--resume", "there is no training to resume in 'new'"),
+    (_PHRASES, "--minimum_count=-1", "--minimum_count must be at least 0"),
+    (
+        _PHRASES,
+        "--minimum_count 999",
+        ("occurs more than 999 times in the 28 reports", "lower --minimum_count"),
+    ),
+    (_PHRASES, "--top=-1", "--top must be at least 0"),
+    (_PHRASES, "--seed=-1", "--seed must be at least 0"),
+    (_PHRASES, "--form table6", "--form needs one of paper, table5, not 'table6'"),
+    (_PHRASES, "--polarity negative", "--polarity needs one of both, positive, not 'negative'"),
+    (_PHRASES, "--cleaning all", "'all'"),
+    (_PHRASES, "--section comparison", ("has a section 'comparison'", "--section")),
+    (_PHRASES, "--resume", "radscribe pretrain phrases has no option --resume"),
+    ("phrases {run}", "", ("part.json", "radscribe pretrain phrases STORE --out DIR")),
+    (
+        "phrases nowhere",
+        "",
+        ("cannot read 'nowhere/part.json'", "pretrain phrases STORE --out DIR"),
+    ),
+    ("phrases nowhere", "--observation Edma", "Did you mean 'Edema'?"),
+    ("phrases nowhere", "--polarity unknown", "--polarity needs one of both, positive, negative"),
     ("bench train", "--batch 0", "--batch must be at least 1"),
     ("bench train", "--repeats 0", "--repeats must be at least 1"),
     ("bench decode", "--threads 0", "--threads must be at least 1"),
@@ -290,6 +323,13 @@ ROWS: list[Row] = [
         arrange=lambda workshop: labels(workshop, [0] * 14),
         check=no_run,
     ),
+    Row(
+        "observations of a label file without the studies",
+        f"{_OBSERVATIONS} --labels labels.json",
+        ("labels.json", "have no labels in", "the first is 'phantom", "with --labels report"),
+        arrange=lambda workshop: labels(workshop, [0] * 14),
+        check=_nothing_new,
+    ),
     *(
         Row(
             f"train with {option}",
@@ -340,6 +380,21 @@ ROWS: list[Row] = [
         _into(_LANGUAGE_MODEL, "folder"),
         "there is something in 'folder' already",
         arrange=_file("folder/mine.txt", "x"),
+    ),
+    Row("phrases into a file", _into(_PHRASES, "file"), "is a file", arrange=_file("file", "")),
+    Row(
+        "phrases into a folder of other things",
+        _into(_PHRASES, "folder"),
+        "there is something in 'folder' already, such as 'mine.txt'",
+        arrange=_file("folder/mine.txt", "x"),
+    ),
+    Row("phrases of no store", "pretrain phrases nowhere --out new", "no prepared store", check=_nothing_new),
+    Row(
+        "phrases without a train split",
+        "pretrain phrases split --out new",
+        "no study of the train split has a section 'findings'",
+        arrange=_store("val", "test"),
+        check=_nothing_new,
     ),
     Row("language model into a file", _into(_LANGUAGE_MODEL, "file"), "is a file", arrange=_file("file", "")),
     # Stores.
@@ -473,7 +528,7 @@ ROWS: list[Row] = [
     Row(
         "import what is not finite",
         _IMPORT,
-        "encoder_decoder.x holds what is no finite",
+        "encoder_decoder.x holds a number that is not finite",
         arrange=_broken_tensors,
     ),
     Row("import weights of another", _IMPORT, "is no checkpoint of r2gen-cmn", arrange=_tensors_of_another),

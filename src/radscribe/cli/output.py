@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from radscribe.runs.observing import Observer
     from radscribe.runs.trained_system import TrainedSystem
     from radscribe.studies.rejection import Rejection
 
@@ -24,7 +25,7 @@ def print_rejections(rejections: Sequence[Rejection]) -> None:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
 
 
-def print_caution(run: Path, trained: TrainedSystem) -> None:
-    """Print on standard error the caution that belongs to every draft of the run, if it has one."""
+def print_caution(path: Path, trained: TrainedSystem | Observer) -> None:
+    """Print on standard error the caution that belongs to all that a run or part says, if there is one."""
     if caution := trained.caution:
-        print(f"CAUTION: {run} was {caution}", file=sys.stderr)
+        print(f"CAUTION: {path} was {caution}", file=sys.stderr)

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from radscribe.cli import drafting, interop, listing, measuring, pretraining, scoring, studies, training
+from radscribe.cli import (
+    drafting,
+    interop,
+    listing,
+    measuring,
+    observing,
+    pretraining,
+    scoring,
+    studies,
+    training,
+)
 from radscribe.cli.parsing import Parser
 from radscribe.pretraining.registry import PRETRAININGS
 
@@ -71,6 +81,7 @@ _COMMANDS = (
     ),
     Command("generate", drafting.generate, "runs/mine my_studies/images --out drafts.jsonl"),
     Command("retrieve", drafting.retrieve, "parts/retriever my_studies/images"),
+    Command("observe", observing.observe, "parts/observation-classifier my_studies/images"),
     Command("evaluate", scoring.evaluate, "runs/mine --split test"),
     Command("compare", scoring.compare, "base=runs/base-1,runs/base-2 mine=runs/mine-1,runs/mine-2"),
     Command("label", studies.label, "reports.txt --json"),
@@ -80,6 +91,7 @@ _COMMANDS = (
     Command("check", studies.check, "runs/mine"),
     Command("recipes", listing.recipes, "r2gen-cmn/phantom --print_config"),
     Command("systems", listing.systems, ""),
+    Command("phrases", listing.phrases, "parts/phrases --observation Cardiomegaly"),
     Command("bench", measuring.bench, "decode --system r2gen --no_paper_size", measuring.read_bench),
     Command("bench plan", measuring.plan, "bidirectional/iu-xray"),
     Command("interop check", interop.check, "golden.safetensors"),

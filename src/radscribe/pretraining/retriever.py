@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,11 @@ from radscribe.parts.retriever_towers import RetrieverTowers, TextEncoder, clean
 from radscribe.pretraining.loop import Task
 from radscribe.pretraining.model_card import Section
 from radscribe.pretraining.settings import RetrieverSettings
+from radscribe.pretraining.views import StudyBatches
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
 from radscribe.vision.backbones import BackboneConfig
-from radscribe.vision.transforms import (
-    TransformConfig,
-    settled_transform,
-    stack_views,
-    stored_view,
-    training_view,
-)
+from radscribe.vision.transforms import TransformConfig, settled_transform
 
 #: Share of the steps in which the learning rate rises.
 _WARM_UP = 0.05
@@ -49,42 +44,6 @@ _CARE = (
     "Its directory holds the texts of the train split's reports: where those may not be passed on, neither "
     "may it"
 )
-
-
-class StudyBatches:
-    """The batches of one epoch; what is random in them follows from seed and epoch.
-
-    Args:
-        studies: to learn from.
-        transform: image geometry.
-        size: most studies per batch. Batches differ by one study at most: in a small one little is learnt.
-        seed: of the training.
-        epoch: counted from 0.
-    """
-
-    def __init__(
-        self, studies: Sequence[Study], transform: TransformConfig, size: int, seed: int, epoch: int
-    ):
-        self.studies = studies
-        self.transform = transform
-        self.count = -(-len(studies) // size)
-        self._seeds = [seed, epoch]
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Give the number of each study `[batch]`, and its views with their mask; see `stack_views`."""
-        random = np.random.default_rng(self._seeds)
-        for chosen in np.array_split(random.permutation(len(self.studies)), self.count):
-            pixels = [
-                [
-                    training_view(stored_view(view, self.transform).pixels, self.transform, random)
-                    for view in self.studies[number].views
-                ]
-                for number in chosen
-            ]
-            yield chosen, *stack_views(pixels)
 
 
 class RetrieverTask(Task):

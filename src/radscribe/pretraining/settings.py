@@ -5,11 +5,25 @@ Nothing here imports torch, so that the options are shown at once.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from radscribe.device import Device
-from radscribe.ranges import BATCH, COUNT, LEARNING_RATE, LENGTH, PIXELS, SEED, THREADS, WIDTH, check_options
+from radscribe.errors import RadScribeError
+from radscribe.files import sha256_of
+from radscribe.ranges import (
+    BATCH,
+    COUNT,
+    COUNT_OR_NONE,
+    LEARNING_RATE,
+    LENGTH,
+    PIXELS,
+    SEED,
+    THREADS,
+    WIDTH,
+    check_options,
+)
 from radscribe.text.cleaning import CleaningName
 
 #: Settings that decide where a training runs, but not what it learns: a resumed training may change them.
@@ -108,6 +122,58 @@ class ViewClassifierSettings(PretrainingSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObservationClassifierSettings(PretrainingSettings):
+    """Settings of a classifier of the 14 observations.
+
+    Attributes:
+        architecture: Backbone, by its name in timm.
+        weights: Weights to start from: none (random weights), the tag of published weights, or a file.
+        short_side: Length in pixels that the short side of a view is resized to before the crop.
+        crop: Side in pixels of the square that the backbone sees.
+        labels: Source of the labels: `report` labels the section by rules, `store` takes the labels that the
+            data set itself has, and a path names a label file: CSV as CheXpert and CheXbert write it, or JSON
+            as CAMANet's authors released it.
+        section: Report section that is labelled; several sections are joined by ' + '.
+        uncertain: What an uncertain observation counts as.
+        missing: What an observation that is not mentioned counts as.
+        class_balanced: Let the studies with an observation weigh as much in the loss as those without it,
+            for each observation.
+        epochs: Number of passes over the training studies.
+        batch: Number of studies per training step.
+        learning_rate: Learning rate at the start; it falls to 0.
+    """
+
+    architecture: str = "test_resnet"
+    weights: str = "none"
+    short_side: int = 144
+    crop: int = 128
+    labels: str = "report"
+    section: str = "findings"
+    uncertain: Literal["as_present", "as_absent", "ignore"] = "as_present"
+    missing: Literal["as_absent", "ignore"] = "as_absent"
+    class_balanced: bool = False
+    epochs: int = 20
+    batch: int = 16
+    learning_rate: float = 2e-3
+
+    def check(self) -> None:
+        """See `PretrainingSettings.check`; it checks the source of the labels and the sizes too."""
+        PretrainingSettings.check(self)  # classes with slots have no super() without arguments
+        check_options({"--short_side": (self.short_side, PIXELS), "--crop": (self.crop, PIXELS)})
+        if self.crop > self.short_side:
+            raise RadScribeError(f"--crop {self.crop} is larger than --short_side {self.short_side}")
+        if not self.labels:
+            raise RadScribeError("--labels is empty", "Give report, store or a label file")
+
+    def recorded(self) -> dict[str, Any]:
+        """See `PretrainingSettings.recorded`; with the hash of a label file."""
+        recorded = PretrainingSettings.recorded(self)
+        if self.labels not in ("report", "store"):
+            recorded["labels_sha256"] = sha256_of(Path(self.labels))
+        return recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaskedAutoencoderSettings(PretrainingSettings):
     """Settings of a masked autoencoder.
 
@@ -170,3 +236,59 @@ class RetrieverSettings(PretrainingSettings):
                 "--width": (self.width, WIDTH),
             }
         )
+
+
+#: What a phrase must exceed in number, and the phrases of a list, in each form of a phrase table.
+_OF_FORM = {"paper": (20, 30), "table5": (150, 0)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhraseTableSettings:
+    """Settings of a phrase table, which is counted and not trained.
+
+    Attributes:
+        form: How phrases are scored: paper (CmEAA, Eq. 6) or table5 (as in ORGan's released code, from which
+            the counts of CmEAA's Table 5 are).
+        minimum_count: Number of occurrences that a phrase must exceed in the train split; 20 for the form
+            paper and 150 for table5 unless given.
+        top: Number of phrases to keep for each observation and polarity; 0 keeps all. It is 30 for the form
+            paper and 0 for table5 unless given.
+        polarity: Observations to find phrases for: both (those that a study has, and those that it is said
+            not to have) or positive (those that it has).
+        section: Report section to read; several sections are joined by ' + '.
+        cleaning: Text cleaning of the reports; take that of the systems that will use the phrases.
+        seed: Random seed of the studies that are compared in a large store.
+    """
+
+    form: Literal["paper", "table5"] = "paper"
+    minimum_count: int | None = None
+    top: int | None = None
+    polarity: Literal["both", "positive"] = "both"
+    section: str = "findings"
+    cleaning: CleaningName = "iu_xray"
+    seed: int = 0
+
+    def settled(self) -> Self:
+        """The settings with the numbers of the form in place of those that are not given.
+
+        Raises:
+            RadScribeError: a number is out of its range.
+        """
+        minimum_count, top = _OF_FORM[self.form]
+        settled = replace(
+            self,
+            minimum_count=minimum_count if self.minimum_count is None else self.minimum_count,
+            top=top if self.top is None else self.top,
+        )
+        check_options(
+            {
+                "--minimum_count": (settled.minimum_count, COUNT_OR_NONE),
+                "--top": (settled.top, COUNT_OR_NONE),
+                "--seed": (settled.seed, SEED),
+            }
+        )
+        return settled
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as they are kept with the table."""
+        return asdict(self)

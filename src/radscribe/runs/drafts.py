@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from radscribe.about import NOTICE
 
+#: The source of stores of synthetic studies.
+PHANTOM = "phantom"
 #: Caution that is shown with every draft of a run that was trained on synthetic studies.
 SYNTHETIC = "trained on synthetic images: its drafts say nothing about real ones"
 
@@ -28,6 +30,15 @@ class RunOrigin:
     sha256: str
     trained_on: str
     caution: str = ""
+
+
+def source_in_words(source: str) -> str:
+    """The source of a store in words.
+
+    Args:
+        source: Source as it is written in the manifest of the store.
+    """
+    return f"synthetic images ({source})" if source == PHANTOM else source
 
 
 class Alternative(NamedTuple):

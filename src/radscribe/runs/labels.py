@@ -15,13 +15,16 @@ from radscribe.text.label_files import find_labels, read_label_file
 from radscribe.text.observation_labeller import label_report
 
 
-def labels_of(studies: Sequence[Study], config: DataConfig) -> np.ndarray:
+def labels_of(
+    studies: Sequence[Study], config: DataConfig, option: str = "--data.labels.source"
+) -> np.ndarray:
     """The observation labels of each study as numbers.
 
     Args:
         studies: Studies to label. They have reports or labels of their source, as `config.labels.source`
             requires.
         config: Gives the section that is labelled and the label policies.
+        option: Name of the command-line option that chooses the source; errors name it.
 
     Returns:
         float32 `[studies, observations]` in the order of `OBSERVATIONS`: 1 present, 0 absent, NaN ignored.
@@ -32,14 +35,16 @@ def labels_of(studies: Sequence[Study], config: DataConfig) -> np.ndarray:
     """
     policies = config.labels
     labels = np.full((len(studies), len(OBSERVATIONS)), np.nan, dtype=np.float32)
-    for row, states in enumerate(_states(studies, config)):
+    for row, states in enumerate(_states(studies, config, option)):
         values = as_binary(states, uncertain=policies.uncertain, missing=policies.missing)
         for column, name in enumerate(OBSERVATIONS):
             labels[row, column] = values.get(name, np.nan)
     return labels
 
 
-def _states(studies: Sequence[Study], config: DataConfig) -> list[Mapping[str, ObservationState]]:
+def _states(
+    studies: Sequence[Study], config: DataConfig, option: str
+) -> list[Mapping[str, ObservationState]]:
     source = config.labels.source
     if source == "report":
         labels = [label_report(study.report(config.section)) for study in studies]
@@ -51,7 +56,7 @@ def _states(studies: Sequence[Study], config: DataConfig) -> list[Mapping[str, O
                 f"{len(unreadable)} of {len(studies)} reports are unreadable to the labeller, such as that "
                 f"of study '{unreadable[0]}'",
                 "It knows English only, so they have no observation labels. Give those of another labeller "
-                "with --data.labels.source FILE",
+                f"with {option} FILE",
             )
         return [of_study.states for of_study in labels]
     of_file = {} if source == "store" else read_label_file(Path(source))
@@ -61,6 +66,6 @@ def _states(studies: Sequence[Study], config: DataConfig) -> list[Mapping[str, O
         raise RadScribeError(
             f"{len(missing)} of {len(studies)} studies have no labels in "
             f"{'the store' if source == 'store' else source}, the first is '{missing[0]}'",
-            "Have reports labelled instead with --data.labels.source report",
+            f"Have reports labelled instead with {option} report",
         )
     return [states for states in found if states]

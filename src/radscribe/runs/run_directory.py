@@ -34,7 +34,7 @@ from torch import Tensor
 from radscribe.errors import RadScribeError, warn
 from radscribe.files import read_json_lines, read_json_object, sha256_of, write_whole
 from radscribe.runs.config import RunConfig, load_config, save_config
-from radscribe.runs.drafts import SYNTHETIC, RunOrigin
+from radscribe.runs.drafts import PHANTOM, SYNTHETIC, RunOrigin, source_in_words
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.store_files import MANIFEST, read_manifest
 from radscribe.systems.registry import get_system
@@ -44,8 +44,6 @@ from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.weights import load_strictly, save_weights
 
-#: Value of `store_source` in run.json if a run was trained on synthetic studies.
-_PHANTOM = "phantom"
 _DAMAGED = "Take the file from a copy of the run, or train it again"
 #: Types of the entries of run.json that RadScribe reads.
 _FACTS = {
@@ -192,13 +190,12 @@ class RunDirectory:
     @property
     def trained_on(self) -> str:
         """What the run was trained on, in words."""
-        source = self.read_facts().get("store_source") or "what is not on record"
-        return f"synthetic images ({source})" if source == _PHANTOM else source
+        return source_in_words(self.read_facts().get("store_source") or "what is not on record")
 
     @property
     def caution(self) -> str:
         """`SYNTHETIC` if the run was trained on synthetic images, else empty."""
-        return SYNTHETIC if self.read_facts().get("store_source") == _PHANTOM else ""
+        return SYNTHETIC if self.read_facts().get("store_source") == PHANTOM else ""
 
     def origin(self) -> RunOrigin:
         """The origin that is stored in each draft of the run.

@@ -21,12 +21,12 @@ from radscribe.runs.config import RunConfig
 from radscribe.runs.drafts import Alternative, DraftReport, RunOrigin
 from radscribe.runs.explanation import Explanation, explanation_of
 from radscribe.runs.run_directory import RunDirectory
-from radscribe.runs.views import evaluation_masks, evaluation_views
+from radscribe.runs.views import evaluation_masks, readable_studies, reject
 from radscribe.studies.given import Given, given_studies
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import Study
 from radscribe.systems.system import Draft, System
-from radscribe.vision.transforms import check_view, stack_views
+from radscribe.vision.transforms import stack_views
 
 
 class _Drafted(NamedTuple):
@@ -132,7 +132,7 @@ class TrainedSystem:
         found = list(islice(given_studies([study]), 2))
         if len(found) != 1:
             raise RadScribeError(f"'{study}' is not one study", "Give one at a time, or use generate")
-        ((its_study, its_views),) = self._read(found, None)
+        ((its_study, its_views),) = readable_studies(found, self.config.data, None)
         views, mask = stack_views([its_views])
         for draft in self.system.stream(views.to(self.device), mask.to(self.device), changed):
             _check_numbers(its_study, draft.logprob[0].item(), changed)
@@ -173,7 +173,7 @@ class TrainedSystem:
         changed = self.decoding(**decoding)
         if batch_size < 1:
             raise RadScribeError(f"a batch has at least 1 study, not {batch_size}")
-        readable = self._read(given_studies(studies, on_rejection), on_rejection)
+        readable = readable_studies(given_studies(studies, on_rejection), self.config.data, on_rejection)
         while batch := list(islice(readable, batch_size)):
             views, mask = stack_views([views for _, views in batch])
             draft = self.system.generate(views.to(self.device), mask.to(self.device), changed)
@@ -181,25 +181,9 @@ class TrainedSystem:
                 try:
                     _check_numbers(study, draft.logprob[row].item(), changed)
                 except RadScribeError as error:
-                    _reject(study, error, on_rejection)
+                    reject(study, error, on_rejection)
                     continue
                 yield _Drafted(study, its_views, draft.tokens[row], self._report(study, draft, row))
-
-    def _read(
-        self, studies: Iterable[Study], on_rejection: Callable[[Rejection], None] | None
-    ) -> Iterator[tuple[Study, list[Tensor]]]:
-        for study in studies:
-            for view in study.views:
-                # Not a rejection: the store, and not the study, is wrong.
-                check_view(view, self.config.data.transform)
-            try:
-                views = evaluation_views(study, self.config.data)
-                if not views:
-                    raise RadScribeError(f"study '{study.id}' has no view")
-            except RadScribeError as error:
-                _reject(study, error, on_rejection)
-                continue
-            yield study, views
 
     def _report(self, study: Study, draft: Draft, row: int) -> DraftReport:
         """The draft of one study of a batch."""
@@ -251,9 +235,3 @@ def _check_numbers(study: Study, logprob: float, decoding: DecodingConfig) -> No
             f"study '{study.id}' cannot be drafted: the system's log-probabilities are not numbers",
             "The run is damaged, or its training diverged: see radscribe check RUN",
         )
-
-
-def _reject(study: Study, error: RadScribeError, on_rejection: Callable[[Rejection], None] | None) -> None:
-    if on_rejection is None:
-        raise error
-    on_rejection(Rejection(study.id, ", ".join(view.name for view in study.views), str(error)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.runs.config import DataConfig
+from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import PROJECTIONS, Study
 from radscribe.systems.system import Batch, pad_tokens
-from radscribe.vision.transforms import evaluation_mask, evaluation_view, stack_views, stored_view
+from radscribe.vision.transforms import check_view, evaluation_mask, evaluation_view, stack_views, stored_view
 
 
 def studies_with_report(studies: Sequence[Study], section: str, split: str) -> list[Study]:
@@ -42,6 +43,44 @@ def evaluation_views(study: Study, config: DataConfig) -> list[Tensor]:
         evaluation_view(stored_view(view, config.transform).pixels, config.transform)
         for view in study.views[: config.views]
     ]
+
+
+def readable_studies(
+    studies: Iterable[Study], config: DataConfig, on_rejection: Callable[[Rejection], None] | None
+) -> Iterator[tuple[Study, list[Tensor]]]:
+    """Read the studies: yields each study that can be read, with its `evaluation_views`.
+
+    Args:
+        studies: Studies to read.
+        config: Gives the number of views and their image geometry.
+        on_rejection: Called with each study that cannot be read; without it such a study raises.
+
+    Raises:
+        RadScribeError: a study stands in a store of another short side than that of training, or cannot be
+            read (see `on_rejection`).
+    """
+    for study in studies:
+        for view in study.views:
+            check_view(view, config.transform)  # Not a rejection: the store is wrong.
+        try:
+            views = evaluation_views(study, config)
+            if not views:
+                raise RadScribeError(f"study '{study.id}' has no view")
+        except RadScribeError as error:
+            reject(study, error, on_rejection)
+            continue
+        yield study, views
+
+
+def reject(study: Study, error: RadScribeError, on_rejection: Callable[[Rejection], None] | None) -> None:
+    """Pass a study that cannot be used to `on_rejection`.
+
+    Raises:
+        RadScribeError: the error, if there is no `on_rejection`.
+    """
+    if on_rejection is None:
+        raise error
+    on_rejection(Rejection(study.id, ", ".join(view.name for view in study.views), str(error)))
 
 
 def evaluation_masks(study: Study, config: DataConfig) -> list[dict[str, np.ndarray]]:

@@ -334,11 +334,18 @@ class CAMANet(EncoderDecoderSystem):
             f"the classifier predicts no observation for them. {advice}"
         )
 
+    def observation_probabilities(self, views: Tensor, view_mask: Tensor) -> Tensor | None:
+        """See `System.observation_probabilities`; the Base has no classifier."""
+        return self._probabilities(self.backbone(views, view_mask))
+
+    def _probabilities(self, visual: VisualTokens) -> Tensor | None:
+        classifier = self.network.classifier
+        return classifier.probabilities(classifier(visual)) if classifier else None
+
     def draft(self, visual: VisualTokens, decoded: Decoded) -> Draft:
         """See `EncoderDecoderSystem.draft`; drafts also have the classifier's probabilities."""
         draft = super().draft(visual, decoded)
-        if self.network.classifier:
-            draft.probabilities = self.network.classifier.probabilities(self.network.classifier(visual))
+        draft.probabilities = self._probabilities(visual)
         return draft
 
     def evidence(self, visual: VisualTokens, inputs: Tensor) -> Evidence:

@@ -208,6 +208,17 @@ class System(nn.Module):
             decoding: The settings of the decoding.
         """
 
+    def observation_probabilities(self, views: Tensor, view_mask: Tensor) -> Tensor | None:
+        """Probability of each of `OBSERVATIONS` `[studies, observations]`; the drafts have the same.
+
+        None if the system does not classify observations, which is the default.
+
+        Args:
+            views: uint8 grey `[studies, views, height, width]`.
+            view_mask: bool `[studies, views]`, True for views that are there.
+        """
+        return None
+
     @abstractmethod
     def stream(self, views: Tensor, view_mask: Tensor, decoding: DecodingConfig) -> Iterator[Draft]:
         """Draft as `generate` does, and give the drafts after every token; the last ones equal `generate`'s.

@@ -135,8 +135,8 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
         except Exception as error:  # every hub client fails in its own way
             raise RadScribeError(
                 f"the weights '{weights}' of {name} could not be downloaded ({type(error).__name__})",
-                "Pass a local file with --system.backbone.weights PATH (view classifier: --weights PATH), or "
-                "train from random weights with none instead of the path",
+                "Pass a local file with --system.backbone.weights PATH (radscribe pretrain: --weights PATH), "
+                "or train from random weights with none instead of the path",
             ) from error
     if not Path(weights).is_file():
         raise RadScribeError(

@@ -1,0 +1,56 @@
+"""The command that prints the probabilities of the observations in images."""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from radscribe.about import NOTICE
+from radscribe.cli.output import print_caution, print_rejections
+from radscribe.errors import RadScribeError
+
+if TYPE_CHECKING:
+    from radscribe.studies.rejection import Rejection
+
+
+def observe(
+    classifier: Path,
+    source: list[str],
+    *,
+    json: bool = False,
+    split: str | None = None,
+    batch: int = 16,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Print the probability of each observation in each study, and whether it reaches its threshold.
+
+    Studies that cannot be read are named on standard error and left out.
+
+    Args:
+        classifier: Directory that 'radscribe pretrain observation-classifier' wrote, or the run directory of
+            a system that classifies observations, as camanet does.
+        source: Prepared stores, folders of images, tables of studies, or single image files.
+        json: Print one JSON object per study, which also says where the probabilities come from.
+        split: Split to print where the source is a prepared store: train, val, test or all; without it all
+            studies are printed.
+        batch: Number of studies that are processed at once.
+        device: Device to compute on; auto takes a GPU where there is one.
+    """
+    if batch < 1:
+        raise RadScribeError(f"--batch {batch} is no number of studies", "Give 1 or more")
+    from radscribe.runs.observing import Observer
+
+    rejections: list[Rejection] = []
+    observer = Observer.load(classifier, device)
+    observed = 0
+    for study in observer.observe(source, batch_size=batch, on_rejection=rejections.append, split=split):
+        print(dumps(study.to_json()) if json else study)
+        observed += 1
+    print_rejections(rejections)
+    if not observed:
+        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
+        raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
+    if not json:  # Each JSON line has the notice.
+        print(f"{observed} studies, {len(rejections)} rejected; {NOTICE}")
+    print_caution(classifier, observer)
