@@ -161,7 +161,7 @@ def test_too_few_studies_choose_nothing():
     for count, chosen in ((4, False), (5, True), (15, True), (16, False)):
         measured = measure(logits, np.arange(20) < count)
         assert measured["chosen"] is chosen
-        assert ((measured["temperature"], measured["threshold"]) == (1, 0.5)) is not chosen
+        assert ((measured["temperature"], measured["threshold"]) != (1, 0.5)) == chosen
         assert measured["auc"] == 0
 
 
