@@ -15,6 +15,8 @@ from radscribe.errors import RadScribeError
 from radscribe.studies.given import given_studies
 from radscribe.studies.images import original_view, read_image
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 NOTEBOOK = Path(__file__).parents[1] / "docs/notebook.md"
 
 

@@ -12,6 +12,8 @@ from bad_inputs.rows import Row, Workshop
 
 from radscribe.cli import main
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 ROWS: list[Row] = [
     *command_line.ROWS,
     *preparing.ROWS,

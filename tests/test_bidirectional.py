@@ -26,6 +26,8 @@ from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.masked_autoencoder import MaskedAutoencoder, MaskedAutoencoderConfig
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 REPORTS = ["the heart is normal in size .", "there is a small left pleural effusion .", "no pneumothorax ."]
 SIDE = 32
 VISION = MaskedAutoencoderConfig(

@@ -21,6 +21,8 @@ from radscribe.studies.images import read_view
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 
 @pytest.fixture(scope="module")
 def run(finished_run, tmp_path_factory):

@@ -13,6 +13,8 @@ from radscribe.evaluation.comparison import ALL_SCORES, compare_groups, parse_gr
 from radscribe.evaluation.evaluate import compare, evaluate_texts
 from radscribe.training.train import train
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 REFERENCES = {
     f"study-{number}": text
     for number, text in enumerate(

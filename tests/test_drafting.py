@@ -26,6 +26,8 @@ from radscribe.studies.given import given_studies
 from radscribe.studies.store import VIEWS_CHECKED_ON_OPENING, PreparedStore
 from radscribe.text.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 STUDIES = 12
 NOTICE = "research use, not for clinical diagnosis"
 

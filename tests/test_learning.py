@@ -20,6 +20,8 @@ from radscribe.systems.registry import SYSTEMS
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.train import train
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):

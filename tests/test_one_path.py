@@ -28,6 +28,8 @@ from radscribe.training.data import training_views
 from radscribe.training.train import train
 from radscribe.vision.transforms import TransformConfig
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 #: Of the stores here: larger than that of the recipe, so that pixels are resized twice.
 SHORT_SIDE = 128
 #: Height and width of the pictures: larger and smaller than the store's, as large, upright, lying, square.

@@ -39,6 +39,8 @@ from radscribe.vision.published_pixels import (
 )
 from radscribe.vision.transforms import TransformConfig, evaluation_view, settled_transform, stored_view
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 OWN = PublishedPixels((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic")
 TINY_AUTOENCODER = {
     "image_size": 56, "patch_size": 14, "width": 32, "layers": 1, "heads": 4, "feed_forward": 48,

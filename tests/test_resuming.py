@@ -29,13 +29,7 @@ from radscribe.training.data import TrainingSet
 from radscribe.training.module import TrainingModule
 from radscribe.training.train import _warn_of_unknown_projections, train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def without_java():
-    """METEOR takes longer than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", "")
-        yield
+pytestmark = pytest.mark.usefixtures("without_java")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from radscribe.training.optimizer import create_optimizer
 from radscribe.training.schedule import learning_rate, rates_by_epoch
 from radscribe.training.train import train
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 STEPS = 4  # of an epoch, in the tables below
 
 #: x 0.8 each epoch.

@@ -32,6 +32,8 @@ from radscribe.text.language_model_files import LanguageModelFiles
 from radscribe.training.data import TrainingBatches, TrainingSet
 from radscribe.training.train import train
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):

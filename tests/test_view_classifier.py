@@ -34,6 +34,8 @@ from radscribe.training.module import TrainingModule
 from radscribe.training.train import train
 from radscribe.vision.transforms import evaluation_view
 
+pytestmark = pytest.mark.usefixtures("without_java")
+
 UNKNOWN = PROJECTIONS.index("unknown")
 
 

@@ -165,6 +165,13 @@ def check_empty(out: Path, hint: str = "Choose another --out") -> None:
         raise RadScribeError(f"there is something in '{out}' already, such as '{others[0]}'", hint)
 
 
+def empty(out: Path) -> None:
+    """Remove what a training wrote to a directory that was empty before, so that it can be begun again."""
+    for path in out.iterdir():
+        if path.name != LOCK:
+            path.unlink()
+
+
 class StopRequest:
     """Handles Ctrl-C while a training runs; a context manager for the main thread.
 

@@ -21,6 +21,7 @@ _VIEWS = "pretrain view-classifier {store} --out new --architecture test_resnet 
 _OBSERVATIONS = "pretrain observation-classifier {store} --out new --short_side 64 --crop 56 --no_progress"
 _AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
 _LANGUAGE_MODEL = "pretrain language-model {store} --out new --no_progress"
+_PHRASES = "pretrain phrases {store} --out new --no_progress"
 _IMPORT = "interop import r2gen-cmn model.pth --annotation annotation.json --out new"
 
 
@@ -147,6 +148,27 @@ _OPTIONS = [
     (_LANGUAGE_MODEL, "--resume", "there is no training to resume in 'new'"),
     (_VIEWS, "--resume", "there is no training to resume in 'new'"),
     (_AUTOENCODER, "--resume", "there is no training to resume in 'new'"),
+    (_PHRASES, "--minimum_count=-1", "--minimum_count must be at least 0"),
+    (
+        _PHRASES,
+        "--minimum_count 999",
+        ("occurs more than 999 times in the 28 reports", "lower --minimum_count"),
+    ),
+    (_PHRASES, "--top=-1", "--top must be at least 0"),
+    (_PHRASES, "--seed=-1", "--seed must be at least 0"),
+    (_PHRASES, "--form table6", "--form needs one of paper, table5, not 'table6'"),
+    (_PHRASES, "--polarity negative", "--polarity needs one of both, positive, not 'negative'"),
+    (_PHRASES, "--cleaning all", "'all'"),
+    (_PHRASES, "--section comparison", ("has a section 'comparison'", "--section")),
+    (_PHRASES, "--resume", "radscribe pretrain phrases has no option --resume"),
+    ("phrases {run}", "", ("part.json", "radscribe pretrain phrases STORE --out DIR")),
+    (
+        "phrases nowhere",
+        "",
+        ("cannot read 'nowhere/part.json'", "pretrain phrases STORE --out DIR"),
+    ),
+    ("phrases nowhere", "--observation Edma", "Did you mean 'Edema'?"),
+    ("phrases nowhere", "--polarity unknown", "--polarity needs one of both, positive, negative"),
     ("bench train", "--batch 0", "--batch must be at least 1"),
     ("bench train", "--repeats 0", "--repeats must be at least 1"),
     ("bench decode", "--threads 0", "--threads must be at least 1"),
@@ -344,6 +366,21 @@ ROWS: list[Row] = [
         "there is something in 'folder' already",
         arrange=_file("folder/mine.txt", "x"),
     ),
+    Row("phrases into a file", _into(_PHRASES, "file"), "is a file", arrange=_file("file", "")),
+    Row(
+        "phrases into a folder of other things",
+        _into(_PHRASES, "folder"),
+        "there is something in 'folder' already, such as 'mine.txt'",
+        arrange=_file("folder/mine.txt", "x"),
+    ),
+    Row("phrases of no store", "pretrain phrases nowhere --out new", "no prepared store", check=_nothing_new),
+    Row(
+        "phrases without a train split",
+        "pretrain phrases split --out new",
+        "no study of the train split has a section 'findings'",
+        arrange=_store("val", "test"),
+        check=_nothing_new,
+    ),
     Row("language model into a file", _into(_LANGUAGE_MODEL, "file"), "is a file", arrange=_file("file", "")),
     # Stores.
     Row("train without a store", "train r2gen-cmn/phantom --out new", "--store STORE", check=_nothing_new),
@@ -476,7 +513,7 @@ ROWS: list[Row] = [
     Row(
         "import what is not finite",
         _IMPORT,
-        "encoder_decoder.x holds what is no finite",
+        "encoder_decoder.x holds a number that is not finite",
         arrange=_broken_tensors,
     ),
     Row("import weights of another", _IMPORT, "is no checkpoint of r2gen-cmn", arrange=_tensors_of_another),

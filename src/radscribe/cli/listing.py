@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 from radscribe.cli.output import print_json
 
 
@@ -58,3 +61,48 @@ def recipes(name: str = "", *, print_config: bool = False, rates: bool = False, 
             print(to_yaml(recipe.build()))
         if rates:
             print(rates_table(recipe_rates(recipe.build())))
+
+
+def phrases(
+    part: Path,
+    *,
+    observation: str | None = None,
+    polarity: Literal["both", "positive", "negative"] = "both",
+    json: bool = False,
+) -> None:
+    """Show a phrase table: the phrases of each observation, highest PMI first.
+
+    Each phrase stands behind its pointwise mutual information (PMI) in bits, with its count in reports with
+    the observation and in all reports. Phrases go with an observation in reports; they describe no image.
+
+    Args:
+        part: Directory of a phrase table, made by 'radscribe pretrain phrases'.
+        observation: Name of one observation to show; without it all that have phrases are shown.
+        polarity: Observations to show: positive (present or uncertain), negative (absent) or both.
+        json: Print JSON instead of text.
+    """
+    from radscribe.errors import unknown_name
+    from radscribe.observations import OBSERVATIONS
+    from radscribe.parts.phrase_table import POLARITIES, PhraseTable
+
+    if observation is not None and observation not in OBSERVATIONS:
+        raise unknown_name("observation", observation, OBSERVATIONS)
+    table = PhraseTable.load(part)
+    wanted = [chosen for chosen in POLARITIES if polarity in (chosen, "both")]
+    keys = (
+        [(observation, chosen) for chosen in wanted]
+        if observation
+        else [key for key in table.lists if key[1] in wanted]
+    )
+    if json:
+        print_json(table.to_json(keys))
+        return
+    for name, chosen in keys:
+        found = table.lists.get((name, chosen))
+        if found is None:
+            print(f"{name}, {chosen}: no phrases")
+            continue
+        print(f"{name}, {chosen}, {found.reports:,} reports:")
+        for phrase in found.phrases:
+            counts = f"{phrase.count_with_observation:,} of {phrase.count:,}"
+            print(f"  {phrase.pmi:7.3f}  {phrase.phrase:32}{counts}")

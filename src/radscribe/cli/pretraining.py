@@ -9,11 +9,13 @@ from typing import Any
 from radscribe.about import NOTICE
 from radscribe.pretraining.registry import PRETRAININGS, PretrainingEntry
 
-_ARGUMENTS = """Args:
+_STORE_AND_OUT = """
     store: Prepared store to learn from.
-    out: Directory to write.
+    out: Directory to write."""
+_RESUME = """
     resume: Go on with the interrupted training in --out, with the same result as if it had not been
-        interrupted.
+        interrupted."""
+_PROGRESS_AND_SETTINGS = """
     progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     **settings: Settings of this kind of pretraining.
 """
@@ -29,20 +31,23 @@ RENAMED = {
 def _command(entry: PretrainingEntry) -> Callable[..., None]:
     """The command of one kind of pretraining; its help is in the registry."""
 
-    def command(
-        store: Path, *, out: Path, resume: bool = False, progress: bool = True, **settings: Any
-    ) -> None:
-        from radscribe.pretraining.loop import pretrain
+    def make(store: Path, out: Path, settings: dict[str, Any], **options: bool) -> None:
         from radscribe.studies.store import PreparedStore
 
-        task = entry.task()
-        facts = pretrain(
-            task, PreparedStore(store), out, entry.settings(**settings), resume=resume, progress=progress
-        )
-        print(task.summary(facts))
+        print(entry.make(PreparedStore(store), out, entry.settings(**settings), **options))
         print(f"{entry.name.replace('-', ' ')}: {out}; {NOTICE}")
 
-    command.__doc__ = f"{entry.summary}\n\n{entry.description}\n\n{_ARGUMENTS}"
+    def train(
+        store: Path, *, out: Path, resume: bool = False, progress: bool = True, **settings: Any
+    ) -> None:
+        make(store, out, settings, resume=resume, progress=progress)
+
+    def count(store: Path, *, out: Path, progress: bool = True, **settings: Any) -> None:
+        make(store, out, settings, progress=progress)
+
+    command = train if entry.trained else count
+    arguments = _STORE_AND_OUT + _RESUME * entry.trained + _PROGRESS_AND_SETTINGS
+    command.__doc__ = f"{entry.summary}\n\n{entry.description}\n\nArgs:{arguments}"
     return command
 
 

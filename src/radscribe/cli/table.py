@@ -90,6 +90,7 @@ _COMMANDS = (
     Command("check", studies.check, "runs/mine"),
     Command("recipes", listing.recipes, "r2gen-cmn/phantom --print_config"),
     Command("systems", listing.systems, ""),
+    Command("phrases", listing.phrases, "parts/phrases --observation Cardiomegaly"),
     Command("bench", measuring.bench, "decode --system r2gen --no_paper_size", measuring.read_bench),
     Command("bench plan", measuring.plan, "bidirectional/iu-xray"),
     Command("interop check", interop.check, "golden.safetensors"),

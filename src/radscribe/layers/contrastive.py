@@ -28,5 +28,5 @@ class ImageTextMatching(nn.Module):
 
 
 def mean_token(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Mean `[studies, width]` of `tokens` `[studies, length, width]` where `mask` is True."""
-    return (tokens * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    """Mean `[studies, width]` of `tokens` `[studies, length, width]` where `mask` is True, else 0."""
+    return (tokens * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)

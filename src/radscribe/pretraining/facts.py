@@ -23,14 +23,14 @@ _DAMAGED = "Restore it from a copy, or begin anew with another --out"
 
 
 def begun_facts(
-    kind: str, store: PreparedStore, settings: PretrainingSettings, inputs: Mapping[str, Any]
+    kind: str, store: PreparedStore, settings: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The facts of a training that begins now.
 
     Args:
         kind: Kind of pretraining.
         store: The store that the model learns from.
-        settings: Settings of the training.
+        settings: The settings that decide what is learnt, ready for JSON.
         inputs: Further facts about the data that the model learns from.
     """
     return {
@@ -39,7 +39,7 @@ def begun_facts(
         "torch": version("torch"),
         "transformers": version("transformers"),
         "python": platform.python_version(),
-        "settings": settings.recorded(),
+        "settings": dict(settings),
         "store": str(store.path),
         "store_source": store.manifest["source"],
         "store_content_hash": store.manifest["content_hash"],

@@ -21,10 +21,10 @@ from torch.optim import Optimizer
 from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.interruption import (
-    LOCK,
     StopRequest,
     check_empty,
     disk_errors_explained,
+    empty,
     memory_errors_explained,
     only_training,
 )
@@ -172,7 +172,7 @@ def pretrain(
         StopRequest(lambda: loop.what_is_saved(command)) as stop,
     ):
         task = kind(store, settings)
-        facts = begun_facts(kind.kind, store, settings, task.inputs)
+        facts = begun_facts(kind.kind, store, settings.recorded(), task.inputs)
         if resume:
             facts = resumed_facts(out, facts)
             if facts["finished"]:
@@ -186,17 +186,10 @@ def pretrain(
             loop.train(stop)
         except Exception:
             if not resume and loop.saved is None:  # so that the next attempt finds an empty directory
-                _empty(out)
+                empty(out)
             raise
         _finish(task, loop, out, facts)
     return facts
-
-
-def _empty(out: Path) -> None:
-    """Remove what a training wrote to a directory that was empty before."""
-    for path in out.iterdir():
-        if path.name != LOCK:
-            path.unlink()
 
 
 def _finish(task: Task, loop: _Loop, out: Path, facts: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def write_model_card(out: Path, facts: Mapping[str, Any], section: Section) -> N
     """
     settings = [f"{name} {value}" for name, value in facts["settings"].items() if value is not None]
     points = [
-        f"Trained on `{facts['store_source']}` (content hash {facts['store_content_hash'][:12]}), "
+        f"Made from `{facts['store_source']}` (content hash {facts['store_content_hash'][:12]}), "
         f"train split only: {section.learnt}.",
         *section.notes,
         f"Settings: {', '.join(settings)}.",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from radscribe.pretraining.settings import (
     LanguageModelSettings,
     MaskedAutoencoderSettings,
     ObservationClassifierSettings,
-    PretrainingSettings,
+    PhraseTableSettings,
     ViewClassifierSettings,
 )
 
 if TYPE_CHECKING:
-    from radscribe.pretraining.loop import Task
+    from radscribe.studies.store import PreparedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +28,48 @@ class PretrainingEntry:
         summary: What the pretraining makes, in one line.
         description: What it learns from, what it prints, and where its result is used.
         settings: The class of its settings, which are its options.
-        module: The module that has its task.
-        class_name: The class of the task in that module.
+        module: The module that makes it.
+        class_name: The class of the task in that module, for a kind that is trained in epochs. Without one
+            nothing is trained, and the module has a function `make` that makes the part.
     """
 
     name: str
     summary: str
     description: str
-    settings: type[PretrainingSettings]
+    settings: type[Any]
     module: str
-    class_name: str
+    class_name: str = ""
 
-    def task(self) -> type[Task]:
-        """The class of the task, which `pretrain` takes."""
-        task: type[Task] = getattr(import_module(self.module), self.class_name)
-        return task
+    @property
+    def trained(self) -> bool:
+        """Whether it is trained in epochs, and can go on after an interruption."""
+        return bool(self.class_name)
+
+    def make(
+        self, store: PreparedStore, out: Path, settings: Any, *, progress: bool, resume: bool = False
+    ) -> str:
+        """Make a part or a model of this kind.
+
+        Args:
+            store: The prepared store to learn from.
+            out: The directory to write.
+            settings: An instance of the settings class of this kind.
+            progress: Show the progress.
+            resume: Continue an interrupted training; this is for a kind that is trained only.
+
+        Returns:
+            A summary of the result, to be printed.
+
+        Raises:
+            RadScribeError: See `pretraining.loop.pretrain`, or the function `make` of the module.
+        """
+        module: Any = import_module(self.module)
+        if not self.trained:
+            return str(module.make(store, out, settings, progress=progress))
+        from radscribe.pretraining.loop import pretrain
+
+        task = getattr(module, self.class_name)
+        return str(task.summary(pretrain(task, store, out, settings, resume=resume, progress=progress)))
 
 
 PRETRAININGS: dict[str, PretrainingEntry] = {
@@ -86,6 +114,15 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
             settings=MaskedAutoencoderSettings,
             module="radscribe.pretraining.masked_autoencoder",
             class_name="MaskedAutoencoderTask",
+        ),
+        PretrainingEntry(
+            name="phrases",
+            summary="Count phrases that go with each observation in the reports of a store, for CmEAA.",
+            description="It reads the reports of the train split alone, and keeps phrases that occur with "
+            "an observation more often than by chance (pointwise mutual information). It prints how many "
+            "phrases there are, and how alike those of two studies are. Look at them with radscribe phrases.",
+            settings=PhraseTableSettings,
+            module="radscribe.pretraining.phrase_table",
         ),
     ]
 }

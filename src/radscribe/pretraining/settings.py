@@ -5,14 +5,14 @@ Nothing here imports torch, so that the options are shown at once.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from radscribe.device import Device
 from radscribe.errors import RadScribeError
 from radscribe.files import sha256_of
-from radscribe.ranges import BATCH, COUNT, LEARNING_RATE, PIXELS, SEED, THREADS, check_options
+from radscribe.ranges import BATCH, COUNT, COUNT_OR_NONE, LEARNING_RATE, PIXELS, SEED, THREADS, check_options
 from radscribe.text.cleaning import CleaningName
 
 #: Settings that decide where a training runs, but not what it learns: a resumed training may change them.
@@ -179,3 +179,59 @@ class MaskedAutoencoderSettings(PretrainingSettings):
     epochs: int = 100
     batch: int = 64
     learning_rate: float = 1.5e-3
+
+
+#: What a phrase must exceed in number, and the phrases of a list, in each form of a phrase table.
+_OF_FORM = {"paper": (20, 30), "table5": (150, 0)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhraseTableSettings:
+    """Settings of a phrase table, which is counted and not trained.
+
+    Attributes:
+        form: How phrases are scored: paper (CmEAA, Eq. 6) or table5 (as in ORGan's released code, from which
+            the counts of CmEAA's Table 5 are).
+        minimum_count: Number of occurrences that a phrase must exceed in the train split; 20 for the form
+            paper and 150 for table5 unless given.
+        top: Number of phrases to keep for each observation and polarity; 0 keeps all. It is 30 for the form
+            paper and 0 for table5 unless given.
+        polarity: Observations to find phrases for: both (those that a study has, and those that it is said
+            not to have) or positive (those that it has).
+        section: Report section to read; several sections are joined by ' + '.
+        cleaning: Text cleaning of the reports; take that of the systems that will use the phrases.
+        seed: Random seed of the studies that are compared in a large store.
+    """
+
+    form: Literal["paper", "table5"] = "paper"
+    minimum_count: int | None = None
+    top: int | None = None
+    polarity: Literal["both", "positive"] = "both"
+    section: str = "findings"
+    cleaning: CleaningName = "iu_xray"
+    seed: int = 0
+
+    def settled(self) -> Self:
+        """The settings with the numbers of the form in place of those that are not given.
+
+        Raises:
+            RadScribeError: a number is out of its range.
+        """
+        minimum_count, top = _OF_FORM[self.form]
+        settled = replace(
+            self,
+            minimum_count=minimum_count if self.minimum_count is None else self.minimum_count,
+            top=top if self.top is None else self.top,
+        )
+        check_options(
+            {
+                "--minimum_count": (settled.minimum_count, COUNT_OR_NONE),
+                "--top": (settled.top, COUNT_OR_NONE),
+                "--seed": (settled.seed, SEED),
+            }
+        )
+        return settled
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as they are kept with the table."""
+        return asdict(self)

@@ -16,3 +16,9 @@ VISION_PROMPT = (
     "Human: <Report>",
     "</Report> Generate the visual features of the chest xray image of this report. \nAssistant: <Img>",
 )
+
+#: CmEAA's prompt (appendix A.3), with the comma that is printed there.
+CMEAA_PROMPT = (
+    "Human: <Img>",
+    "</Img>, Generate a comprehensive and detailed radiology report for this chest X-ray image.\nAssistant:",
+)
