@@ -111,6 +111,7 @@ def test_every_system_is_explained():
     assert {system for system, _ in RUNS.values()} == set(SYSTEMS)
 
 
+@pytest.mark.slow
 @every_run
 def test_drafts_are_those_of_generate(name, trained, explained, store):
     assert [each.draft for each in explained[name]] == list(trained[name].generate(some(store)))
@@ -397,6 +398,7 @@ def unpacked(values: dict[str, str]) -> np.ndarray:
     return steps.reshape(len(scales), -1) * scales[:, None] / 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r2gen", "r2gen-cmn", "camanet"])
 def test_the_page_is_self_contained_and_complete(name, written, explained):
     page = Page(written[name] / "index.html")

@@ -297,6 +297,7 @@ def test_greedy_is_that_of_transformers_to_the_token(model):
             assert model.ids(decoded.tokens[row].tolist()) == expected
 
 
+@pytest.mark.slow
 def test_beam_search_is_that_of_transformers(model):
     """`full` scoring, with the penalties of R2GenGPT, as long as `transformers` does not stop too early."""
     penalties = {"repetition_penalty": 2.0, "length_penalty": 2.0}

@@ -34,6 +34,7 @@ def store(tmp_path_factory):
 OWN_WORDS = [name for name, entry in SYSTEMS.items() if not entry.config().language_model]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OWN_WORDS))
 def test_drafts_belong_to_their_studies(name, store, tmp_path):
     check_that_it_learns(short(name), name, store, tmp_path, margin=1.3)
@@ -48,6 +49,7 @@ def language_model(store, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_drafts_through_a_frozen_language_model_belong_to_their_studies(store, language_model, tmp_path):
     config = short("r2gen-gpt")
     config.system.language_model.name = str(language_model)

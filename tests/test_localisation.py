@@ -108,6 +108,7 @@ def untrained(name, store) -> TrainedSystem:
     return TrainedSystem(tiny.system(config, reports), config, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
 def test_every_system_is_localised(name, store):
     studies = store.studies()

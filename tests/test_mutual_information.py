@@ -36,6 +36,7 @@ def trained(
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("estimator", ["dv", "dv_ema", "jsd", "infonce"])
 def test_large_batches_of_gaussians(estimator, rho):

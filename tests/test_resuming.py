@@ -65,6 +65,7 @@ def copy_of(run, path):
     return RunDirectory(shutil.copytree(run.path, path))
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_the_step_and_says_how_to_go_on(store, whole, tmp_path, monkeypatch):
     at_step(monkeypatch, 10, interrupt)
     with pytest.raises(InterruptionError, match=r"up to step 10 \(in epoch 2 of 2\) is saved in") as stopped:
@@ -99,6 +100,7 @@ def test_ctrl_c_before_the_training_leaves_nothing(store, tmp_path, monkeypatch)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "missing"])
 def test_the_checkpoint_before_a_damaged_one_is_taken(store, whole, tmp_path, capsys, damage):
     run = copy_of(whole, tmp_path / "run")

@@ -184,6 +184,7 @@ def store(tmp_path_factory):
     return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=32)
 
 
+@pytest.mark.slow
 def test_training_steps_with_the_rates_of_the_table(store, tmp_path, monkeypatch):
     """Each step of an optimiser that accumulates, through the warm-up and the decay."""
     seen = []

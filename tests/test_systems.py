@@ -180,6 +180,7 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(system):
     assert frozen <= {"language_model", "backbone"}
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss(system):
     system.train()
     optimizer = torch.optim.Adam(system.parameters(), lr=3e-3)

@@ -104,6 +104,7 @@ train(config, out, resume="--resume" in sys.argv, progress=False)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "checkpoint_every", "kills", "accumulate"),
     [
@@ -132,6 +133,7 @@ def test_a_killed_run_resumes_to_the_same_bits(store, tmp_path, recipe, checkpoi
     assert_equal_runs(whole, killed)
 
 
+@pytest.mark.slow
 def test_kill_from_outside_at_any_moment(store, tmp_path):
     """The same with a kill that the process does not see coming, through the command line."""
     config = tiny_config(store, checkpoint_every=2)
@@ -301,6 +303,7 @@ def test_wrong_fields_are_one_clear_line(values, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [{}, {"clip_value": 0.1}, {"clip_norm": 1.0}], ids=str)
 def test_bf16_trains(store, tmp_path, clip):
     config = tiny_config(store, epochs=1, precision="bf16-mixed", **clip)

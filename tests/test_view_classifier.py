@@ -98,6 +98,7 @@ def projections_of(studies) -> list[str]:
 # --- training ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns_and_says_how_well(facts, store):
     assert facts["validation"].keys() == {"all", *CLASSES}
     assert min(facts["validation"].values()) > 0.95
@@ -140,6 +141,7 @@ def rare(store_path, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_rare_projection_is_learnt(rare, tmp_path):
     facts = train_tiny(rare, tmp_path / "views", epochs=8)
     assert facts["views"]["train"]["lateral"] == 3
@@ -266,6 +268,7 @@ def test_projections_reach_evaluation_batches_and_the_device(store, system):
     assert without.projections is None
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_it(store, trained, tmp_path):
     config = override(tiny_config(store.path, epochs=1), {"data": {"view_classifier": str(trained)}})
     run = train(config, tmp_path / "run", progress=False)
@@ -417,6 +420,7 @@ pretrain(ViewClassifierTask, PreparedStore(sys.argv[1]), sys.argv[2],
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path):
     """Killed in its second epoch."""
     train_tiny(store, tmp_path / "whole", epochs=3)
