@@ -57,7 +57,6 @@ def test_names_are_unique():
     assert len(names) == len(set(names))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_bad_input(row, workshop, in_time, capsys, monkeypatch):
     row.arrange(workshop)

@@ -20,7 +20,7 @@ from radscribe.systems.registry import SYSTEMS
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.train import train
 
-pytestmark = pytest.mark.usefixtures("without_java")
+pytestmark = [pytest.mark.usefixtures("without_java"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,6 @@ def store(tmp_path_factory):
 OWN_WORDS = [name for name, entry in SYSTEMS.items() if not entry.config().language_model]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OWN_WORDS))
 def test_drafts_belong_to_their_studies(name, store, tmp_path):
     check_that_it_learns(short(name), name, store, tmp_path, margin=1.3)
@@ -49,7 +48,6 @@ def language_model(store, tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
 def test_drafts_through_a_frozen_language_model_belong_to_their_studies(store, language_model, tmp_path):
     config = short("r2gen-gpt")
     config.system.language_model.name = str(language_model)
