@@ -21,6 +21,11 @@ from radscribe.training.train import train
 os.environ["RADSCRIBE_TRACEBACK"] = "1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest file, so that no worker has it left when the others are done."""
+    items.sort(key=lambda item: item.path.name != "test_learning.py")
+
+
 @pytest.fixture(scope="session")
 def store(tmp_path_factory) -> Path:
     """A prepared store of 40 phantom studies, for all files. A test that changes it works on a copy."""
