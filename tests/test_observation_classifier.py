@@ -4,15 +4,14 @@ import csv
 import hashlib
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pretraining_faults import change_fields, cut_weights, drop_a_weight, pretrain_until_killed
 from safetensors.torch import load_file, save_file
 from tiny import tiny_config
 
@@ -384,33 +383,12 @@ def test_observe_takes_a_run_whose_drafts_have_the_same_probabilities(camanet, s
 
 # --- interruption ------------------------------------------------------------------------------------------
 
-KILLED = """
-import os, signal, sys
-from radscribe.pretraining.loop import pretrain
-from radscribe.pretraining.observation_classifier import ObservationClassifierTask
-from radscribe.pretraining.settings import ObservationClassifierSettings
-from radscribe.studies.store import PreparedStore
-from radscribe.studies.study import RenderedView, View
-
-loss, calls = ObservationClassifierTask.loss, []
-def killing_loss(self, batch):
-    calls.append(batch)
-    if len(calls) == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return loss(self, batch)
-ObservationClassifierTask.loss = killing_loss
-pretrain(ObservationClassifierTask, PreparedStore(sys.argv[1]), sys.argv[2],
-    ObservationClassifierSettings(architecture="test_resnet", short_side=64, crop=56, epochs=2, batch=8,
-    threads=1, device="cpu"), progress=False)
-"""
-
 
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(store, trained, tmp_path):
     """Killed in its second epoch."""
-    arguments = [sys.executable, "-c", KILLED, str(store), str(tmp_path / "killed")]
-    process = subprocess.run(arguments, capture_output=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    settings = ObservationClassifierSettings(**TINY, threads=1, device="cpu")
+    pretrain_until_killed("observation-classifier", store, tmp_path / "killed", settings, step=6)
     train_tiny(store, tmp_path / "killed", resume=True)
     for name in ("weights.safetensors", "observation_classifier.json"):
         assert (trained / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
@@ -448,23 +426,7 @@ def other_weights(path):
     save_file({name: value + 1 for name, value in weights.items()}, path / "weights.safetensors")
 
 
-def cut_weights(path):
-    whole = (path / "weights.safetensors").read_bytes()
-    (path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
-
-
-def drop_a_weight(path):
-    weights = load_file(path / "weights.safetensors")
-    del weights["head.bias"]
-    save_file(weights, path / "weights.safetensors")
-
-
-def change(**fields):
-    def apply(path):
-        description = json.loads((path / "observation_classifier.json").read_text())
-        (path / "observation_classifier.json").write_text(json.dumps(description | fields))
-
-    return apply
+change = partial(change_fields, "observation_classifier.json")
 
 
 def with_number(field, value):
