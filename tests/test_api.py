@@ -135,6 +135,7 @@ class TestGiven:
 
 
 class TestFunctions:
+    @pytest.mark.slow
     def test_train_generate_explain_evaluate(self, store, files, tmp_path):
         config = tiny_config(store, epochs=1)
         sections = {

@@ -154,6 +154,7 @@ def test_attention_row_i_is_that_of_the_step_that_writes_token_i(name, trained, 
         )
 
 
+@pytest.mark.slow
 @every_run
 def test_a_study_is_explained_alike_alone_and_beside_others(name, trained, explained, store):
     for study, together in zip(some(store), explained[name], strict=True):

@@ -126,6 +126,7 @@ def test_every_system_is_localised(name, store):
             assert 0 < score.pointing_by_chance <= 1
 
 
+@pytest.mark.slow
 def test_a_system_whose_visual_tokens_are_queries_is_not_localised(store):
     trained, studies = untrained("camanet", store), store.studies()
     assert any(localise(trained, studies, progress=False))

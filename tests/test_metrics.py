@@ -108,6 +108,7 @@ def test_constants_score_as_if_written_for_every_study(constants, references):
         assert scores == pytest.approx([expected[f"BLEU-{order}"] for order in (1, 2, 3, 4)], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_scores_equal_the_reference_implementation_on_real_reports(shared):
     annotation = json.loads((shared / "data/iu_xray/annotation.json").read_text())
     train = [study["report"] for study in annotation["train"]]

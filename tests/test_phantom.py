@@ -88,6 +88,7 @@ def test_a_study_is_the_same_in_every_process_and_count():
     assert digest(next(read_phantom(1, seed=5))) != digest(next(read_phantom(1, seed=6)))
 
 
+@pytest.mark.slow
 def test_views_are_grey_and_their_masks_fit(studies):
     for study in studies[:30]:
         assert study.views[0].projection == "frontal"

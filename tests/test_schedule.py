@@ -108,6 +108,7 @@ def test_every_recipe_with_a_schedule_of_its_own_is_in_the_table():
     assert published | released <= set(RATES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RATES)
 def test_learning_rates_of_a_recipe(name):
     """Both groups of the optimiser of the recipe's system, by epoch, as training sets them."""

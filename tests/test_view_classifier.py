@@ -119,6 +119,7 @@ def test_the_directory_is_complete_and_says_what_it_is_for(trained):
     assert "of lateral" in card
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(store, tmp_path):
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
         train_tiny(store, tmp_path / name, epochs=1, seed=seed)
@@ -149,6 +150,7 @@ def test_a_rare_projection_is_learnt(rare, tmp_path):
     assert facts["validation"]["frontal"] > 0.95
 
 
+@pytest.mark.slow
 def test_a_rare_projection_counts_as_much(rare, tmp_path):
     """Where views show nothing, neither is more probable, however many there were of each."""
     (rare.path / PIXELS).write_bytes(bytes((rare.path / PIXELS).stat().st_size))
@@ -294,6 +296,7 @@ def test_a_run_trains_with_it(store, trained, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_refuses_another_classifier(store, trained, tmp_path):
     """It has no parts.json, and keeps the hash of the classifier's weights in run.json."""
     views = old_directory(trained, tmp_path / "views")
@@ -309,6 +312,7 @@ def test_a_run_of_an_earlier_version_refuses_another_classifier(store, trained, 
         train(config, run.path, resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_check_reads_the_parts_of_a_run(store, trained, tmp_path, capsys):
     views = shutil.copytree(trained, tmp_path / "views")
     config = override(tiny_config(store.path, epochs=1), {"data": {"view_classifier": str(views)}})
