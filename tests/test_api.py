@@ -44,6 +44,7 @@ def test_every_name_is_there():
         _ = radscribe.draft
 
 
+@pytest.mark.slow
 def test_names_stay_what_they_are_once_everything_is_imported():
     """No package of ours takes the place of an exported name."""
     code = (
@@ -57,6 +58,7 @@ def test_names_stay_what_they_are_once_everything_is_imported():
 
 
 class TestGiven:
+    @pytest.mark.slow
     def test_one_file_in_every_form_gives_one_draft(self, trained, files):
         forms = [
             files[0],
@@ -133,6 +135,7 @@ class TestGiven:
 
 
 class TestFunctions:
+    @pytest.mark.slow
     def test_train_generate_explain_evaluate(self, store, files, tmp_path):
         config = tiny_config(store, epochs=1)
         sections = {
@@ -163,6 +166,7 @@ class TestFunctions:
             radscribe.train("r2gen-cmn/phantom", store=store, out=tmp_path / "run", training={"epoch": 1})
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
     """The blocks of the documentation's notebook, from top to bottom, in an empty folder."""
     import matplotlib

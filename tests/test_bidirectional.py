@@ -542,6 +542,7 @@ class TestDistances:
         mask = torch.ones(1, views.size(1), dtype=torch.bool)
         return trained.system.visual_embeddings(views, mask).tokens[0].unflatten(0, (views.size(1), -1))
 
+    @pytest.mark.slow
     @torch.no_grad()
     def test_against_a_plain_transcription(self, tmp_path):
         trained, studies = self.trained(tmp_path)
@@ -596,6 +597,7 @@ class TestDistances:
         assert found.position_variance == pytest.approx(total / patches, rel=1e-4)
         assert f"mean of the patch position {found.position_variance:.3f}" in str(found)
 
+    @pytest.mark.slow
     @torch.no_grad()
     @pytest.mark.parametrize("vision_kind", ["autoencoder", "r2gen_gpt"])
     def test_consistency_under_own_and_other_reports(self, tmp_path, vision_kind):
@@ -623,6 +625,7 @@ class TestDistances:
         assert found.ratios() == pytest.approx([found.other[0, :, 0].sum() / found.own[0, :, 0].sum()])
         assert f"{found.ratios()[0]:.3f} times as much" in str(found)
 
+    @pytest.mark.slow
     def test_runs_with_and_without_text_to_vision(self, tmp_path):
         trained, studies = self.trained(tmp_path, "/v2t-t2v")
         with_branch = embedding_distances(trained, studies, progress=False)
@@ -631,6 +634,7 @@ class TestDistances:
         without = replace(with_branch, exchange=None)
         assert EmbeddingDistances.of_runs([with_branch, without]).exchange is None
 
+    @pytest.mark.slow
     def test_one_report_for_all_has_no_other(self, tmp_path):
         trained, studies = self.trained(tmp_path, "/v2t-t2v")
         alike = [replace(study, sections=studies[0].sections) for study in studies]

@@ -344,6 +344,7 @@ class TestVariants:
         with pytest.raises(ValueError, match="word_share"):
             config(word_share=share)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("recipe", "logits", "parameters"),
         [

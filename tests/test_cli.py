@@ -162,6 +162,7 @@ def test_evaluate_a_run(run, store, tmp_path, capsys):
     assert "not for clinical diagnosis" in table
 
 
+@pytest.mark.slow
 def test_scores_of_another_store_stand_beside_the_run(run, store, tmp_path, capsys):
     other = tiny_store(tmp_path / "other", studies=20)
     copy = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
@@ -252,6 +253,7 @@ def test_train_prints_its_configuration(capsys):
     assert "system_name: r2gen-cmn" in out
 
 
+@pytest.mark.slow
 def test_train_and_resume(store, tmp_path, capsys):
     """The command line trains, refuses to overwrite, and resumes by the run's own configuration."""
     small = [

@@ -323,6 +323,7 @@ def classifying_run(tmp_path_factory) -> tuple[RunDirectory, PreparedStore]:
     return run, store
 
 
+@pytest.mark.slow
 def test_the_classifier_of_a_run_is_scored_against_its_labels(classifying_run):
     run, store = classifying_run
     evaluation, drafts = score_run(run, store, "test", progress=False, meteor=False, resamples=20)

@@ -621,6 +621,7 @@ class TestSystem:
             {"language_model", "backbone"} if system.config.frozen_backbone else {"language_model"}
         )
 
+    @pytest.mark.slow
     def test_a_few_steps_lower_the_loss(self, system):
         system.train()
         optimizer = torch.optim.Adam([p for p in system.parameters() if p.requires_grad], lr=3e-3)

@@ -156,6 +156,7 @@ def test_unknown_scores_are_refused_before_anything_is_scored(capsys):
     assert "unknown score 'BLEU-5'. Did you mean 'BLEU-4'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command(store, tmp_path, capsys):
     runs = [tmp_path / "first", tmp_path / "second"]
     for seed, run in enumerate(runs):

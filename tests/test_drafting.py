@@ -159,6 +159,7 @@ main(sys.argv[2:])
 
 
 class TestFiles:
+    @pytest.mark.slow
     def test_a_killed_command_resumes_to_the_same_bytes(self, run, store, tmp_path):
         """SIGKILL in the middle of a line, twice, then --resume."""
         whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"

@@ -111,6 +111,7 @@ def test_every_system_is_explained():
     assert {system for system, _ in RUNS.values()} == set(SYSTEMS)
 
 
+@pytest.mark.slow
 @every_run
 def test_drafts_are_those_of_generate(name, trained, explained, store):
     assert [each.draft for each in explained[name]] == list(trained[name].generate(some(store)))
@@ -153,6 +154,7 @@ def test_attention_row_i_is_that_of_the_step_that_writes_token_i(name, trained, 
         )
 
 
+@pytest.mark.slow
 @every_run
 def test_a_study_is_explained_alike_alone_and_beside_others(name, trained, explained, store):
     for study, together in zip(some(store), explained[name], strict=True):
@@ -397,6 +399,7 @@ def unpacked(values: dict[str, str]) -> np.ndarray:
     return steps.reshape(len(scales), -1) * scales[:, None] / 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r2gen", "r2gen-cmn", "camanet"])
 def test_the_page_is_self_contained_and_complete(name, written, explained):
     page = Page(written[name] / "index.html")

@@ -253,6 +253,7 @@ def released(request, tmp_path_factory):
     return folder, extractor, request.param
 
 
+@pytest.mark.slow
 def test_an_imported_checkpoint_is_a_run(released, tmp_path):
     from PIL import Image
 
@@ -284,6 +285,7 @@ def test_an_imported_checkpoint_is_a_run(released, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_the_imported_backbone_computes_what_the_released_one_does(released):
     folder, extractor, _ = released
     backbone = radscribe.load(folder / "run", device="cpu").system.backbone
@@ -298,6 +300,7 @@ def test_the_imported_backbone_computes_what_the_released_one_does(released):
     assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
 
 
+@pytest.mark.slow
 def test_import_says_what_is_wrong(released, tmp_path):
     folder, _, system = released
     arguments = [system, folder / "model.pth", folder / "annotation.json", tmp_path / "run", "iu-xray"]
@@ -339,6 +342,7 @@ def test_a_pickle_that_runs_code_is_refused(released, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_decoding_fields_are_checked(released):
     folder, *_ = released
     trained = radscribe.load(folder / "run", device="cpu")

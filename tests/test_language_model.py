@@ -288,6 +288,7 @@ def generate(model: FrozenLanguageModel, embeddings: torch.Tensor, **options) ->
     return ids[: ids.index(model.tokenizer.end)] if model.tokenizer.end in ids else ids
 
 
+@pytest.mark.slow
 def test_greedy_is_that_of_transformers_to_the_token(model):
     for seed in range(5):
         prompt = prompt_of(model, visual_of(model, seed))
@@ -297,6 +298,7 @@ def test_greedy_is_that_of_transformers_to_the_token(model):
             assert model.ids(decoded.tokens[row].tolist()) == expected
 
 
+@pytest.mark.slow
 def test_beam_search_is_that_of_transformers(model):
     """`full` scoring, with the penalties of R2GenGPT, as long as `transformers` does not stop too early."""
     penalties = {"repetition_penalty": 2.0, "length_penalty": 2.0}
@@ -324,6 +326,7 @@ def test_the_text_in_front_is_read_once_for_all_studies(model, monkeypatch):
     assert rows == [(1, prompt.before.numel()), (STUDIES, rest), (STUDIES * 3, 1)]
 
 
+@pytest.mark.slow
 def test_streaming_shows_every_token_and_ends_with_the_result(model):
     prompt = prompt_of(model)
     for fields in DECODINGS:
@@ -342,6 +345,7 @@ def test_streaming_shows_every_token_and_ends_with_the_result(model):
 # --- how it is held -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_adapters_train_and_nothing_else(model, request):
     family = request.node.callspec.params["model"]
     adapted = build(family, adapters=LowRankConfig(rank=2, dropout=0.5)).train()

@@ -20,7 +20,7 @@ from radscribe.systems.registry import SYSTEMS
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.train import train
 
-pytestmark = pytest.mark.usefixtures("without_java")
+pytestmark = [pytest.mark.usefixtures("without_java"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,7 @@ def untrained(name, store) -> TrainedSystem:
     return TrainedSystem(tiny.system(config, reports), config, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
 def test_every_system_is_localised(name, store):
     studies = store.studies()
@@ -125,6 +126,7 @@ def test_every_system_is_localised(name, store):
             assert 0 < score.pointing_by_chance <= 1
 
 
+@pytest.mark.slow
 def test_a_system_whose_visual_tokens_are_queries_is_not_localised(store):
     trained, studies = untrained("camanet", store), store.studies()
     assert any(localise(trained, studies, progress=False))

@@ -53,6 +53,7 @@ def trained(store, tmp_path_factory):
     return out, train_tiny(store, out)
 
 
+@pytest.mark.slow
 def test_it_learns_more_than_the_mean_view(trained):
     _, facts = trained
     assert facts["unexplained"] < 0.9
@@ -115,6 +116,7 @@ train_tiny(PreparedStore(sys.argv[1]), sys.argv[2], epochs=3)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path):
     """Killed in its second epoch; the patches that are left out are drawn from one stream of numbers."""
     whole = train_tiny(store, tmp_path / "whole", epochs=3)

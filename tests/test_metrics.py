@@ -64,6 +64,7 @@ spaced_texts = st.lists(st.one_of(blanks, st.sampled_from([" ", "  ", "a", "b", 
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.one_of(
@@ -107,6 +108,7 @@ def test_constants_score_as_if_written_for_every_study(constants, references):
         assert scores == pytest.approx([expected[f"BLEU-{order}"] for order in (1, 2, 3, 4)], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_scores_equal_the_reference_implementation_on_real_reports(shared):
     annotation = json.loads((shared / "data/iu_xray/annotation.json").read_text())
     train = [study["report"] for study in annotation["train"]]
@@ -119,6 +121,7 @@ def test_scores_equal_the_reference_implementation_on_real_reports(shared):
     assert scores == pytest.approx(reference_scores(drafts, references), abs=1e-9, rel=0)
 
 
+@pytest.mark.slow
 def test_scores_with_intervals_equal_the_reference_implementation_on_many_pairs():
     references, drafts = random_reports(3858, seed=1), random_reports(3858, seed=2)
     drafts = [
@@ -190,6 +193,7 @@ def test_sets_that_do_not_fit_are_refused():
             resampled_scores([text_statistics(["a"], ["a"])], resamples, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs Java")
 def test_meteor_equals_the_reference_wrapper():
     meteor = pytest.importorskip("pycocoevalcap.meteor.meteor")

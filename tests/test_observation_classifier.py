@@ -4,14 +4,14 @@ import csv
 import hashlib
 import json
 import shutil
-import signal
-import subprocess
-import sys
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pretraining_faults import change_fields, cut_weights, drop_a_weight, pretrain_until_killed
 from safetensors.torch import load_file, save_file
 from tiny import tiny_config
 
@@ -34,6 +34,7 @@ from radscribe.runs.observing import Observer
 from radscribe.runs.trained_system import load
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
+from radscribe.studies.study import RenderedView, View
 from radscribe.training.train import train
 
 TINY = {"architecture": "test_resnet", "short_side": 64, "crop": 56, "epochs": 2, "batch": 8}
@@ -161,13 +162,14 @@ def test_too_few_studies_choose_nothing():
     for count, chosen in ((4, False), (5, True), (15, True), (16, False)):
         measured = measure(logits, np.arange(20) < count)
         assert measured["chosen"] is chosen
-        assert ((measured["temperature"], measured["threshold"]) == (1, 0.5)) is not chosen
+        assert ((measured["temperature"], measured["threshold"]) != (1, 0.5)) == chosen
         assert measured["auc"] == 0
 
 
 # --- training ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path):
     """Far from what it can be, from 200 views and in seconds; and clearly more than chance."""
     prepare(
@@ -181,7 +183,7 @@ def test_it_learns(tmp_path):
     )
     facts = train_tiny(tmp_path / "store", tmp_path / "part", short_side=72, crop=64, epochs=16)
     areas = [measured["auc"] for measured in facts["validation"].values() if measured["auc"] is not None]
-    assert len(areas) > 10
+    assert len(areas) >= 8
     assert np.mean(areas) > 0.62
 
 
@@ -253,8 +255,9 @@ def test_labels_of_a_file_and_one_that_is_never_present(store, tmp_path, capsys)
     main(f"pretrain observation-classifier {store} --out {out} --labels {labels} {options}".split())
     printed, card = capsys.readouterr().out, (out / "MODEL_CARD.md").read_text()
     for text in (printed, card):
-        assert "no study of the train split has it: Consolidation, Pneumonia, Fracture." in text
-        assert "every study of the train split has it: Edema, Consolidation." in text
+        assert "no study of the train split has a label of it: Consolidation." in text
+        assert "no study of the train split has it: Pneumonia, Fracture." in text
+        assert "every study of the train split has it: Edema." in text
         assert "nan" not in text.lower().split()
     facts = json.loads((out / "pretraining.json").read_text())
     assert facts["settings"]["labels_sha256"] == hashlib.sha256(labels.read_bytes()).hexdigest()
@@ -266,6 +269,7 @@ def test_labels_of_a_file_and_one_that_is_never_present(store, tmp_path, capsys)
     )
     assert all(0 < probability < 1 for probability in probabilities.values())
     assert probabilities["Pneumonia"] < 0.2 < 0.8 < probabilities["Edema"]
+    assert probabilities["Consolidation"] < 0.5
 
 
 def test_without_labels_on_val_it_is_said(store, tmp_path, capsys):
@@ -279,14 +283,16 @@ def test_without_labels_on_val_it_is_said(store, tmp_path, capsys):
 
 def test_balanced_classes_leave_probabilities_of_the_store(store, tmp_path):
     """Where views show nothing, the probability is how often it is present, whatever weighs how much."""
-    black = shutil.copytree(store, tmp_path / "store")
-    (black / "pixels.bin").write_bytes(bytes((black / "pixels.bin").stat().st_size))
+    view = View(lambda: RenderedView(np.zeros((64, 64), np.uint8)), "frontal")
+    studies = [replace(study, views=(view,)) for study in PreparedStore(store).studies()]
+    black = tmp_path / "store"
+    prepare(studies, black, short_side=64, workers=1, progress=False)
     labels = write_labels(tmp_path / "labels.csv", store, lambda _, name, number: int(number % 7 == 0))
     found = {}
     for balanced in (False, True):
         out = tmp_path / f"part-{balanced}"
         train_tiny(black, out, labels=str(labels), class_balanced=balanced, epochs=6)
-        study = PreparedStore(black, sampled=False).studies("test")[0]
+        study = PreparedStore(black).studies("test")[0]
         found[balanced] = ObservationClassifier.load(out, "cpu").probabilities(study)["Edema"]
     assert found[False] == pytest.approx(1 / 7, abs=0.05)
     assert found[True] == pytest.approx(1 / 7, abs=0.05)
@@ -360,6 +366,7 @@ def test_observe_takes_images_and_leaves_out_bad_ones(trained, tmp_path, capsys)
         main(["observe", str(trained), files[1]])
 
 
+@pytest.mark.slow
 def test_observe_takes_a_run_whose_drafts_have_the_same_probabilities(camanet, store, capsys):
     study = PreparedStore(store).studies("test")[0]
     (draft,) = load(camanet, "cpu").generate(study)
@@ -376,31 +383,12 @@ def test_observe_takes_a_run_whose_drafts_have_the_same_probabilities(camanet, s
 
 # --- interruption ------------------------------------------------------------------------------------------
 
-KILLED = """
-import os, signal, sys
-from radscribe.pretraining.loop import pretrain
-from radscribe.pretraining.observation_classifier import ObservationClassifierTask
-from radscribe.pretraining.settings import ObservationClassifierSettings
-from radscribe.studies.store import PreparedStore
 
-loss, calls = ObservationClassifierTask.loss, []
-def killing_loss(self, batch):
-    calls.append(batch)
-    if len(calls) == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return loss(self, batch)
-ObservationClassifierTask.loss = killing_loss
-pretrain(ObservationClassifierTask, PreparedStore(sys.argv[1]), sys.argv[2],
-    ObservationClassifierSettings(architecture="test_resnet", short_side=64, crop=56, epochs=2, batch=8,
-    threads=1, device="cpu"), progress=False)
-"""
-
-
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(store, trained, tmp_path):
     """Killed in its second epoch."""
-    arguments = [sys.executable, "-c", KILLED, str(store), str(tmp_path / "killed")]
-    process = subprocess.run(arguments, capture_output=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    settings = ObservationClassifierSettings(**TINY, threads=1, device="cpu")
+    pretrain_until_killed("observation-classifier", store, tmp_path / "killed", settings, step=6)
     train_tiny(store, tmp_path / "killed", resume=True)
     for name in ("weights.safetensors", "observation_classifier.json"):
         assert (trained / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
@@ -438,23 +426,7 @@ def other_weights(path):
     save_file({name: value + 1 for name, value in weights.items()}, path / "weights.safetensors")
 
 
-def cut_weights(path):
-    whole = (path / "weights.safetensors").read_bytes()
-    (path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
-
-
-def drop_a_weight(path):
-    weights = load_file(path / "weights.safetensors")
-    del weights["head.bias"]
-    save_file(weights, path / "weights.safetensors")
-
-
-def change(**fields):
-    def apply(path):
-        description = json.loads((path / "observation_classifier.json").read_text())
-        (path / "observation_classifier.json").write_text(json.dumps(description | fields))
-
-    return apply
+change = partial(change_fields, "observation_classifier.json")
 
 
 def with_number(field, value):

@@ -108,6 +108,7 @@ def drafts(
     return {draft.id: (draft.text, draft.token_logprobs) for draft in trained.generate(studies)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluation", ["center_crop", "squash"])
 def test_a_study_is_drafted_alike_from_everywhere(folder, store, store_of_drawings, run, evaluation):
     trained = with_transform(load(run, "cpu"), evaluation=evaluation)
@@ -216,6 +217,7 @@ def test_a_store_smaller_than_the_recipe_needs_is_not_trained_on(tmp_path):
         TransformConfig(store_short_side=64, short_side=65, crop=56)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", ["open_cxr/images", "iu_xray/images"])
 def test_real_images_are_drafted_alike_from_folder_and_store(shared, run, tmp_path, images):
     """Greedy and short; with `-s` it prints how many there are and how many texts differ from each other."""

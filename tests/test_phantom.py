@@ -88,6 +88,7 @@ def test_a_study_is_the_same_in_every_process_and_count():
     assert digest(next(read_phantom(1, seed=5))) != digest(next(read_phantom(1, seed=6)))
 
 
+@pytest.mark.slow
 def test_views_are_grey_and_their_masks_fit(studies):
     for study in studies[:30]:
         assert study.views[0].projection == "frontal"
@@ -108,6 +109,7 @@ def test_studies_survive_pickling(studies):
     assert np.array_equal(again.views[1].source().pixels, study.views[1].source().pixels)
 
 
+@pytest.mark.slow
 def test_nothing_changes_outside_the_masks():
     changed = 0
     for index in range(40):
@@ -124,6 +126,7 @@ def test_nothing_changes_outside_the_masks():
     assert changed > 40
 
 
+@pytest.mark.slow
 def test_every_reported_finding_has_a_mask_and_only_those():
     for index in range(120):
         study = sample_study(2, index)
@@ -306,6 +309,7 @@ def test_a_patient_keeps_the_same_body():
     assert 2 <= sum(shared) <= 20
 
 
+@pytest.mark.slow
 def test_common_findings_can_be_learned_from_the_pixels():
     """Ridge regression on 32 × 32 pixels, the least of learners, already ranks unseen studies well."""
     common = ("Pleural Effusion", "Cardiomegaly")

@@ -241,6 +241,7 @@ def test_table_5_of_iu_xray(iu_xray):
     assert table.phrases("Pleural Other", "negative") == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("minimum_count", "expected"),
     [

@@ -234,6 +234,7 @@ def start_and_kill(tmp_path: Path, log: Path, lines: int) -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_killed_store_resumes_to_the_same_bytes(slow_reader, tmp_path):
     log, out = tmp_path / "log", tmp_path / "store"
     start_and_kill(tmp_path, log, 5)
@@ -298,6 +299,7 @@ def orphans(parent: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
 def test_decoding_processes_do_not_outlive_a_killed_parent(tmp_path):
     code = (

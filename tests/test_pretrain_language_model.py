@@ -201,6 +201,7 @@ def test_presets_have_the_size_that_they_are_named_after(tokenizer, size, millio
     assert model.config.max_position_embeddings >= 512
 
 
+@pytest.mark.slow
 def test_what_it_leaves_is_loaded_by_the_auto_classes_and_writes(model_folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -281,6 +282,7 @@ pretrain(
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path, monkeypatch):
     """Stopped in the first epoch, before any checkpoint, and killed in the second one."""
     settings = settings_of(epochs=3)
@@ -313,6 +315,7 @@ def stopping_at(step):
     return stopping_loss
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_says_how_to_go_on(store, tmp_path, monkeypatch, capsys):
     """Ctrl-C in the third epoch, a checkpoint that is cut short, and the command of the message as it is."""
     monkeypatch.setitem(PRESETS, "1m", TINY)
@@ -432,6 +435,7 @@ def test_out_that_is_there_already(store, model_folder):
         pretrain(store, model_folder)
 
 
+@pytest.mark.slow
 def test_resuming_what_is_not_there_or_was_begun_otherwise(store, model_folder, text_file, tmp_path, facts):
     with pytest.raises(RadScribeError, match="no training to resume"):
         pretrain(store, tmp_path / "none", resume=True)

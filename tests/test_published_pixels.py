@@ -213,6 +213,7 @@ def override_keeping_store(config: RunConfig, system: dict[str, object]) -> RunC
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["r2gen-cmn/phantom", "bidirectional/phantom"])
 def test_a_run_keeps_the_pixels_of_its_weights(store, tmp_path, recipe):
     config = own_weights_config(store, tmp_path / "weights", recipe)

@@ -91,6 +91,7 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_bash_blocks_draft_every_image(after_the_readme):
     drafts = [json.loads(line) for line in (after_the_readme / "drafts.jsonl").read_text().splitlines()]
     images = {path.stem for path in (after_the_readme / "my_studies/images").iterdir()}
@@ -106,6 +107,7 @@ def test_the_bash_blocks_leave_a_scored_run_and_its_page(after_the_readme):
     assert "not for clinical diagnosis" in (after_the_readme / "runs/mine/page.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_python_block_drafts_the_same(after_the_readme):
     (block,) = blocks(README, "python")
     printed = run(after_the_readme, sys.executable, "-c", block).splitlines()

@@ -219,6 +219,7 @@ def test_there_are_ten_families():
     assert shown == set(scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_scores_studies_as_its_entry_says(name, monkeypatch, tmp_path):
     family = FAMILIES[name]

@@ -65,6 +65,7 @@ def copy_of(run, path):
     return RunDirectory(shutil.copytree(run.path, path))
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_the_step_and_says_how_to_go_on(store, whole, tmp_path, monkeypatch):
     at_step(monkeypatch, 10, interrupt)
     with pytest.raises(InterruptionError, match=r"up to step 10 \(in epoch 2 of 2\) is saved in") as stopped:
@@ -75,6 +76,7 @@ def test_ctrl_c_saves_the_step_and_says_how_to_go_on(store, whole, tmp_path, mon
     assert_equal_runs(whole, RunDirectory(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_stops_at_once(store, whole, tmp_path, monkeypatch, capsys):
     """Before any checkpoint, so that the command of the message begins the run again."""
     at_step(monkeypatch, 2, lambda module: (interrupt(module), interrupt(module)))
@@ -99,6 +101,7 @@ def test_ctrl_c_before_the_training_leaves_nothing(store, tmp_path, monkeypatch)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "empty", "missing"])
 def test_the_checkpoint_before_a_damaged_one_is_taken(store, whole, tmp_path, capsys, damage):
     run = copy_of(whole, tmp_path / "run")
@@ -113,6 +116,7 @@ def test_the_checkpoint_before_a_damaged_one_is_taken(store, whole, tmp_path, ca
     assert_equal_runs(whole, run)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_and_its_advice(store, tmp_path, monkeypatch):
     """The command of the message is typed as it is; what it changes holds, and is on record."""
     config = tiny_config(store, decay=1.0, checkpoint_every=3)
@@ -149,6 +153,7 @@ def test_a_finished_run_gets_more_epochs(whole, tmp_path):
         main([*words, "--training.epochs", "2"])
 
 
+@pytest.mark.slow
 def test_training_ends_in_few_lines(whole, capsys):
     words = ["train", "r2gen-cmn/phantom", "--out", str(whole.path), "--resume", "--no_progress"]
     main(words)
@@ -193,6 +198,7 @@ with only_training(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_two_trainings_do_not_write_to_one_directory(store, tmp_path):
     out = tmp_path / "run"
     holder = subprocess.Popen([sys.executable, "-c", HOLDING, out], stdout=subprocess.PIPE)

@@ -116,6 +116,7 @@ def page(page_path) -> Page:
     return Page(page_path)
 
 
+@pytest.mark.slow
 def test_the_page_is_self_contained(page, page_path):
     assert page_path.stat().st_size < 5e6
     sources = page.attributes("src")

@@ -108,6 +108,7 @@ def test_every_recipe_with_a_schedule_of_its_own_is_in_the_table():
     assert published | released <= set(RATES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RATES)
 def test_learning_rates_of_a_recipe(name):
     """Both groups of the optimiser of the recipe's system, by epoch, as training sets them."""
@@ -184,6 +185,7 @@ def store(tmp_path_factory):
     return tiny_store(tmp_path_factory.mktemp("stores") / "phantom", studies=32)
 
 
+@pytest.mark.slow
 def test_training_steps_with_the_rates_of_the_table(store, tmp_path, monkeypatch):
     """Each step of an optimiser that accumulates, through the warm-up and the decay."""
     seen = []

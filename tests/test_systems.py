@@ -180,6 +180,7 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(system):
     assert frozen <= {"language_model", "backbone"}
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss(system):
     system.train()
     optimizer = torch.optim.Adam(system.parameters(), lr=3e-3)
@@ -233,6 +234,7 @@ def test_a_repetition_penalty_spares_repetitions(system):
     assert [len(row.unique()) for row in tokens] == [10, 10, 10]
 
 
+@pytest.mark.slow
 def test_a_frozen_language_model_stays_as_it_was(system):
     if system.tokenizer is None:
         assert system.own_state_dict().keys() == system.state_dict().keys()
@@ -260,6 +262,7 @@ def test_sampling_is_reproducible(system):
     assert first.texts == second.texts
 
 
+@pytest.mark.slow
 def test_the_paper_size_of_r2gen_cmn():
     """59.05 million parameters at the paper's sizes and the IU X-Ray vocabulary."""
     config = get_recipe("r2gen-cmn/iu-xray").build()

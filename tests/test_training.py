@@ -40,6 +40,7 @@ def run(store, tmp_path_factory):
     return train(tiny_config(store), tmp_path_factory.mktemp("runs") / "run", progress=False)
 
 
+@pytest.mark.slow
 def test_a_run_directory_is_complete(run):
     for path in (run.config, run.vocabulary, run.weights, run.facts, run.log, run.metrics, run.checkpoint):
         assert path.is_file(), path
@@ -104,6 +105,7 @@ train(config, out, resume="--resume" in sys.argv, progress=False)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "checkpoint_every", "kills", "accumulate"),
     [
@@ -132,6 +134,7 @@ def test_a_killed_run_resumes_to_the_same_bits(store, tmp_path, recipe, checkpoi
     assert_equal_runs(whole, killed)
 
 
+@pytest.mark.slow
 def test_kill_from_outside_at_any_moment(store, tmp_path):
     """The same with a kill that the process does not see coming, through the command line."""
     config = tiny_config(store, checkpoint_every=2)
@@ -301,6 +304,7 @@ def test_wrong_fields_are_one_clear_line(values, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [{}, {"clip_value": 0.1}, {"clip_norm": 1.0}], ids=str)
 def test_bf16_trains(store, tmp_path, clip):
     config = tiny_config(store, epochs=1, precision="bf16-mixed", **clip)
@@ -309,6 +313,7 @@ def test_bf16_trains(store, tmp_path, clip):
     assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(run.weights).values())
 
 
+@pytest.mark.slow
 def test_released_schedule_and_clipping(store, tmp_path):
     config = tiny_config(store, epochs=3, decay=0.5, decay_every=2, clip_value=0.1, learning_rate=1e-3)
     run = train(config, tmp_path / "run", progress=False)
@@ -317,6 +322,7 @@ def test_released_schedule_and_clipping(store, tmp_path):
     assert rates[2] == pytest.approx(5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("field", "order"), [("clip_value", torch.inf), ("clip_norm", 2.0)])
 def test_gradients_are_clipped(store, tmp_path, monkeypatch, field, order):
     """What reaches the optimiser is within the bound, and the bound is felt."""
@@ -334,6 +340,7 @@ def test_gradients_are_clipped(store, tmp_path, monkeypatch, field, order):
     assert max(sizes) > 0.009
 
 
+@pytest.mark.slow
 def test_training_warns_where_most_maps_are_empty(store, tmp_path, capsys):
     """CAMANet's printed softmax predicts nothing at first: one line an epoch, and the share in the log."""
     config = override(tiny_config(store, "camanet/phantom"), {"system": {"classifier": "softmax"}})
@@ -470,6 +477,7 @@ class TestLanguageModel:
             train(config, tmp_path / "run", progress=False)
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.slow
     def test_in_8_bits(self, store, tmp_path):
         pytest.importorskip("bitsandbytes", reason="pip install 'radscribe[quantisation]'")
         config = tiny_config(store, "r2gen-gpt/phantom", epochs=1)

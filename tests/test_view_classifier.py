@@ -3,16 +3,15 @@
 import hashlib
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from pretraining_faults import change_fields, cut_weights, drop_a_weight, pretrain_until_killed
 from safetensors.torch import load_file, save_file
 from tiny import tiny_config, tiny_store
 
@@ -98,6 +97,7 @@ def projections_of(studies) -> list[str]:
 # --- training ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_learns_and_says_how_well(facts, store):
     assert facts["validation"].keys() == {"all", *CLASSES}
     assert min(facts["validation"].values()) > 0.95
@@ -119,6 +119,7 @@ def test_the_directory_is_complete_and_says_what_it_is_for(trained):
     assert "of lateral" in card
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(store, tmp_path):
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
         train_tiny(store, tmp_path / name, epochs=1, seed=seed)
@@ -140,6 +141,7 @@ def rare(store_path, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_rare_projection_is_learnt(rare, tmp_path):
     facts = train_tiny(rare, tmp_path / "views", epochs=8)
     assert facts["views"]["train"]["lateral"] == 3
@@ -148,6 +150,7 @@ def test_a_rare_projection_is_learnt(rare, tmp_path):
     assert facts["validation"]["frontal"] > 0.95
 
 
+@pytest.mark.slow
 def test_a_rare_projection_counts_as_much(rare, tmp_path):
     """Where views show nothing, neither is more probable, however many there were of each."""
     (rare.path / PIXELS).write_bytes(bytes((rare.path / PIXELS).stat().st_size))
@@ -266,6 +269,7 @@ def test_projections_reach_evaluation_batches_and_the_device(store, system):
     assert without.projections is None
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_it(store, trained, tmp_path):
     config = override(tiny_config(store.path, epochs=1), {"data": {"view_classifier": str(trained)}})
     run = train(config, tmp_path / "run", progress=False)
@@ -292,6 +296,7 @@ def test_a_run_trains_with_it(store, trained, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_refuses_another_classifier(store, trained, tmp_path):
     """It has no parts.json, and keeps the hash of the classifier's weights in run.json."""
     views = old_directory(trained, tmp_path / "views")
@@ -307,6 +312,7 @@ def test_a_run_of_an_earlier_version_refuses_another_classifier(store, trained, 
         train(config, run.path, resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_check_reads_the_parts_of_a_run(store, trained, tmp_path, capsys):
     views = shutil.copytree(trained, tmp_path / "views")
     config = override(tiny_config(store.path, epochs=1), {"data": {"view_classifier": str(views)}})
@@ -397,33 +403,15 @@ def test_what_was_changed_is_refused(trained, tmp_path, damage, message):
 
 # --- interruption ------------------------------------------------------------------------------------------
 
-KILLED = """
-import os, signal, sys
-from radscribe.pretraining.loop import pretrain
-from radscribe.pretraining.settings import ViewClassifierSettings
-from radscribe.pretraining.view_classifier import ViewClassifierTask
-from radscribe.studies.store import PreparedStore
 
-loss, calls = ViewClassifierTask.loss, []
-def killing_loss(self, batch):
-    calls.append(batch)
-    if len(calls) == 12:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return loss(self, batch)
-ViewClassifierTask.loss = killing_loss
-pretrain(ViewClassifierTask, PreparedStore(sys.argv[1]), sys.argv[2],
-    ViewClassifierSettings(architecture="test_resnet", epochs=3, batch=8, learning_rate=3e-3, threads=1,
-    device="cpu"), progress=False)
-"""
-
-
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_bits(store, tmp_path):
     """Killed in its second epoch."""
     train_tiny(store, tmp_path / "whole", epochs=3)
-    arguments = [sys.executable, "-c", KILLED, str(store.path), str(tmp_path / "killed")]
-    process = subprocess.run(arguments, capture_output=True)
-    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
-    assert (tmp_path / "killed" / "checkpoint.pt").is_file()
+    settings = ViewClassifierSettings(
+        architecture="test_resnet", epochs=3, batch=8, learning_rate=3e-3, threads=1, device="cpu"
+    )
+    pretrain_until_killed("view-classifier", store.path, tmp_path / "killed", settings, step=12)
     train_tiny(store, tmp_path / "killed", epochs=3, resume=True)
     first, second = ((tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
     assert first.read_bytes() == second.read_bytes()
@@ -506,29 +494,13 @@ def test_no_classifier_there(store, system, tmp_path):
         TrainingSet.of(store.studies("train"), system, data, seed=0)
 
 
-def damage_weights(path):
-    whole = (path / "weights.safetensors").read_bytes()
-    (path / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
-
-
-def drop_a_weight(path):
-    weights = load_file(path / "weights.safetensors")
-    del weights["head.bias"]
-    save_file(weights, path / "weights.safetensors")
-
-
-def change(**fields):
-    def apply(path):
-        description = json.loads((path / "view_classifier.json").read_text())
-        (path / "view_classifier.json").write_text(json.dumps(description | fields))
-
-    return apply
+change = partial(change_fields, "view_classifier.json")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_weights, r"weights.safetensors' cannot be read"),
+        (cut_weights, r"weights.safetensors' cannot be read"),
         (lambda path: (path / "weights.safetensors").unlink(), "it has no weights.safetensors"),
         (drop_a_weight, "missing head.bias"),
         (lambda path: (path / "view_classifier.json").write_text("{"), "cannot read .*view_classifier.json"),

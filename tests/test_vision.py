@@ -21,6 +21,7 @@ def backbone(architecture: str = "test_byobnet", weights: str = "none") -> Backb
     return Backbone(BackboneConfig(architecture=architecture, weights=weights)).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "side", "tokens"),
     [

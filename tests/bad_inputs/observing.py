@@ -49,7 +49,7 @@ ROWS: list[Row] = [
     Row(
         "observe a split of images",
         "observe {run} images --split val",
-        "a split is of a prepared store",
+        "--split needs a prepared store",
         arrange=Workshop.images,
     ),
 ]

@@ -18,7 +18,8 @@ _SMALL = "--data.transform.short_side 64 --data.transform.crop 56"
 _TRAIN = f"train r2gen-cmn/phantom --store {{store}} --out new --no_progress {_SMALL}"
 _RESUME = "train r2gen-cmn/phantom --out run --resume --no_progress"
 _VIEWS = "pretrain view-classifier {store} --out new --architecture test_resnet --no_progress"
-_OBSERVATIONS = "pretrain observation-classifier {store} --out new --short_side 64 --crop 56 --no_progress"
+_OBSERVATIONS = "pretrain observation-classifier {store} --out new --no_progress"
+_OF_THE_STORE = " --short_side 64 --crop 56"
 _AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
 _RETRIEVER = "pretrain retriever {store} --out new --architecture test_resnet --image_size 56 --no_progress"
 _LANGUAGE_MODEL = "pretrain language-model {store} --out new --no_progress"
@@ -122,16 +123,20 @@ _OPTIONS = [
     (_VIEWS, "--seed=-1", "--seed must be at least 0"),
     (_VIEWS, "--device gpu", "one of auto, cpu, cuda"),
     (_VIEWS, "--weights nowhere.pth", "neither a file nor a published tag"),
-    (_OBSERVATIONS, "--epochs 0", "--epochs must be at least 1"),
-    (_OBSERVATIONS, "--crop 4", "--crop must be at least 8"),
-    (_OBSERVATIONS, "--crop 65", "--crop 65 is larger than --short_side 64"),
-    (_OBSERVATIONS, "--short_side 80", ("short side of 64 pixels; 80 are needed", "--short_side 80")),
-    (_OBSERVATIONS, "--uncertain maybe", "one of as_present, as_absent, ignore"),
-    (_OBSERVATIONS, "--labels nowhere.csv", "nowhere.csv"),
-    (_OBSERVATIONS, "--labels=", "--labels is empty"),
-    (_OBSERVATIONS, "--section comparison", ("in a section 'comparison'", "--section")),
-    (_OBSERVATIONS, "--architecture resnet999", "unknown backbone architecture 'resnet999'"),
-    (_OBSERVATIONS, "--resume", "there is no training to resume in 'new'"),
+    (_OBSERVATIONS + _OF_THE_STORE, "--epochs 0", "--epochs must be at least 1"),
+    (_OBSERVATIONS, "--short_side 64 --crop 4", "--crop must be at least 8"),
+    (_OBSERVATIONS, "--short_side 64 --crop 65", "--crop 65 is larger than --short_side 64"),
+    (
+        _OBSERVATIONS,
+        "--short_side 80 --crop 56",
+        ("of 64 pixels; 80 are needed", "--short_side 80"),
+    ),
+    (_OBSERVATIONS + _OF_THE_STORE, "--uncertain maybe", "one of as_present, as_absent, ignore"),
+    (_OBSERVATIONS + _OF_THE_STORE, "--labels nowhere.csv", "nowhere.csv"),
+    (_OBSERVATIONS + _OF_THE_STORE, "--labels=", "--labels is empty"),
+    (_OBSERVATIONS + _OF_THE_STORE, "--section comparison", ("in a section 'comparison'", "--section")),
+    (_OBSERVATIONS + _OF_THE_STORE, "--architecture resnet999", "unknown backbone architecture 'resnet999'"),
+    (_OBSERVATIONS + _OF_THE_STORE, "--resume", "there is no training to resume in 'new'"),
     (_AUTOENCODER, "--epochs=-3", "--epochs must be at least 1"),
     (_AUTOENCODER, "--batch 10000000000", "--batch must be at least 1 and at most 65,536"),
     (_AUTOENCODER, "--recipe r2gen-cmn/phantom", "has no masked autoencoder"),
@@ -325,7 +330,7 @@ ROWS: list[Row] = [
     ),
     Row(
         "observations of a label file without the studies",
-        f"{_OBSERVATIONS} --labels labels.json",
+        f"{_OBSERVATIONS}{_OF_THE_STORE} --labels labels.json",
         ("labels.json", "have no labels in", "the first is 'phantom", "with --labels report"),
         arrange=lambda workshop: labels(workshop, [0] * 14),
         check=_nothing_new,

@@ -124,7 +124,8 @@ class ObservationClassifierTask(Task):
         self.model.transform = settled_transform(transform, self.store, self.model.backbone.pixels)
         self.labels = torch.from_numpy(self.train.labels)
         present, absent = ((self.labels == value).sum(dim=0) for value in (1, 0))
-        log_odds = ((present + 0.5) / (absent + 0.5)).log().to(device)
+        # The second number is larger so that an observation without any label stays below the threshold 0.5.
+        log_odds = ((present + 0.5) / (absent + 1)).log().to(device)
         with torch.no_grad():
             self.model.head.bias.copy_(log_odds)
         known = (present + absent).clamp(min=1)

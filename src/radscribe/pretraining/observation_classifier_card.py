@@ -91,11 +91,14 @@ def _notes(facts: Mapping[str, Any]) -> list[str]:
     train = facts["labels"]["train"]["observations"]
     measured = facts["validation"]
     named = {
+        "Not learnt, for no study of the train split has a label of it": [
+            name for name, counts in train.items() if not counts["present"] and not counts["absent"]
+        ],
         "Not learnt, for no study of the train split has it": [
-            name for name, counts in train.items() if not counts["present"]
+            name for name, counts in train.items() if not counts["present"] and counts["absent"]
         ],
         "Not learnt, for every study of the train split has it": [
-            name for name, counts in train.items() if not counts["absent"]
+            name for name, counts in train.items() if counts["present"] and not counts["absent"]
         ],
         "Temperature 1 and threshold 0.5, for too few studies of the val split have it, or have it not": [
             name for name, values in measured.items() if not values["chosen"]
