@@ -275,28 +275,31 @@ def test_a_study_is_known_by_its_pixels(retriever, store, tmp_path):
 
 
 def test_a_batch_of_views_finds_what_its_studies_find(retriever, store):
-    studies = PreparedStore(store).studies("train")
+    """In a batch a patient is known by pixels, as a study of other ids is."""
+    opened = PreparedStore(store)
+    patients = {study.id: study.patient_id for study in opened.studies("train")}
+    for studies in (opened.studies("train"), opened.studies("val")):
+        renamed = [replace(study, id="elsewhere", patient_id="elsewhere") for study in studies]
+        found = retriever.most_similar(*batch_of(retriever, studies))
+        assert found == [reports[0] for reports in retriever.retrieve(renamed)]
+        for study, report in zip(studies, found, strict=True):
+            assert patients[report.study_id] != study.patient_id
+
+
+def test_in_a_batch_each_study_has_its_own_exclusion(retriever, store):
+    """What a study finds is excluded by its id; what the next one finds is not."""
+    opened = PreparedStore(store)
+    studies = opened.studies("val")
     batch = batch_of(retriever, studies)
-    excluded = retriever.most_similar(*batch, exclude=[study.id for study in studies])
-    assert excluded == [reports[0] for reports in retriever.retrieve(studies)]
-    anything = retriever.most_similar(*batch)
-    assert anything == [reports[0] for reports in retriever.retrieve(studies, exclude_own=False)]
-    # With both in one batch, each study has its own exclusion.
-    some = [study.id if number % 2 else None for number, study in enumerate(studies)]
-    mixed = retriever.most_similar(*batch, exclude=some)
-    assert mixed == [pair[name is None] for name, *pair in zip(some, excluded, anything, strict=True)]
-    assert retriever.most_similar(*batch, exclude=["elsewhere"] * len(studies)) == anything
-
-
-def test_an_excluded_study_is_never_the_most_similar_one(retriever, store):
-    """The report that a study finds is excluded in turn, until another one is found."""
-    (study,) = PreparedStore(store).studies("val")[:1]
-    batch = batch_of(retriever, [study])
-    (first,) = retriever.most_similar(*batch)
-    (second,) = retriever.most_similar(*batch, exclude=[first.study_id])
-    assert second.study_id != first.study_id
-    assert second.similarity <= first.similarity
-    assert first.text == PreparedStore(store).study(first.study_id).report("findings")
+    first = retriever.most_similar(*batch)
+    assert retriever.most_similar(*batch, exclude=["elsewhere"] * len(studies)) == first
+    some = [report.study_id if number % 2 else None for number, report in enumerate(first)]
+    for name, before, after in zip(some, first, retriever.most_similar(*batch, exclude=some), strict=True):
+        assert (after == before) == (name is None)
+        assert after.similarity <= before.similarity
+        assert after.text == opened.study(after.study_id).report("findings")
+        patients = {opened.study(report.study_id).patient_id for report in (before, after)}
+        assert len(patients) == (1 if name is None else 2)
 
 
 def test_with_one_patient_there_is_nothing_to_find(retriever, store):
@@ -306,8 +309,10 @@ def test_with_one_patient_there_is_nothing_to_find(retriever, store):
     )
     alone = Retriever(retriever.towers, retriever.config, index)
     assert alone.retrieve(train[:1]) == [[]]
-    with pytest.raises(RadScribeError, match=f"no report is left for study '{train[0].id}'"):
-        alone.most_similar(*batch_of(retriever, train[:1]), exclude=[train[0].id])
+    assert alone.most_similar(*batch_of(retriever, train[:2]), exclude=[train[0].id, None]) == [
+        None,
+        alone.retrieve(train[1:2], exclude_own=False)[0][0],
+    ]
 
 
 def test_reports_are_never_read_of_those_who_ask(retriever, store):
