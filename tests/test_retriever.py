@@ -172,7 +172,7 @@ def test_the_directory_says_what_it_contains(trained, store):
     }
     card = (trained / "MODEL_CARD.md").read_text()
     assert "research use, not for clinical diagnosis" in card
-    assert "where those may not be passed on, neither may it" in card
+    assert "where these may not be passed on, neither may it" in card
     assert "| chance |" in card
     train = PreparedStore(store).studies("train")
     lines = [json.loads(line) for line in (trained / "index.jsonl").read_text().splitlines()]
