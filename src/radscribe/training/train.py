@@ -35,7 +35,7 @@ from radscribe.interruption import (
 from radscribe.runs.config import RunConfig, field_names
 from radscribe.runs.model_card import write_model_card
 from radscribe.runs.run_directory import RunDirectory
-from radscribe.runs.run_parts import check_parts, record_parts
+from radscribe.runs.run_parts import check_origin, check_parts, parts_of, record_parts, with_own_parts
 from radscribe.runs.scoring import score_run, scored_references, write_drafts
 from radscribe.runs.views import evaluation_batches, projections_of, studies_with_report
 from radscribe.studies.store import PreparedStore
@@ -147,8 +147,11 @@ class _Training:
         if resume:
             vocabulary = Vocabulary.load(run.vocabulary)
             check_same_store(run, store)
-            check_parts(run, config)
+            check_parts(run.path, config, run.read_facts())
+            config.system = with_own_parts(run.path, config).system
         else:
+            parts_of(config)
+            check_origin(config, store)
             reports = [study.report(config.data.section) for study in train_studies]
             vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
         check_fits(config, vocabulary, device)
@@ -156,18 +159,23 @@ class _Training:
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
         if resume:
             run.check_language_model(system)
-        training_set = TrainingSet.of(train_studies, system, config.data, training.seed, training.device)
+        else:
+            assert isinstance(system.backbone, ViewEncoder)
+            config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)
+        system.check_views(config.data.transform)
+        training_set = TrainingSet.of(
+            train_studies, system, config.data, training.seed, training.device, progress=self.progress
+        )
         if system.learns_projections:
             _warn_of_unknown_projections(training_set, config)
         batches = TrainingBatches(training_set, training.batch_size, training.workers)
         references = scored_references(validation_studies, config.data, vocabulary, system.tokenizer)
         if not resume:  # the run directory is made only now, when nothing is missing
             assert isinstance(system.backbone, ViewEncoder)
-            config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)
             system.backbone.keep_normalisation()
             run.create(config, vocabulary, _facts(run, config, store))
             run.record_language_model(system)
-            record_parts(run, config)
+            record_parts(run.path, config)
         if self.changes:
             record_changes(run, config, self.changes, self.saved.step if self.saved else 0)
         module = TrainingModule(system, config, batches, references, _advice(run, config))
