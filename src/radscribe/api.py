@@ -80,6 +80,7 @@ def evaluate(
     store: Path | str | None = None,
     split: str = "test",
     protocol: ProtocolName | None = None,
+    retriever: Path | str | None = None,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -91,12 +92,14 @@ def evaluate(
         store: Store to score on. Without it, the store that the run was trained on.
         split: Split to score: `train`, `val`, `test` or `all`.
         protocol: Text rules of the score. Without them, the run's own protocol.
+        retriever: Directory of a retriever. The reports that it finds are scored as one more baseline.
         meteor: Also compute METEOR where Java is installed. This starts Java and takes about ten seconds.
         resamples: Number of bootstrap resamples behind each interval.
         progress: Show progress.
 
     Raises:
-        RadScribeError: no study of the split has a report, or a study cannot be read.
+        RadScribeError: no study of the split has a report, a study cannot be read, or the retriever cannot be
+            used.
     """
     directory = RunDirectory(run)
     prepared = directory.open_store(Path(store) if store else None)
@@ -105,6 +108,7 @@ def evaluate(
         prepared,
         split,
         protocol=protocol,
+        retriever=retriever,
         meteor=meteor,
         resamples=resamples,
         progress=progress,

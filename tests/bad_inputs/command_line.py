@@ -37,6 +37,8 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("pretrain classifier s --out new", ("unknown command 'classifier'", "view-classifier")),
     ("pretrain view-classifier", "radscribe pretrain view-classifier needs STORE and --out"),
     ("pretrain masked-autoencoder s", "radscribe pretrain masked-autoencoder needs --out"),
+    ("pretrain retriever s", "radscribe pretrain retriever needs --out"),
+    ("retrieve", "radscribe retrieve needs PART and SOURCE"),
     ("pretrain language-model", "radscribe pretrain language-model needs STORE and --out"),
     ("pretrain language-model s --out new --arch x", "language-model has no option --arch"),
     # Names that commands had earlier.

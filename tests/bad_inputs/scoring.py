@@ -335,4 +335,32 @@ UNREADABLE = [
     ),
 ]
 
-ROWS: list[Row] = [*PREDICTIONS, *LABEL_FILES, *OPTIONS, *COMPARISONS, *TEXTS_TO_LABEL, *UNREADABLE]
+RETRIEVERS = [
+    Row(
+        "evaluate: a retriever that is not there",
+        "evaluate {run} --retriever nowhere --no_progress",
+        ("there is no retriever in 'nowhere'", "radscribe pretrain retriever"),
+    ),
+    Row(
+        "evaluate: a retriever without a store",
+        f"{FILES} --retriever nowhere",
+        "--retriever has no effect without --store",
+        arrange=files(),
+    ),
+    Row(
+        "retrieve: no retriever",
+        "retrieve nowhere {store}",
+        ("there is no retriever in 'nowhere'", "radscribe pretrain retriever"),
+    ),
+    Row("retrieve: no report at all", "retrieve nowhere {store} --count 0", "--count must be at least 1"),
+]
+
+ROWS: list[Row] = [
+    *PREDICTIONS,
+    *LABEL_FILES,
+    *OPTIONS,
+    *COMPARISONS,
+    *TEXTS_TO_LABEL,
+    *UNREADABLE,
+    *RETRIEVERS,
+]

@@ -82,6 +82,66 @@ def generate(
     print_caution(run, trained)
 
 
+def retrieve(
+    part: Path,
+    source: list[str],
+    *,
+    count: int = 5,
+    own: bool = False,
+    split: str | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: bool = False,
+) -> None:
+    """Find the reports of a retriever's train split that fit the images of each study best.
+
+    A study of the train split gets neither its own report nor another one of its patient. Reports with the
+    same text are one. Studies that cannot be read are named on standard error and left out.
+
+    Args:
+        part: The directory of a retriever.
+        source: Prepared stores, folders of images, tables of studies, or single image files.
+        count: Largest number of reports for each study.
+        own: Find a study's own report too, and those of its patient.
+        split: Split of the studies where the source is a prepared store: train, val, test or all; without it
+            all studies are taken.
+        device: Device to compute on; auto takes a GPU where there is one.
+        json: Print one JSON object per study.
+    """
+    from json import dumps
+
+    from radscribe.parts.retriever import Retriever
+    from radscribe.ranges import COUNT, check_options
+    from radscribe.studies.given import given_studies
+    from radscribe.studies.rejection import Rejection
+
+    check_options({"--count": (count, COUNT)})
+    retriever = Retriever.load(part, device)
+    rejections: list[Rejection] = []
+    found = 0
+    for study in given_studies(source, rejections.append, split=split):
+        try:
+            (ids,), (texts,), (similarities,) = retriever.retrieve([study], count, exclude_own=not own)
+        except RadScribeError as error:  # which costs this study only
+            rejections.append(Rejection(study.id, study.views[0].name if study.views else "", str(error)))
+            continue
+        found += 1
+        reports = list(zip(ids, similarities, texts, strict=True))
+        if json:
+            named = [{"id": name, "similarity": value, "text": text} for name, value, text in reports]
+            content_hash = retriever.part.content_hash if retriever.part else None
+            print(dumps({"id": study.id, "reports": named, "retriever": content_hash, "notice": NOTICE}))
+        else:
+            print(study.id)
+            for name, value, text in reports:
+                print(f"  {value:6.3f}  {name}  {' '.join(text.split())}")
+    print_rejections(rejections)
+    if not found:
+        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
+        raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
+    if not json:
+        print(f"reports of other patients; {NOTICE}")
+
+
 def explain(
     run: Path,
     *,

@@ -19,6 +19,7 @@ def evaluate(
     predictions: Path | None = None,
     references: Path | None = None,
     protocol: ProtocolName | None = None,
+    retriever: Path | None = None,
     cleaning: CleaningName | None = None,
     section: str | None = None,
     vocabulary: Path | None = None,
@@ -50,6 +51,8 @@ def evaluate(
         references: Reference reports for --predictions: a JSON Lines file with the same ids.
         protocol: Protocol (text rules) to score under: r2gen, r2gengpt, clean_full or raw. A run is scored
             under its own protocol unless this is given; --predictions needs this option.
+        retriever: Directory of a retriever, made by radscribe pretrain retriever. The report that it finds
+            for each study is one more baseline. With --predictions it needs --store.
         cleaning: Text cleaning for --predictions: iu_xray, mimic_cxr, mimic_cxr_r2gengpt or none; iu_xray
             unless given.
         section: Report section that the baselines copy, for --predictions with --store; findings unless
@@ -100,6 +103,7 @@ def evaluate(
             store,
             split or "test",
             protocol=protocol,
+            retriever=retriever,
             drafts_file=drafts,
             meteor=meteor,
             resamples=resamples,
@@ -114,7 +118,7 @@ def evaluate(
                 "--predictions needs --references and --protocol (r2gen, r2gengpt, clean_full or raw)",
                 "Type: radscribe evaluate --predictions FILE --references FILE --protocol clean_full",
             )
-        scoring = FileScoring(protocol=protocol, store=store, **rules)
+        scoring = FileScoring(protocol=protocol, store=store, retriever=retriever, **rules)
         evaluation = score_files(predictions, references, scoring, resamples=resamples, meteor=meteor)
     if json:
         print_json(evaluation.to_json())

@@ -80,6 +80,7 @@ _COMMANDS = (
         for name, entry in PRETRAININGS.items()
     ),
     Command("generate", drafting.generate, "runs/mine my_studies/images --out drafts.jsonl"),
+    Command("retrieve", drafting.retrieve, "parts/retriever my_studies/images"),
     Command("observe", observing.observe, "parts/observation-classifier my_studies/images"),
     Command("evaluate", scoring.evaluate, "runs/mine --split test"),
     Command("compare", scoring.compare, "base=runs/base-1,runs/base-2 mine=runs/mine-1,runs/mine-2"),

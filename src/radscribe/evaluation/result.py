@@ -62,6 +62,7 @@ class Provenance:
         reference_labels_sha256: SHA-256 of the study ids and the labels of the references.
         further: What further families of scores were compared with, by family.
         tokenizer: Name of the language model whose tokens references were cut at; None without one.
+        retriever: Content hash of the retriever whose reports are a baseline; None without one.
     """
 
     protocol: str
@@ -78,6 +79,7 @@ class Provenance:
     reference_labels_sha256: str | None = None
     further: Mapping[str, str] = field(default_factory=dict)
     tokenizer: str | None = None
+    retriever: str | None = None
 
     def __str__(self) -> str:
         parts = [f"protocol {self.protocol}", f"cleaning {self.cleaning}"]
@@ -96,6 +98,8 @@ class Provenance:
         for rules in dict.fromkeys(self.further.values()):
             families = [family for family, its_rules in self.further.items() if its_rules == rules]
             parts.append(f"{', '.join(families)} against {rules}")
+        if self.retriever is not None:
+            parts.append(f"reports retrieved by the part {self.retriever[:12]}")
         parts.append(f"95% intervals from {self.resamples} resamples, seed {self.seed}")
         parts.append(f"radscribe {self.radscribe_version}")
         return "; ".join([*parts, NOTICE])

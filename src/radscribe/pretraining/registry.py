@@ -12,6 +12,7 @@ from radscribe.pretraining.settings import (
     MaskedAutoencoderSettings,
     ObservationClassifierSettings,
     PhraseTableSettings,
+    RetrieverSettings,
     ViewClassifierSettings,
 )
 
@@ -114,6 +115,17 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
             settings=MaskedAutoencoderSettings,
             module="radscribe.pretraining.masked_autoencoder",
             class_name="MaskedAutoencoderTask",
+        ),
+        PretrainingEntry(
+            name="retriever",
+            summary="Train a retriever, which finds the reports of a store that fit the images of a study.",
+            description="It learns from images and reports of the train split, keeps the weights that rank "
+            "the reports of the val split best, and prints how often it finds the right one; the test split "
+            "is not used. Its directory holds the texts of the train reports, and may only go where these "
+            "may. Pass it to radscribe retrieve, or to radscribe evaluate with --retriever.",
+            settings=RetrieverSettings,
+            module="radscribe.pretraining.retriever",
+            class_name="RetrieverTask",
         ),
         PretrainingEntry(
             name="phrases",

@@ -12,7 +12,18 @@ from typing import Any, Literal, Self
 from radscribe.device import Device
 from radscribe.errors import RadScribeError
 from radscribe.files import sha256_of
-from radscribe.ranges import BATCH, COUNT, COUNT_OR_NONE, LEARNING_RATE, PIXELS, SEED, THREADS, check_options
+from radscribe.ranges import (
+    BATCH,
+    COUNT,
+    COUNT_OR_NONE,
+    LEARNING_RATE,
+    LENGTH,
+    PIXELS,
+    SEED,
+    THREADS,
+    WIDTH,
+    check_options,
+)
 from radscribe.text.cleaning import CleaningName
 
 #: Settings that decide where a training runs, but not what it learns: a resumed training may change them.
@@ -179,6 +190,52 @@ class MaskedAutoencoderSettings(PretrainingSettings):
     epochs: int = 100
     batch: int = 64
     learning_rate: float = 1.5e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrieverSettings(PretrainingSettings):
+    """Settings of an image-text retriever.
+
+    Attributes:
+        architecture: Backbone of the image tower, by its name in timm.
+        weights: Weights that the image tower starts from: none (random weights), the tag of published
+            weights, or a file.
+        text_encoder: Encoder that the text tower starts from: none (a small one with random weights and a
+            tokenizer made from the train reports), a name on the Hugging Face hub, or a folder in
+            transformers format.
+        image_size: Side in pixels of the square that the image tower sees.
+        section: Report section that is retrieved; several sections are joined by ' + '.
+        cleaning: Text cleaning of the reports that the text tower reads.
+        maximum_length: Largest number of tokens that the text tower reads of a report.
+        width: Width of the vectors that images and reports are compared by.
+        epochs: Largest number of passes over the train studies; training stops earlier when validation gets
+            no better.
+        batch: Number of studies per training step; each learns to tell its report from those of the others.
+        learning_rate: Highest learning rate; it rises to this and then falls to 0.
+    """
+
+    architecture: str = "resnet18"
+    weights: str = "none"
+    text_encoder: str = "none"
+    image_size: int = 224
+    section: str = "findings"
+    cleaning: CleaningName = "iu_xray"
+    maximum_length: int = 128
+    width: int = 256
+    epochs: int = 30
+    batch: int = 32
+    learning_rate: float = 5e-4
+
+    def check(self) -> None:
+        """See `PretrainingSettings.check`."""
+        PretrainingSettings.check(self)  # classes with slots have no super() without arguments
+        check_options(
+            {
+                "--image_size": (self.image_size, PIXELS),
+                "--maximum_length": (self.maximum_length, LENGTH),
+                "--width": (self.width, WIDTH),
+            }
+        )
 
 
 #: What a phrase must exceed in number, and the phrases of a list, in each form of a phrase table.

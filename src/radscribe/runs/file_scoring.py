@@ -27,6 +27,7 @@ class FileScoring:
         tokenizer: Folder or hub name of a language model, for the protocol `r2gengpt`.
         maximum_length: Length at which references are cut, for protocols that cut them; 60 by default.
         store: Prepared store with the same studies, from which the baselines learn.
+        retriever: Directory of a retriever, whose reports are one more baseline.
         draft_labels: Label file of the drafts, as CheXpert or CheXbert writes it.
         reference_labels: Label file of the references by the same labeller.
     """
@@ -38,6 +39,7 @@ class FileScoring:
     tokenizer: str | None = None
     maximum_length: int | None = None
     store: Path | None = None
+    retriever: Path | None = None
     draft_labels: Path | None = None
     reference_labels: Path | None = None
 
@@ -59,7 +61,7 @@ class FileScoring:
             cleaning=None if rules.cleans or self.cleaning == "none" else self.cleaning,
         )
         if self.store is None:
-            refuse_ignored("without --store", section=self.section)
+            refuse_ignored("without --store", section=self.section, retriever=self.retriever)
 
 
 def refuse_ignored(where: str, **options: object) -> None:
@@ -106,9 +108,11 @@ def score_files(
         from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 
         tokenizer = LanguageModelTokenizer(LanguageModelFiles.find(scoring.tokenizer, tokenizer_only=True))
-    learnt = {}
+    learnt: dict[str, dict[str, str]] = {}
+    retriever = None
     if scoring.store is not None:
         from radscribe.runs.config import DataConfig
+        from radscribe.runs.retrieved_reports import retriever_for
         from radscribe.runs.scoring import baselines
         from radscribe.studies.store import PreparedStore
 
@@ -117,11 +121,13 @@ def score_files(
         if maximum_length is not None:
             data.maximum_length = maximum_length
         studies = [prepared.study(study) for study in written]
-        learnt = baselines(prepared, studies, data, vocabulary, tokenizer)
+        if scoring.retriever is not None:
+            retriever = retriever_for(scoring.retriever, prepared, studies, data.section)
+        learnt = baselines(prepared, studies, data, vocabulary, tokenizer, retriever)
     labels = None
     if scoring.draft_labels is not None and scoring.reference_labels is not None:
         labels = read_label_files(scoring.draft_labels, scoring.reference_labels, written)
-    return evaluate_texts(
+    evaluation = evaluate_texts(
         drafts,
         written,
         protocol=protocol,
@@ -134,3 +140,8 @@ def score_files(
         meteor=meteor,
         labels=labels,
     )
+    if retriever is None:
+        return evaluation
+    from radscribe.runs.scoring import with_retriever
+
+    return with_retriever(evaluation, retriever)

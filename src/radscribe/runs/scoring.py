@@ -16,6 +16,7 @@ from radscribe.evaluation.bootstrap import check_resamples
 from radscribe.evaluation.evaluate import evaluate_texts
 from radscribe.evaluation.families import ClassifiedStudies
 from radscribe.evaluation.result import Evaluation
+from radscribe.evaluation.summary import short_summary
 from radscribe.files import check_output, write_whole
 from radscribe.observations import OBSERVATIONS
 from radscribe.progress import track
@@ -23,6 +24,8 @@ from radscribe.runs.config import DataConfig
 from radscribe.runs.drafts import DraftReport
 from radscribe.runs.labels import labels_of
 from radscribe.runs.localisation import localise
+from radscribe.runs.model_card import write_model_card
+from radscribe.runs.retrieved_reports import RETRIEVED, retrieved_reports, retriever_for
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.runs.trained_system import load
 from radscribe.runs.views import studies_with_report
@@ -33,6 +36,7 @@ from radscribe.text.protocols import ProtocolName, get_protocol
 from radscribe.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from radscribe.parts.retriever import Retriever
     from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 
 
@@ -42,6 +46,7 @@ def score_run(
     split: str,
     *,
     protocol: ProtocolName | None = None,
+    retriever: Path | str | None = None,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -54,6 +59,7 @@ def score_run(
         store: Prepared store to score on.
         split: Split to score: `train`, `val`, `test` or `all`.
         protocol: Protocol to score under; by default the run's own.
+        retriever: Directory of a retriever, whose reports are scored as one more baseline.
         meteor: Also compute METEOR, if Java is installed.
         resamples: Number of bootstrap resamples.
         progress: Show the progress.
@@ -64,7 +70,8 @@ def score_run(
 
     Raises:
         RadScribeError: no study of the split has a report, a study cannot be read, the protocol lacks what it
-            needs, or the number of resamples is out of range.
+            needs, the retriever cannot be used (see `retriever_for`), or the number of resamples is out of
+            range.
     """
     check_resamples(resamples)
     trained = load(run.path)
@@ -77,6 +84,8 @@ def score_run(
         "tokenizer": trained.system.tokenizer,
     }
     get_protocol(data.protocol).check(**rules)
+    learnt_on = _training_store(run, store)
+    finder = retriever_for(retriever, learnt_on, studies, data.section) if retriever else None
     drafting = trained.generate(studies, on_rejection=on_rejection)
     drafts = list(track(drafting, len(studies), f"drafting {split}", "studies", show=progress))
     drafted = {draft.id: draft.text for draft in drafts}
@@ -87,15 +96,14 @@ def score_run(
         {study.id: study.report(data.section) for study in studies},
         protocol=data.protocol,
         **rules,
-        baselines=baselines(
-            _training_store(run, store), studies, data, rules["vocabulary"], rules["tokenizer"]
-        ),
+        baselines=baselines(learnt_on, studies, data, rules["vocabulary"], rules["tokenizer"], finder),
         resamples=resamples,
         meteor=meteor,
         classified=classified,
         maps=localise(trained, studies, progress=progress),
     )
-    return dataclasses.replace(evaluation, missing={**evaluation.missing, **missing}), drafts
+    evaluation = dataclasses.replace(evaluation, missing={**evaluation.missing, **missing})
+    return with_retriever(evaluation, finder), drafts
 
 
 class KeptEvaluation(NamedTuple):
@@ -119,6 +127,7 @@ def score_and_keep(
     *,
     drafts_file: Path | None = None,
     protocol: ProtocolName | None = None,
+    retriever: Path | None = None,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -133,6 +142,7 @@ def score_and_keep(
         split: Split to score: `train`, `val`, `test` or `all`.
         drafts_file: Further file to write the drafts to.
         protocol: Protocol to score under; by default the run's own.
+        retriever: Directory of a retriever, whose reports are scored as one more baseline.
         meteor: Also compute METEOR, if Java is installed.
         resamples: Number of bootstrap resamples.
         progress: Show the progress.
@@ -156,6 +166,7 @@ def score_and_keep(
         prepared,
         split,
         protocol=protocol,
+        retriever=retriever,
         meteor=meteor,
         resamples=resamples,
         progress=progress,
@@ -230,8 +241,8 @@ def keep_scores(
 ) -> str:
     """Write scores and drafts into the run directory, where the page of the run finds them.
 
-    Scores that training wrote for its own test split are never overwritten. Scores under another protocol
-    than the run's are not kept.
+    Scores that training wrote for its own test split are only overwritten by the same scores with one more
+    baseline, which the model card then shows too. Scores under another protocol than the run's are not kept.
 
     Args:
         run: Run that was scored.
@@ -250,18 +261,37 @@ def keep_scores(
     if evaluation.provenance.protocol != own_protocol:
         return f"Not kept, for the run's own protocol is {own_protocol}. To keep them: --json > FILE"
     kept = run.kept_scores(store, split)
-    if kept.metrics == run.metrics and kept.metrics.is_file():
+    own = kept.metrics == run.metrics and kept.metrics.is_file()
+    if own and not (RETRIEVED in evaluation.rows and _has_more_rows(evaluation, kept.metrics)):
         return f"{kept.metrics} stays as it was"
     try:
         kept.metrics.parent.mkdir(parents=True, exist_ok=True)
         write_drafts(drafts, kept.drafts)
         write_whole(kept.tables, f"{evaluation}\n")
         write_whole(kept.metrics, json.dumps(evaluation.to_json(), indent=2) + "\n")
+        if own:
+            write_whole(run.summary, f"{short_summary(evaluation)}\n")
+            write_model_card(run)
     except OSError as error:
         raise RadScribeError(
             f"cannot keep the scores in '{kept.metrics.parent}': {error.strerror}"
         ) from error
     return f"Kept: {kept.metrics}, {kept.tables.name} and {kept.drafts.name}"
+
+
+def _has_more_rows(new: Evaluation, metrics: Path) -> bool:
+    """Whether scores have all that a file of scores has, and a further baseline."""
+    old = Evaluation.read(metrics, "Delete it, and score again")
+    same = new.provenance.references_sha256 == old.provenance.references_sha256
+    return same and old.scores.items() < new.scores.items()
+
+
+def with_retriever(evaluation: Evaluation, retriever: Retriever | None) -> Evaluation:
+    """The scores, with the retriever that found the reports of a baseline among their rules."""
+    if retriever is None or retriever.part is None:
+        return evaluation
+    named = dataclasses.replace(evaluation.provenance, retriever=retriever.part.content_hash)
+    return dataclasses.replace(evaluation, provenance=named)
 
 
 def _training_store(run: RunDirectory, store: PreparedStore) -> PreparedStore:
@@ -279,19 +309,22 @@ def baselines(
     data: DataConfig,
     vocabulary: Vocabulary | None,
     tokenizer: LanguageModelTokenizer | None = None,
+    retriever: Retriever | None = None,
 ) -> dict[str, dict[str, str]]:
-    """Drafts of the baselines by name: the best constant report, and the report of the most similar image.
+    """Drafts of the baselines by name: constant report, nearest neighbour, and retrieved report.
 
     Args:
-        store: Store from whose train and val splits the baselines learn. Without reports there, there are no
-            baselines.
+        store: Store from whose train and val splits the baselines learn. Without reports there, only the
+            retriever gives a baseline.
         studies: Studies that are scored.
         data: Gives the section, the cleaning and the protocol.
         vocabulary: Vocabulary of the training reports; needed by the protocol `r2gen`.
         tokenizer: Tokenizer of a language model; needed by the protocol `r2gengpt`.
+        retriever: Retriever of the last baseline; without it, there is no such baseline.
     """
+    retrieved = {} if retriever is None else {RETRIEVED: retrieved_reports(retriever, studies)}
     if not all(any(study.sections for study in store.studies(split)) for split in ("train", "val")):
-        return {}
+        return retrieved
     protocol = get_protocol(data.protocol)
     train = studies_with_report(store.studies("train"), data.section, "train")
     validation = studies_with_report(store.studies("val"), data.section, "val")
@@ -302,4 +335,5 @@ def baselines(
     return {
         "constant report": {study.id: constant.text for study in studies},
         "nearest neighbour": nearest_neighbour_reports(train, studies, data.section),
+        **retrieved,
     }
