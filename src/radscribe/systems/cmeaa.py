@@ -60,6 +60,12 @@ from radscribe.vision.transforms import TransformConfig
 STABLE: dict[str, Any] = {"estimator": "jsd", "alignment_weight": 0.1}
 
 
+_NO_PARTS = RadScribeError(
+    "CFE needs phrases of the observations of each image, and no parts find them",
+    "Train it with radscribe train, which makes them, or without: --system.enhancement false",
+)
+
+
 def _swin() -> BackboneConfig:
     return BackboneConfig(architecture="swin_base_patch4_window7_224", weights="ms_in1k")
 
@@ -407,10 +413,7 @@ class CmEAA(LanguageModelSystem):
             RadScribeError: the system was built without its parts.
         """
         if self.observer is None:
-            raise RadScribeError(
-                "CFE needs phrases of the observations of each image, and no parts find them",
-                "Train it with radscribe train, which makes them, or without: --system.enhancement false",
-            )
+            raise _NO_PARTS
         return self.observer.observe(views, view_mask)
 
     def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
@@ -432,7 +435,9 @@ class CmEAA(LanguageModelSystem):
         if self.averaged:
             visual = average_views(visual, view_mask)
         phrases = None
-        if self.phrases is not None and labels is not None:
+        if self.config.enhancement:
+            if self.phrases is None or labels is None:
+                raise _NO_PARTS
             phrases = self.phrases(labels.to(views.device))
         return visual, self.adapter(visual, phrases)
 

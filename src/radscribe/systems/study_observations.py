@@ -22,7 +22,8 @@ from radscribe.parts.observation_classifier import ObservationClassifier
 from radscribe.parts.part import make_command
 from radscribe.parts.retriever import RetrievedReport, Retriever
 from radscribe.ranges import SHARE, check_fields
-from radscribe.text.observation_endpoint import EndpointConfig, ObservationEndpoint
+from radscribe.text.chat_endpoint import EndpointConfig
+from radscribe.text.observation_endpoint import ObservationEndpoint
 from radscribe.text.observation_labeller import label_report
 from radscribe.vision.transforms import TransformConfig
 
