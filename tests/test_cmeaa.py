@@ -297,7 +297,7 @@ class TestEnhancement:
         built, visual, given = adapter(enhancement_layers=2), visual_tokens(), phrases()
         plain = Transcription(built)
         with torch.no_grad():
-            enhanced = built.enhancement(visual.tokens, visual.mask, given)
+            enhanced = built.enhancement(visual.tokens, visual.mask, given).tokens
         for study in range(3):
             there = visual.mask[study]
             own = given.embeddings[study][given.mask[study]].numpy()
@@ -311,14 +311,16 @@ class TestEnhancement:
             torch.randn(3, slots, WIDTH, dtype=torch.double), torch.zeros(3, slots, dtype=torch.bool)
         )
         tokens = visual.tokens.requires_grad_()
-        assert torch.equal(built.enhancement.attended(tokens, visual.mask, given), torch.zeros_like(tokens))
+        assert torch.equal(
+            built.enhancement.attended(tokens, visual.mask, given).tokens, torch.zeros_like(tokens)
+        )
         built(visual, given).tokens.square().sum().backward()
         gradients = [p.grad for p in built.parameters() if p.grad is not None]
         assert all(gradient.isfinite().all() for gradient in [*gradients, tokens.grad])
 
     def test_a_study_without_phrases_beside_others_that_have_some(self):
         built, visual, given = adapter().train(), visual_tokens(), phrases()
-        attended = built.enhancement.attended(visual.tokens, visual.mask, given)
+        attended = built.enhancement.attended(visual.tokens, visual.mask, given).tokens
         assert not attended[2].any()
         assert attended[:2].any()
         attended.square().sum().backward()
@@ -728,10 +730,8 @@ class TestSystem:
         absent[0, OBSERVATIONS.index("Fracture")] = 0  # a label without a phrase
         for labels in (nothing, absent):
             found = system.phrases(labels)
-            chosen = [
-                text for text, chosen in zip(system.phrases.texts, found.mask[0], strict=True) if chosen
-            ]
-            assert chosen == ["no"]
+            chosen = zip(system.phrases.texts, found.mask[0], strict=True)
+            assert [text for text, here in chosen if here] == ["no"]
 
     def test_phrases_change_the_draft(self):
         system = built()

@@ -180,7 +180,8 @@ def check_parts(run: Path, config: RunConfig, facts: Mapping[str, Any]) -> None:
     expected = facts.get("view_classifier_sha256")
     if expected is None:
         raise RadScribeError(
-            f"'{run / PARTS}' is missing or damaged: it does not say which view classifier the run learnt from",
+            f"'{run / PARTS}' is missing or damaged: it does not say which view classifier the run learnt "
+            "from",
             "Restore it from a copy, or begin anew with another --out",
         )
     ViewClassifier.content_hash(place)

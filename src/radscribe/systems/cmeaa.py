@@ -60,10 +60,11 @@ from radscribe.vision.transforms import TransformConfig
 STABLE: dict[str, Any] = {"estimator": "jsd", "alignment_weight": 0.1}
 
 
-_NO_PARTS = RadScribeError(
-    "CFE needs phrases of the observations of each image, and no parts find them",
-    "Train it with radscribe train, which makes them, or without: --system.enhancement false",
-)
+def _no_parts() -> RadScribeError:
+    return RadScribeError(
+        "CFE needs phrases of the observations of each image, and no parts find them",
+        "Train it with radscribe train, which makes them, or without: --system.enhancement false",
+    )
 
 
 def _swin() -> BackboneConfig:
@@ -413,7 +414,7 @@ class CmEAA(LanguageModelSystem):
             RadScribeError: the system was built without its parts.
         """
         if self.observer is None:
-            raise _NO_PARTS
+            raise _no_parts()
         return self.observer.observe(views, view_mask)
 
     def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
@@ -437,7 +438,7 @@ class CmEAA(LanguageModelSystem):
         phrases = None
         if self.config.enhancement:
             if self.phrases is None or labels is None:
-                raise _NO_PARTS
+                raise _no_parts()
             phrases = self.phrases(labels.to(views.device))
         return visual, self.adapter(visual, phrases)
 
