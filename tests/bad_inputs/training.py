@@ -21,7 +21,7 @@ _VIEWS = "pretrain view-classifier {store} --out new --architecture test_resnet 
 _OBSERVATIONS = "pretrain observation-classifier {store} --out new --no_progress"
 _OF_THE_STORE = " --short_side 64 --crop 56"
 _AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
-_RETRIEVER = "pretrain retriever {store} --out new --architecture test_resnet --image_size 56 --no_progress"
+_RETRIEVER = "pretrain retriever {store} --out new --no_progress"
 _LANGUAGE_MODEL = "pretrain language-model {store} --out new --no_progress"
 _PHRASES = "pretrain phrases {store} --out new --no_progress"
 _IMPORT = "interop import r2gen-cmn model.pth --annotation annotation.json --out new"
@@ -144,9 +144,11 @@ _OPTIONS = [
     (_RETRIEVER, "--epochs 0", "--epochs must be at least 1"),
     (_RETRIEVER, "--width 0", "--width must be at least 1"),
     (_RETRIEVER, "--maximum_length 1", "--maximum_length must be at least 2"),
-    (_RETRIEVER, "--image_size 4", "--image_size must be at least 8"),
-    (_RETRIEVER, "--section history", "no two studies with a different section 'history'"),
+    (_RETRIEVER, "--crop 4", "--crop must be at least 8"),
+    (_RETRIEVER, "--crop 128", "--crop 128 is larger than --short_side 108"),
+    (_RETRIEVER, "--section history", "no two studies that differ in their section 'history'"),
     (_RETRIEVER, "--text_encoder ./nowhere", ("'./nowhere' could not be loaded", "--text_encoder")),
+    (_RETRIEVER, "--architecture resnet999", "unknown backbone architecture 'resnet999'"),
     (_RETRIEVER, "--weights nowhere.pth", "neither a file nor a published tag"),
     (_RETRIEVER, "--resume", "there is no training to resume in 'new'"),
     (_LANGUAGE_MODEL, "--epochs 0", "--epochs must be at least 1"),
@@ -368,11 +370,7 @@ ROWS: list[Row] = [
     ),
     Row("train into a run", _into(_TRAIN, "{run}"), ("there is a run in", "--resume")),
     Row("retriever into a file", _into(_RETRIEVER, "file"), "'file' is a file", arrange=_file("file", "")),
-    Row(
-        "retriever of views that are too small",
-        "pretrain retriever {store} --out new --image_size 224",
-        "256 are needed",
-    ),
+    Row("retriever of views that are too small", _RETRIEVER, "108 are needed"),
     Row("view classifier into a file", _into(_VIEWS, "file"), "'file' is a file", arrange=_file("file", "")),
     Row(
         "masked autoencoder below a file",

@@ -83,63 +83,50 @@ def generate(
 
 
 def retrieve(
-    part: Path,
+    retriever: Path,
     source: list[str],
     *,
     count: int = 5,
     own: bool = False,
+    json: bool = False,
     split: str | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    json: bool = False,
 ) -> None:
-    """Find the reports of a retriever's train split that fit the images of each study best.
+    """Print the reports of a retriever's train split that are most similar to the images of each study.
 
-    A study of the train split gets neither its own report nor another one of its patient. Reports with the
-    same text are one. Studies that cannot be read are named on standard error and left out.
+    Of the reports with the same text, one is printed. Studies that cannot be read are named on standard error
+    and left out.
 
     Args:
-        part: The directory of a retriever.
+        retriever: Directory that 'radscribe pretrain retriever' wrote.
         source: Prepared stores, folders of images, tables of studies, or single image files.
         count: Largest number of reports for each study.
-        own: Find a study's own report too, and those of its patient.
-        split: Split of the studies where the source is a prepared store: train, val, test or all; without it
-            all studies are taken.
+        own: Print reports of a study's own patient too, which are left out otherwise. A patient of the train
+            split is known by the ids of study and patient, and by the pixels of an image.
+        json: Print one JSON object per study, which also says where the reports come from.
+        split: Split to take where the source is a prepared store: train, val, test or all; without it all
+            studies are taken.
         device: Device to compute on; auto takes a GPU where there is one.
-        json: Print one JSON object per study.
     """
     from json import dumps
 
-    from radscribe.parts.retriever import Retriever
     from radscribe.ranges import COUNT, check_options
-    from radscribe.studies.given import given_studies
-    from radscribe.studies.rejection import Rejection
+    from radscribe.runs.retrieved_reports import ReportFinder
 
     check_options({"--count": (count, COUNT)})
-    retriever = Retriever.load(part, device)
     rejections: list[Rejection] = []
+    finder = ReportFinder.load(retriever, device)
     found = 0
-    for study in given_studies(source, rejections.append, split=split):
-        try:
-            (ids,), (texts,), (similarities,) = retriever.retrieve([study], count, exclude_own=not own)
-        except RadScribeError as error:  # which costs this study only
-            rejections.append(Rejection(study.id, study.views[0].name if study.views else "", str(error)))
-            continue
+    for study in finder.find(source, count, exclude_own=not own, on_rejection=rejections.append, split=split):
+        print(dumps(study.to_json()) if json else study)
         found += 1
-        reports = list(zip(ids, similarities, texts, strict=True))
-        if json:
-            named = [{"id": name, "similarity": value, "text": text} for name, value, text in reports]
-            content_hash = retriever.part.content_hash if retriever.part else None
-            print(dumps({"id": study.id, "reports": named, "retriever": content_hash, "notice": NOTICE}))
-        else:
-            print(study.id)
-            for name, value, text in reports:
-                print(f"  {value:6.3f}  {name}  {' '.join(text.split())}")
     print_rejections(rejections)
     if not found:
         reasons = [rejection.reason for rejection in rejections] or ["there is none"]
         raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
-    if not json:
-        print(f"reports of other patients; {NOTICE}")
+    if not json:  # Each JSON line has the notice.
+        print(f"{found} studies, {len(rejections)} rejected; {NOTICE}")
+    print_caution(retriever, finder)
 
 
 def explain(

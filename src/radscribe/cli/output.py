@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from radscribe.runs.observing import Observer
+    from radscribe.runs.retrieved_reports import ReportFinder
     from radscribe.runs.trained_system import TrainedSystem
     from radscribe.studies.rejection import Rejection
 
@@ -25,7 +26,7 @@ def print_rejections(rejections: Sequence[Rejection]) -> None:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
 
 
-def print_caution(path: Path, trained: TrainedSystem | Observer) -> None:
+def print_caution(path: Path, trained: TrainedSystem | Observer | ReportFinder) -> None:
     """Print on standard error the caution that belongs to all that a run or part says, if there is one."""
     if caution := trained.caution:
         print(f"CAUTION: {path} was {caution}", file=sys.stderr)

@@ -29,7 +29,7 @@ from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.parts.part import Part, make_command
 from radscribe.ranges import Range
 from radscribe.studies.study import Study, View
-from radscribe.vision.backbones import Backbone, BackboneConfig
+from radscribe.vision.backbones import Backbone, BackboneConfig, check_crop
 from radscribe.vision.published_pixels import NormalisationConfig
 from radscribe.vision.transforms import TransformConfig, evaluation_view, stack_views, stored_view
 from radscribe.weights import load_strictly, save_weights
@@ -67,13 +67,7 @@ class ObservationClassifier(nn.Module):
         super().__init__()
         self.transform = transform
         self.backbone = Backbone(backbone)
-        pixels = self.backbone.model.pretrained_cfg
-        if pixels.get("fixed_input_size") and (side := pixels["input_size"][-1]) != transform.crop:
-            raise RadScribeError(
-                f"{backbone.architecture} takes views of {side} pixels only, and not of {transform.crop}",
-                f"Give --crop {side} and a --short_side of no less, or choose a convolutional network with "
-                "--architecture, such as resnet18",
-            )
+        check_crop(self.backbone, backbone.architecture, transform.crop)
         self.head = nn.Linear(self.backbone.channels, len(OBSERVATIONS))
         self.temperatures: Tensor
         self.thresholds: Tensor

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -24,19 +25,20 @@ from radscribe.weights import save_weights
 EMBEDDINGS = "index.safetensors"
 REPORTS = "index.jsonl"
 _NAME = "embeddings"
-#: Reports that are compared at once, which bounds the memory of a search.
-_CHUNK = 65_536
+#: Decimals to which cosines are compared. Beyond them two equal vectors can differ, for sums are rounded in
+#: another order in each part of a large matrix.
+_DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedStudy:
-    """A study of the train split.
+    """A study of the train split, with its report.
 
     Attributes:
-        id: of the study.
-        patient_id: of its patient.
-        report: as written.
-        views: the hash of each view's pixels; see `pixel_hashes`.
+        id: Id of the study.
+        patient_id: Id of its patient.
+        report: Its report as written.
+        views: `pixel_hash` of each of its views.
     """
 
     id: str
@@ -45,161 +47,170 @@ class IndexedStudy:
     views: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class IndexedReport:
-    """A text, and the studies that have it as their report.
+class RetrievedReport(NamedTuple):
+    """A report that was found for the images of a study.
 
     Attributes:
-        sha256: of the cleaned text.
-        studies: in the order of the store.
+        study_id: Id of the study of the train split that has the report.
+        text: The report as written.
+        similarity: Cosine of the images and the report, from -1 to 1.
     """
 
-    sha256: str
-    studies: Sequence[IndexedStudy]
+    study_id: str
+    text: str
+    similarity: float
 
 
-def pixel_hashes(study: Study, transform: TransformConfig) -> list[str]:
-    """The SHA-256 of the pixels of each view, as they stand in the store or would stand there.
-
-    By them a study is known again under another id, such as that of its image files.
+def stored_pixels(study: Study, transform: TransformConfig) -> list[np.ndarray]:
+    """The pixels of each view of a study as a store has them, uint8 `[height, width]`.
 
     Args:
-        study: any.
-        transform: of the system that takes the views.
+        study: A study of a store or of image files.
+        transform: Image geometry of the retriever.
 
     Raises:
-        RadScribeError: a view cannot be read, or stands in a store of another short side.
+        RadScribeError: the study has no view, a view cannot be read, or stands in a store of another short
+            side than that which the retriever was trained on.
     """
-    return [hashlib.sha256(stored_view(view, transform).pixels.tobytes()).hexdigest() for view in study.views]
+    if not study.views:
+        raise RadScribeError(f"study '{study.id}' has no view")
+    return [stored_view(view, transform).pixels for view in study.views]
 
 
-def text_hash(text: str) -> str:
-    """The SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def pixel_hash(pixels: np.ndarray) -> str:
+    """The SHA-256 of the pixels of a view, by which it is known again under any name."""
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 class ReportIndex:
-    """Reports by their vectors, and who must not be given which.
+    """The reports of the train split by their vectors, with the studies that have them.
+
+    It is in memory as a whole: about three kilobytes for each report with a vector of width 256.
 
     Args:
-        reports: each text once.
-        embeddings: unit vectors float32 `[reports, width]`.
+        reports: For each distinct text the studies that have it as their report, at least one.
+        embeddings: Unit vectors of the texts, float32 `[reports, width]`.
     """
 
-    def __init__(self, reports: Sequence[IndexedReport], embeddings: Tensor):
+    def __init__(self, reports: Sequence[Sequence[IndexedStudy]], embeddings: Tensor):
         self.reports = reports
         self.embeddings = embeddings
         self._patients: dict[str, str] = {}
-        self._of_view: dict[str, set[str]] = defaultdict(set)
-        self._rows: dict[str, set[int]] = defaultdict(set)
-        for row, report in enumerate(reports):
-            for study in report.studies:
+        self._rows: dict[str, list[int]] = {}
+        self._of_view: dict[str, tuple[str, ...]] = {}
+        for row, studies in enumerate(reports):
+            for study in studies:
                 self._patients[study.id] = study.patient_id
-                self._rows[study.patient_id].add(row)
+                self._rows.setdefault(study.patient_id, []).append(row)
                 for view in study.views:
-                    self._of_view[view].add(study.patient_id)
+                    self._of_view[view] = (*self._of_view.get(view, ()), study.patient_id)
 
     def __len__(self) -> int:
         return len(self.reports)
 
-    @property
-    def study_ids(self) -> set[str]:
-        """The ids of all studies whose reports are here."""
-        return set(self._patients)
+    def has_study(self, study_id: str) -> bool:
+        """Whether the report of the study with this id is here."""
+        return study_id in self._patients
 
     def has_view(self, views: Iterable[str]) -> bool:
-        """Whether a study whose report is here has one of these views, which are given as `pixel_hashes`."""
+        """Whether a study whose report is here has one of these views, given by their `pixel_hash`."""
         return any(view in self._of_view for view in views)
+
+    def patients_of_id(self, study_id: str | None) -> set[str]:
+        """The patient of the study with this id; nobody if its report is not here."""
+        patient = None if study_id is None else self._patients.get(study_id)
+        return set() if patient is None else {patient}
 
     def patients_of(self, study: Study, views: Iterable[str]) -> set[str]:
         """The patients of the train split who may be the patient of a study.
 
-        They are those whose id the study names, who have a study of its id, or an image with the same pixels.
+        They are the patient with the id that the study gives, the patient who has a study of its id, and
+        those who have an image with the same pixels.
 
         Args:
-            study: any.
-            views: its `pixel_hashes`.
+            study: A study of any source.
+            views: `pixel_hash` of each of its views.
         """
-        found = {self._patients[study.id]} if study.id in self._patients else set()
-        if study.patient_id in self._rows:
-            found.add(study.patient_id)
-        return found.union(*(self._of_view[view] for view in views if view in self._of_view))
-
-    def first_study(self, row: int, without: set[str]) -> IndexedStudy | None:
-        """The first study with a report that is of none of the patients in `without`."""
-        return next((study for study in self.reports[row].studies if study.patient_id not in without), None)
+        named = {study.patient_id} if study.patient_id in self._rows else set()
+        return named.union(self.patients_of_id(study.id), *(self._of_view.get(view, ()) for view in views))
 
     def search(
-        self, queries: Tensor, count: int, without: Sequence[set[str]], chunk: int = _CHUNK
-    ) -> list[list[tuple[int, float]]]:
-        """The most similar reports of each query, the most similar one first; every report is compared.
+        self, queries: Tensor, count: int, barred: Sequence[AbstractSet[str]]
+    ) -> list[list[RetrievedReport]]:
+        """The reports that are most similar to each query, the most similar one first.
+
+        Every report is compared. Of equally similar ones the first in the store comes first.
 
         Args:
-            queries: unit vectors `[queries, width]`.
-            count: most reports for each.
-            without: for each query the patients whose reports it must not get. A report that another patient
-                has too, word for word, may be given.
-            chunk: reports that are compared at once.
+            queries: Unit vectors `[queries, width]`. The cosines of all queries with all reports are in
+                memory together.
+            count: Most reports for each query.
+            barred: For each query the patients whose reports it must not get. A text that another patient has
+                too is given as the report of that patient.
 
         Returns:
-            For each query the rows of the reports, and their cosines. There are fewer than `count` where too
-            few reports may be given.
+            For each query `count` reports, or fewer if no more may be given.
         """
-        barred = [
-            {
-                row
-                for patient in patients
-                for row in self._rows.get(patient, ())
-                if self.first_study(row, patients) is None
-            }
-            for patients in without
+        similarity = queries @ self.embeddings.T
+        hidden = [
+            (query, row)
+            for query, patients in enumerate(barred)
+            for patient in patients
+            for row in self._rows.get(patient, ())
+            if self._allowed(row, patients) is None
         ]
-        values = queries.new_empty(len(queries), 0)
-        rows = torch.empty(len(queries), 0, dtype=torch.long)
-        for start in range(0, len(self), chunk):
-            similarity = queries @ self.embeddings[start : start + chunk].T
-            for query, its_rows in enumerate(barred):
-                here = [row - start for row in its_rows if start <= row < start + chunk]
-                similarity[query, here] = -torch.inf
-            best = similarity.topk(min(count, similarity.size(1)))
-            values, rows = torch.cat([values, best.values], 1), torch.cat([rows, best.indices + start], 1)
-            values, order = values.topk(min(count, values.size(1)))
-            rows = rows.gather(1, order)
-        return [
-            [(row, value) for row, value in zip(of_rows, of_values, strict=True) if value > -torch.inf]
-            for of_rows, of_values in zip(rows.tolist(), values.tolist(), strict=True)
-        ]
+        if hidden:
+            similarity[tuple(torch.tensor(hidden).T)] = -torch.inf
+        lowest = similarity.topk(min(count, len(self))).values[:, -1:]
+        # All rows that may be among the first: `topk` does not say which of several equal ones it takes.
+        candidates = (similarity >= lowest - 10**-_DECIMALS) & similarity.isfinite()
+        found = []
+        for of_query, chosen, patients in zip(similarity, candidates, barred, strict=True):
+            rows = chosen.nonzero().squeeze(1)
+            values = [round(value, _DECIMALS) for value in of_query[rows].tolist()]
+            best = sorted(zip(values, rows.tolist(), strict=True), key=lambda pair: (-pair[0], pair[1]))
+            found.append([self._retrieved(row, value, patients) for value, row in best[:count]])
+        return found
+
+    def _allowed(self, row: int, barred: AbstractSet[str]) -> IndexedStudy | None:
+        """The first study with the text of a row that is of none of the barred patients."""
+        return next((study for study in self.reports[row] if study.patient_id not in barred), None)
+
+    def _retrieved(self, row: int, similarity: float, barred: AbstractSet[str]) -> RetrievedReport:
+        study = self._allowed(row, barred)
+        assert study is not None
+        return RetrievedReport(study.id, study.report, similarity)
 
     def write(self, path: Path) -> None:
-        """Write the two files of an index to a directory, each whole or not at all."""
+        """Write the two files of the index to a directory, each whole or not at all."""
         save_weights({_NAME: self.embeddings}, path / EMBEDDINGS)
-        write_whole(path / REPORTS, "".join(json.dumps(asdict(report)) + "\n" for report in self.reports))
+        lines = (json.dumps({"studies": [asdict(study) for study in studies]}) for studies in self.reports)
+        write_whole(path / REPORTS, "".join(f"{line}\n" for line in lines))
 
     @classmethod
-    def read(cls, path: Path, hint: str) -> Self:
-        """Read what `write` wrote.
+    def read(cls, path: Path, width: int, hint: str) -> Self:
+        """Read the two files that `write` wrote.
 
         Args:
-            path: the directory.
-            hint: what to do where it is damaged.
+            path: The directory.
+            width: Width that the vectors must have.
+            hint: What the error tells the user to do if a file is damaged.
 
         Raises:
             RadScribeError: a file is missing or damaged, or the two do not belong together.
         """
         lines = read_json_lines(path / REPORTS, hint)
         try:
-            reports = [_report(line) for line in lines]
+            reports = [[IndexedStudy(**study) for study in line["studies"]] for line in lines]
             embeddings = load_file(path / EMBEDDINGS)[_NAME]
         except (SafetensorError, OSError, KeyError, TypeError) as error:
             raise RadScribeError(
                 f"the index in '{path}' cannot be read ({type(error).__name__}: {error})", hint
             ) from error
-        if len(embeddings) != len(reports):
+        if embeddings.shape != (len(reports), width):
             raise RadScribeError(
-                f"the index in '{path}' has {len(reports)} reports and {len(embeddings)} vectors", hint
+                f"the index in '{path}' is damaged: its vectors have the shape {list(embeddings.shape)}, not "
+                f"{[len(reports), width]}",
+                hint,
             )
         return cls(reports, embeddings)
-
-
-def _report(values: Mapping[str, Any]) -> IndexedReport:
-    return IndexedReport(values["sha256"], [IndexedStudy(**study) for study in values["studies"]])

@@ -1,24 +1,26 @@
-"""The retriever: finds the reports of the train split that fit the images of a study. Its directory has
+"""The retriever, which finds the reports of its train split that fit the images of a study best.
+
+Its directory has these files:
 
 weights.safetensors     both towers, and the temperature of their loss
 retriever.json          architecture, image geometry, normalisation, text encoder, section and cleaning
-tokenizer.json          of the text tower
-index.safetensors       the vector of each report of the train split
-index.jsonl             these reports, a text on each line with the studies that have it
-part.json               where it came from, and the hashes of these five; see `Part`
-pretraining.json        how it was trained, and how often it finds the right report
+tokenizer.json          the tokenizer of the text tower
+index.safetensors       the vector of each distinct report of the train split
+index.jsonl             the texts of these reports, and the studies that have them
+part.json               where it came from, and the hashes of the five files above; see `Part`
+pretraining.json        how it was trained, and how good it is
 MODEL_CARD.md           what it is, and what it must not be used for
 
-It is used only where the reports of its train split may be read: their texts are in it.
+It contains reports: where these may not be passed on, neither may it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -31,42 +33,34 @@ from radscribe.parts.part import PART, Part, make_command
 from radscribe.parts.report_index import (
     EMBEDDINGS,
     REPORTS,
-    IndexedReport,
     IndexedStudy,
     ReportIndex,
-    pixel_hashes,
-    text_hash,
+    RetrievedReport,
+    pixel_hash,
+    stored_pixels,
 )
 from radscribe.parts.retriever_towers import TOGETHER, RetrieverTowers, TextEncoder, cleaned
 from radscribe.ranges import COUNT, check_options
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
 from radscribe.text.cleaning import CleaningName
+from radscribe.values import typed
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.published_pixels import NormalisationConfig
-from radscribe.vision.transforms import TransformConfig
+from radscribe.vision.transforms import TransformConfig, evaluation_view, stack_views
 from radscribe.weights import load_strictly, save_weights
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 KIND = "retriever"
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "retriever.json"
 TOKENIZER = "tokenizer.json"
-#: What it is loaded from.
+#: The files that a retriever is loaded from.
 FILES = (WEIGHTS, DESCRIPTION, TOKENIZER, EMBEDDINGS, REPORTS)
 
-
-class Retrieved(NamedTuple):
-    """The reports that were found for some studies: for each study a list, the most similar report first.
-
-    Attributes:
-        ids: of the training studies that have the reports.
-        texts: the reports as written.
-        similarities: cosines, from -1 to 1.
-    """
-
-    ids: list[list[str]]
-    texts: list[list[str]]
-    similarities: list[list[float]]
+_AGAIN = f"Take it from a copy, or train it again: {make_command(KIND)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +68,11 @@ class RetrieverConfig:
     """What a retriever is made of.
 
     Attributes:
-        architecture: of the image tower, a name of timm.
-        width: of the vectors.
-        maximum_length: most tokens of a text.
-        section: of the reports.
-        cleaning: of the texts that the text tower reads.
+        architecture: Backbone of the image tower, by its name in timm.
+        width: Width of the vectors.
+        maximum_length: Largest number of tokens of a text.
+        section: Section of the reports.
+        cleaning: Cleaning of the texts that the text tower reads.
     """
 
     architecture: str
@@ -92,10 +86,10 @@ class Retriever:
     """Finds reports of the train split by the images of a study.
 
     Args:
-        towers: that were trained.
-        config: what it is made of.
-        index: the reports.
-        part: what `part.json` says; None before it is written.
+        towers: Trained towers.
+        config: What the retriever is made of.
+        index: The reports of the train split.
+        part: Content of `part.json`; None before it is written.
     """
 
     def __init__(
@@ -108,40 +102,42 @@ class Retriever:
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto") -> Self:
-        """Read the directory of a retriever; nothing is downloaded.
+        """Load a retriever from its directory; nothing is downloaded.
 
         Args:
-            path: the directory.
-            device: `auto`, `cpu` or `cuda`.
+            path: Directory of the retriever.
+            device: Device to compute on: `auto`, `cpu` or `cuda`. The search itself runs on the CPU.
 
         Raises:
-            RadScribeError: there is no retriever, a file of it is missing, damaged or does not fit, or is not
-                the one that was written.
+            RadScribeError: there is no retriever, or a file of it is missing, damaged, does not fit, or is
+                not the one that was written.
         """
         path = Path(path)
         if not (path / PART).is_file():
-            raise RadScribeError(
-                f"there is no retriever in '{path}': it has no {PART}", f"Train one: {make_command(KIND)}"
-            )
+            raise RadScribeError(f"there is no retriever in '{path}'", f"Train one: {make_command(KIND)}")
         part = Part.read(path, KIND, FILES)
-        again = f"Take it from a copy, or make it again: {make_command(KIND)}"
-        values = read_json_object(path / DESCRIPTION, again)
+        description = read_json_object(path / DESCRIPTION, _AGAIN)
+        tokenizer = _read_tokenizer(path / TOKENIZER)
         try:
-            config, towers = _built(values, path)
-            load_strictly(towers, load_file(path / WEIGHTS), f"'{path / WEIGHTS}'")
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            config, towers = _built(description, tokenizer)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RadScribeError(
-                f"the retriever in '{path}' cannot be read ({type(error).__name__}: {error})", again
+                f"'{path / DESCRIPTION}' is damaged ({type(error).__name__}: {error})", _AGAIN
             ) from error
-        return cls(towers.to(chosen_device(device)).eval(), config, ReportIndex.read(path, again), part)
+        try:
+            load_strictly(towers, load_file(path / WEIGHTS), f"'{path / WEIGHTS}'")
+        except (SafetensorError, OSError) as error:
+            raise RadScribeError(f"'{path / WEIGHTS}' cannot be read ({error})", _AGAIN) from error
+        index = ReportIndex.read(path, config.width, _AGAIN)
+        return cls(towers.to(chosen_device(device)).eval(), config, index, part)
 
-    def write(self, path: Path, settings: dict[str, Any], store: PreparedStore) -> None:
-        """Write the directory, as `load` reads it.
+    def save(self, path: Path, settings: Mapping[str, Any], store: PreparedStore) -> None:
+        """Write the files that `load` reads.
 
         Args:
-            path: the directory.
-            settings: that it was trained with.
-            store: whose train split it was trained on.
+            path: Directory of the retriever.
+            settings: Settings that it was trained with, ready for JSON.
+            store: Store that it learnt from, by its train split.
         """
         towers = self.towers
         pixels = towers.backbone.pixels
@@ -157,59 +153,100 @@ class Retriever:
         # Last, for it has the hashes of the others.
         self.part = Part.write(path, KIND, FILES, settings, store)
 
-    def retrieve(self, studies: Sequence[Study], count: int = 1, exclude_own: bool = True) -> Retrieved:
-        """Find the reports of the train split that fit the images of studies best.
+    @property
+    def transform(self) -> TransformConfig:
+        """Image geometry of the views that the retriever takes."""
+        return self.towers.transform
+
+    def most_similar(
+        self, views: Tensor, view_mask: Tensor, exclude: Sequence[str | None] | None = None
+    ) -> list[RetrievedReport]:
+        """The report of the train split that is most similar to the images of each study of a batch.
 
         Args:
-            studies: any, of a store or of image files. Their reports are not read.
-            count: most reports for each study; texts that are the same are one.
-            exclude_own: leave out the reports of a study's patient, and so its own. A patient of the train
-                split is known by the ids of study and patient, and by the pixels of an image.
+            views: Views that were prepared by `transform`, uint8 grey `[studies, views, crop, crop]`.
+            view_mask: bool `[studies, views]`, True for views that exist; each study has at least one.
+            exclude: For each study an id of a study of the train split, usually its own. The patient of that
+                study gets none of their own reports, and so not that of the study either. None, and an id
+                that the train split does not have, exclude nothing.
 
         Raises:
-            RadScribeError: a view cannot be read, or stands in a store of another short side; or `count` is
-                out of its range.
+            RadScribeError: all reports are of the patient who is excluded.
+        """
+        ids = exclude if exclude is not None else [None] * len(views)
+        barred = [self.index.patients_of_id(study_id) for study_id in ids]
+        found = self.index.search(self.towers.vectors_of_views(views, view_mask), 1, barred)
+        for study_id, reports in zip(ids, found, strict=True):
+            if not reports:
+                raise RadScribeError(
+                    f"no report is left for study '{study_id}': all reports are of its own patient",
+                    f"Train a retriever on more patients: {make_command(KIND)}",
+                )
+        return [reports[0] for reports in found]
+
+    def retrieve(
+        self, studies: Sequence[Study], count: int = 1, *, exclude_own: bool = True
+    ) -> list[list[RetrievedReport]]:
+        """The reports of the train split that are most similar to the images of each study.
+
+        Args:
+            studies: Studies of a store or of image files. Their reports are not read.
+            count: Largest number of reports for each study; reports with the same text count as one.
+            exclude_own: Give no study a report of its own patient, and so not its own report. A patient of
+                the train split is known by the ids of study and patient, and by the pixels of a view.
+
+        Returns:
+            The reports of each study, the most similar one first. There are fewer than `count` if no more are
+            left, and none if all are of its own patient.
+
+        Raises:
+            RadScribeError: a study has no view, a view cannot be read, or stands in a store of another short
+                side than that which the retriever was trained on; or `count` is out of its range.
         """
         check_options({"count": (count, COUNT)})
-        found = Retrieved([], [], [])
+        found = []
         for start in range(0, len(studies), TOGETHER):
-            part = studies[start : start + TOGETHER]
-            without = [
-                self.index.patients_of(study, pixel_hashes(study, self.towers.transform))
-                if exclude_own
-                else set[str]()
-                for study in part
+            chosen = studies[start : start + TOGETHER]
+            pixels = [stored_pixels(study, self.transform) for study in chosen]
+            barred = [
+                self.index.patients_of(study, map(pixel_hash, its_pixels)) if exclude_own else set[str]()
+                for study, its_pixels in zip(chosen, pixels, strict=True)
             ]
-            rows = self.index.search(self.towers.vectors_of_studies(part), count, without)
-            for of_study, patients in zip(rows, without, strict=True):
-                firsts = [self.index.first_study(row, patients) for row, _ in of_study]
-                given = [study for study in firsts if study is not None]
-                found.ids.append([study.id for study in given])
-                found.texts.append([study.report for study in given])
-                found.similarities.append([similarity for _, similarity in of_study])
+            views = [[evaluation_view(view, self.transform) for view in its_pixels] for its_pixels in pixels]
+            vectors = self.towers.vectors_of_views(*stack_views(views))
+            found.extend(self.index.search(vectors, count, barred))
         return found
 
 
-def _built(values: dict[str, Any], path: Path) -> tuple[RetrieverConfig, RetrieverTowers]:
-    """The towers that `retriever.json` describes, with random weights.
+def _read_tokenizer(path: Path) -> Tokenizer:
+    """Read the tokenizer of the text tower.
 
     Raises:
-        KeyError, TypeError, ValueError: the description is damaged.
+        RadScribeError: the file is damaged.
     """
     from tokenizers import Tokenizer
 
-    transform = TransformConfig(**values.pop("transform"))
-    stated = {name: tuple(numbers) for name, numbers in values.pop("normalisation").items()}
-    text_model = values.pop("text_model")
-    config = RetrieverConfig(**values)
-    tokenizer = Tokenizer.from_str((path / TOKENIZER).read_text(encoding="utf-8"))
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise RadScribeError(f"'{path}' is damaged ({error})", _AGAIN) from error
+
+
+def _built(description: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[RetrieverConfig, RetrieverTowers]:
+    """The towers that `retriever.json` describes, with random weights.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: the description is damaged.
+    """
+    config = typed(description, RetrieverConfig)
+    normalisation = {name: tuple(values) for name, values in description["normalisation"].items()}
     backbone = BackboneConfig(
-        architecture=config.architecture, weights="none", normalisation=NormalisationConfig(**stated)
+        architecture=config.architecture, weights="none", normalisation=NormalisationConfig(**normalisation)
     )
     towers = RetrieverTowers(
         backbone,
-        TextEncoder.of_config(text_model, tokenizer),
-        transform,
+        TextEncoder.of_config(description["text_model"], tokenizer),
+        TransformConfig(**description["transform"]),
         width=config.width,
         maximum_length=config.maximum_length,
         cleaning=config.cleaning,
@@ -217,13 +254,13 @@ def _built(values: dict[str, Any], path: Path) -> tuple[RetrieverConfig, Retriev
     return config, towers
 
 
-def distinct_reports(studies: Sequence[Study], section: str, towers: RetrieverTowers) -> list[IndexedReport]:
-    """The reports of studies, each text once; texts are the same where they are so when cleaned.
+def index_of(studies: Sequence[Study], section: str, towers: RetrieverTowers) -> ReportIndex:
+    """The index of the reports of studies, each text once; texts are the same if they are so when cleaned.
 
     Args:
-        studies: with the section.
-        section: of the reports.
-        towers: whose cleaning and image geometry count.
+        studies: Studies that have the section, in the order of their store.
+        section: Section of the reports.
+        towers: Trained towers.
 
     Raises:
         RadScribeError: a view cannot be read.
@@ -231,11 +268,8 @@ def distinct_reports(studies: Sequence[Study], section: str, towers: RetrieverTo
     by_text: dict[str, list[IndexedStudy]] = {}
     for study in studies:
         report = study.report(section)
-        indexed = IndexedStudy(study.id, study.patient_id, report, pixel_hashes(study, towers.transform))
+        hashes = [pixel_hash(pixels) for pixels in stored_pixels(study, towers.transform)]
+        indexed = IndexedStudy(study.id, study.patient_id, report, hashes)
         by_text.setdefault(cleaned(report, towers.cleaning), []).append(indexed)
-    return [IndexedReport(text_hash(text), indexed) for text, indexed in by_text.items()]
-
-
-def vectors_of_reports(reports: Sequence[IndexedReport], towers: RetrieverTowers) -> Tensor:
-    """Unit vectors float32 `[reports, width]` of distinct reports."""
-    return towers.vectors_of_texts([report.studies[0].report for report in reports])
+    vectors = towers.vectors_of_texts([same_text[0].report for same_text in by_text.values()])
+    return ReportIndex(list(by_text.values()), vectors)

@@ -1,7 +1,7 @@
-"""The retriever learns which report belongs to which images, from the studies of a store.
+"""Training the retriever, which learns which report belongs to which images, from the studies of a store.
 
-Its image and text towers are drawn together by a symmetric contrastive loss with a learnt temperature, as in
-CLIP (Radford et al., ICML 2021), which CXR-RePaiR (Endo et al., ML4H 2021) retrieves reports with.
+A symmetric contrastive loss with a learnt temperature makes the vectors of images and report of a study
+similar, as in CLIP (Radford et al., ICML 2021). CXR-RePaiR (Endo et al., ML4H 2021) retrieves reports so.
 """
 
 from __future__ import annotations
@@ -17,52 +17,40 @@ import torch
 from torch import Tensor
 
 from radscribe.errors import RadScribeError
-from radscribe.parts.report_index import ReportIndex
-from radscribe.parts.retriever import (
-    KIND,
-    Retriever,
-    RetrieverConfig,
-    distinct_reports,
-    vectors_of_reports,
-)
-from radscribe.parts.retriever_towers import RetrieverTowers, TextEncoder, cleaned
+from radscribe.parts.report_index import stored_pixels
+from radscribe.parts.retriever import KIND, Retriever, RetrieverConfig, index_of
+from radscribe.parts.retriever_towers import TOGETHER, RetrieverTowers, TextEncoder, cleaned
+from radscribe.pretraining import retriever_card
 from radscribe.pretraining.loop import Task
-from radscribe.pretraining.model_card import Section
+from radscribe.pretraining.retriever_card import DEPTHS, MEAN
 from radscribe.pretraining.settings import RetrieverSettings
 from radscribe.pretraining.views import StudyBatches
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
 from radscribe.vision.backbones import BackboneConfig
-from radscribe.vision.transforms import TransformConfig, settled_transform
+from radscribe.vision.transforms import TransformConfig, evaluation_view, settled_transform, stack_views
 
 #: Share of the steps in which the learning rate rises.
 _WARM_UP = 0.05
-#: How many of the reports are looked at for a recall.
-_DEPTHS = (1, 5, 10)
-_MEAN = "mean reciprocal rank"
-_CARE = (
-    "Its directory holds the texts of the train split's reports: where those may not be passed on, neither "
-    "may it"
-)
 
 
 class RetrieverTask(Task):
-    """Learn on the train split, and rank the reports of the val split for its images.
+    """Learn from the train split, and rank the reports of the val split for the images of its studies.
 
-    The weights are those of the epoch with the best mean reciprocal rank on the val split: on a few thousand
-    studies a contrastive loss soon learns them by heart, and the last weights rank unseen reports worse.
-    Without a val split with reports the last weights are kept.
+    The weights are those of the epoch with the highest mean reciprocal rank on the val split: a contrastive
+    loss soon learns a few thousand studies by heart, and later weights rank unseen reports worse. Without a
+    report in the val split the last weights are kept.
 
     Args:
-        store: prepared store with reports.
-        settings: of both towers and of the training.
+        store: Prepared store with reports.
+        settings: Settings of both towers and of the training.
 
     Raises:
-        RadScribeError: the train split has less than two studies with different reports.
+        RadScribeError: the train split does not have two different reports.
     """
 
     kind = KIND
-    patience = 10
+    patience: int | None = 10
     model: RetrieverTowers
 
     def __init__(self, store: PreparedStore, settings: RetrieverSettings):
@@ -71,24 +59,26 @@ class RetrieverTask(Task):
         self.highest_rate = settings.learning_rate
         self.train, self.validation = (self._studies(split) for split in ("train", "val"))
         self.texts = [self._text(study) for study in self.train]
-        if len(set(self.texts)) < 2:
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(self.texts))}
+        if len(numbers) < 2:
             raise RadScribeError(
-                f"the train split of '{store.path}' has no two studies with a different section "
+                f"the train split of '{store.path}' has no two studies that differ in their section "
                 f"'{settings.section}'",
                 "Choose another with --section, or prepare a source that has reports",
             )
+        self.text_numbers = torch.tensor([numbers[text] for text in self.texts])
         if not self.validation:
             self.patience = None
         self.inputs = {
             "studies": {"train": len(self.train), "val": len(self.validation)},
             "distinct_reports": {
-                "train": len(set(self.texts)),
+                "train": len(numbers),
                 "val": len({self._text(study) for study in self.validation}),
             },
         }
 
     def _studies(self, split: str) -> list[Study]:
-        """The studies of a split with views and with a report, also after its cleaning."""
+        """The studies of a split that have a view, and a report of which cleaning leaves something."""
         return [study for study in self.store.studies(split) if study.views and self._text(study).strip(" .")]
 
     def _text(self, study: Study) -> str:
@@ -105,9 +95,7 @@ class RetrieverTask(Task):
             text = TextEncoder.from_scratch(self.texts, settings.maximum_length)
         else:
             text = TextEncoder.published(settings.text_encoder)
-        # As most networks are used: an eighth of the side may be cut off.
-        side = settings.image_size
-        transform = TransformConfig(short_side=round(side * 8 / 7), crop=side)
+        transform = TransformConfig(short_side=settings.short_side, crop=settings.crop)
         self.model = RetrieverTowers(
             BackboneConfig(architecture=settings.architecture, weights=settings.weights),
             text,
@@ -135,26 +123,38 @@ class RetrieverTask(Task):
     def loss(self, batch: tuple[np.ndarray, Tensor, Tensor]) -> Tensor:
         """The contrastive loss of both directions; studies with the same text share it."""
         chosen, views, view_mask = batch
-        images = self.model.encode_images(views, view_mask)
-        texts = [self.texts[number] for number in chosen]
-        same = torch.tensor([[text == other for other in texts] for text in texts], device=images.device)
+        texts = self.text_numbers[chosen]
+        same = (texts.unsqueeze(1) == texts).to(self.model.device)
         reports = [self.train[number].report(self.settings.section) for number in chosen]
+        images = self.model.encode_images(views, view_mask)
         return self.model.matching(images, self.model.encode_texts(reports), same)
 
     def validate(self) -> dict[str, float]:
         """See `Task.validate`."""
         if not self.validation:
             return {}
-        return {f"1 - {_MEAN}": 1 - _measures(self._ranks())[_MEAN]}
+        return {f"1 - {MEAN}": 1 - measures(self._ranks())[MEAN]}
 
     def _ranks(self) -> np.ndarray:
-        """The rank of each val study's own report among the distinct reports of the split `[studies]`."""
-        reports = list(dict.fromkeys(self._text(study) for study in self.validation))
-        first = {self._text(study): study.report(self.settings.section) for study in self.validation}
-        texts = self.model.vectors_of_texts([first[report] for report in reports])
-        similarity = self.model.vectors_of_studies(self.validation) @ texts.T
-        own = [reports.index(self._text(study)) for study in self.validation]
-        return own_ranks(similarity, own)
+        """The rank of each val study's report among the distinct reports of the split `[studies]`, from 1."""
+        by_text: dict[str, str] = {}
+        for study in self.validation:
+            by_text.setdefault(self._text(study), study.report(self.settings.section))
+        columns = {text: column for column, text in enumerate(by_text)}
+        texts = self.model.vectors_of_texts(list(by_text.values()))
+        own = [columns[self._text(study)] for study in self.validation]
+        return own_ranks(self._image_vectors() @ texts.T, own)
+
+    def _image_vectors(self) -> Tensor:
+        """Unit vectors float32 `[studies, width]` of the images of the val split."""
+        transform, vectors = self.model.transform, []
+        for start in range(0, len(self.validation), TOGETHER):
+            views = [
+                [evaluation_view(pixels, transform) for pixels in stored_pixels(study, transform)]
+                for study in self.validation[start : start + TOGETHER]
+            ]
+            vectors.append(self.model.vectors_of_views(*stack_views(views)))
+        return torch.cat(vectors)
 
     def outcome(self, losses: Mapping[str, float]) -> dict[str, Any]:
         """How well the reports of the val split are ranked, beside rankings that look at no image."""
@@ -170,112 +170,49 @@ class RetrieverTask(Task):
         ]
         return facts | {
             "validation": {
-                "retriever": _measures(self._ranks()),
-                "chance": _chance(len(frequencies)),
-                "commonest first": _measures(np.array(commonest)),
+                "retriever": measures(self._ranks()),
+                "chance": by_chance(len(frequencies)),
+                "commonest first": measures(np.array(commonest)),
             }
         }
 
     def save(self, out: Path, facts: Mapping[str, Any]) -> None:
         """Write the retriever, as `Retriever.load` reads it."""
         settings = self.settings
-        reports = distinct_reports(self.train, settings.section, self.model)
         config = RetrieverConfig(
             architecture=settings.architecture,
             width=settings.width,
-            maximum_length=settings.maximum_length,
+            maximum_length=self.model.maximum_length,
             section=settings.section,
             cleaning=settings.cleaning,
         )
-        index = ReportIndex(reports, vectors_of_reports(reports, self.model))
-        Retriever(self.model, config, index).write(out, facts["settings"], self.store)
+        index = index_of(self.train, settings.section, self.model)
+        Retriever(self.model, config, index).save(out, facts["settings"], self.store)
 
-    @staticmethod
-    def section(facts: Mapping[str, Any]) -> Section:
-        """See `Task.section`."""
-        settings = facts["settings"]
-        return Section(
-            title=f"Retriever of reports, {settings['architecture']}",
-            purpose=f"Finds the reports (section '{settings['section']}') of its train split that fit the "
-            "images of a study best.",
-            caution="What it finds is another patient's report. **It contains reports:** "
-            f"{_CARE[0].lower()}{_CARE[1:]}.",
-            learnt=_counts(facts, "train"),
-            notes=[
-                f"{facts['parameters']:,} parameters; temperature {facts['temperature']:.3g}.",
-                _chosen(facts),
-            ],
-            rest=_table(facts),
-        )
-
-    @staticmethod
-    def summary(facts: Mapping[str, Any]) -> str:
-        """See `Task.summary`."""
-        lines = [
-            f"parameters    {facts['parameters']:,}",
-            f"train         {_counts(facts, 'train')}",
-            f"val           {_counts(facts, 'val')}",
-            f"temperature   {facts['temperature']:.3g}",
-        ]
-        if facts["validation"]:
-            headings = [f"recall@{depth}" for depth in _DEPTHS] + [_MEAN]
-            lines.append(f"{'':20}{'  '.join(headings)}")
-            for row, found in facts["validation"].items():
-                cells = [f"{found[name]:.3f}".rjust(len(name)) for name in headings]
-                lines.append(f"{row:20}{'  '.join(cells)}")
-        return "\n".join([*lines, _chosen(facts), f"{_CARE}."])
+    section = staticmethod(retriever_card.section)
+    summary = staticmethod(retriever_card.summary)
 
 
 def own_ranks(similarity: Tensor, own: Sequence[int]) -> np.ndarray:
-    """The rank of the right report for each study, counted from 1 `[studies]`.
+    """The rank of the right report of each study `[studies]`, from 1.
 
-    Another report that is just as similar stands before the right one, so that equal vectors gain nothing.
+    A wrong report that is just as similar goes before the right one, so that equal vectors gain nothing.
 
     Args:
-        similarity: `[studies, reports]`.
-        own: the column of the right report of each study.
+        similarity: Similarities `[studies, reports]`.
+        own: Column of the right report of each study.
     """
     right = similarity.gather(1, torch.tensor(own).unsqueeze(1))
     return (similarity >= right).sum(dim=1).numpy()
 
 
-def _measures(ranks: np.ndarray) -> dict[str, float]:
-    """Recalls and mean reciprocal rank of the right reports' ranks, counted from 1."""
-    recalls = {f"recall@{depth}": float((ranks <= depth).mean()) for depth in _DEPTHS}
-    return {**recalls, _MEAN: float((1 / ranks).mean())}
+def measures(ranks: np.ndarray) -> dict[str, float]:
+    """Recalls and mean reciprocal rank by name, of the ranks of the right reports `[studies]`, from 1."""
+    recalls = {f"recall@{depth}": float((ranks <= depth).mean()) for depth in DEPTHS}
+    return {**recalls, MEAN: float((1 / ranks).mean())}
 
 
-def _chance(reports: int) -> dict[str, float]:
-    """What reports in random order come to."""
-    recalls = {f"recall@{depth}": min(depth, reports) / reports for depth in _DEPTHS}
-    return {**recalls, _MEAN: sum(1 / rank for rank in range(1, reports + 1)) / reports}
-
-
-def _counts(facts: Mapping[str, Any], split: str) -> str:
-    return f"{facts['studies'][split]:,} studies with {facts['distinct_reports'][split]:,} distinct reports"
-
-
-def _chosen(facts: Mapping[str, Any]) -> str:
-    if not facts["validation"]:
-        return "Not measured: no study of the val split has a report. The weights are the last"
-    return (
-        f"The weights are those of epoch {facts['best_epoch']}, whose {_MEAN} on the val split is the best: "
-        "the figures are a little too good"
-    )
-
-
-def _table(facts: Mapping[str, Any]) -> str:
-    """How well the reports of the val split are ranked, in Markdown."""
-    if not facts["validation"]:
-        return ""
-    headings = [f"recall@{depth}" for depth in _DEPTHS] + [_MEAN]
-    lines = [
-        "How well the distinct reports of the val split are ranked for the images of its studies. Reports "
-        "with the same text are one. `commonest first` is the best ranking that looks at no image.",
-        "",
-        f"| val | {' | '.join(headings)} |",
-        f"|---|{'---|' * len(headings)}",
-    ]
-    for row, found in facts["validation"].items():
-        lines.append(f"| {row} | {' | '.join(f'{found[name]:.3f}' for name in headings)} |")
-    return "\n".join(lines)
+def by_chance(reports: int) -> dict[str, float]:
+    """What `measures` gives on average if `reports` distinct reports are ranked at random."""
+    recalls = {f"recall@{depth}": min(depth, reports) / reports for depth in DEPTHS}
+    return {**recalls, MEAN: sum(1 / rank for rank in range(1, reports + 1)) / reports}

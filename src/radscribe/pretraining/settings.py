@@ -70,6 +70,17 @@ class PretrainingSettings:
         return {name: value for name, value in asdict(self).items() if name not in _PLACES}
 
 
+def _check_sizes(short_side: int, crop: int) -> None:
+    """Check the sizes of views.
+
+    Raises:
+        RadScribeError: a size is out of its range, or the crop is larger than the short side.
+    """
+    check_options({"--short_side": (short_side, PIXELS), "--crop": (crop, PIXELS)})
+    if crop > short_side:
+        raise RadScribeError(f"--crop {crop} is larger than --short_side {short_side}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanguageModelSettings(PretrainingSettings):
     """Settings of a small language model of reports.
@@ -159,9 +170,7 @@ class ObservationClassifierSettings(PretrainingSettings):
     def check(self) -> None:
         """See `PretrainingSettings.check`; it checks the source of the labels and the sizes too."""
         PretrainingSettings.check(self)  # classes with slots have no super() without arguments
-        check_options({"--short_side": (self.short_side, PIXELS), "--crop": (self.crop, PIXELS)})
-        if self.crop > self.short_side:
-            raise RadScribeError(f"--crop {self.crop} is larger than --short_side {self.short_side}")
+        _check_sizes(self.short_side, self.crop)
         if not self.labels:
             raise RadScribeError("--labels is empty", "Give report, store or a label file")
 
@@ -203,21 +212,23 @@ class RetrieverSettings(PretrainingSettings):
         text_encoder: Encoder that the text tower starts from: none (a small one with random weights and a
             tokenizer made from the train reports), a name on the Hugging Face hub, or a folder in
             transformers format.
-        image_size: Side in pixels of the square that the image tower sees.
-        section: Report section that is retrieved; several sections are joined by ' + '.
+        short_side: Length in pixels that the short side of a view is resized to before the crop.
+        crop: Side in pixels of the square that the image tower sees.
+        section: Report section to retrieve; several sections are joined by ' + '.
         cleaning: Text cleaning of the reports that the text tower reads.
-        maximum_length: Largest number of tokens that the text tower reads of a report.
-        width: Width of the vectors that images and reports are compared by.
-        epochs: Largest number of passes over the train studies; training stops earlier when validation gets
-            no better.
-        batch: Number of studies per training step; each learns to tell its report from those of the others.
+        maximum_length: Largest number of tokens of a report that the text tower reads.
+        width: Width of the vectors by which images and reports are compared.
+        epochs: Largest number of passes over the training studies; training stops earlier when validation
+            gets no better.
+        batch: Number of studies per training step; the report of each is told apart from those of the others.
         learning_rate: Highest learning rate; it rises to this and then falls to 0.
     """
 
-    architecture: str = "resnet18"
+    architecture: str = "test_resnet"
     weights: str = "none"
     text_encoder: str = "none"
-    image_size: int = 224
+    short_side: int = 108
+    crop: int = 96
     section: str = "findings"
     cleaning: CleaningName = "iu_xray"
     maximum_length: int = 128
@@ -227,15 +238,10 @@ class RetrieverSettings(PretrainingSettings):
     learning_rate: float = 5e-4
 
     def check(self) -> None:
-        """See `PretrainingSettings.check`."""
+        """See `PretrainingSettings.check`; it checks the other sizes too."""
         PretrainingSettings.check(self)  # classes with slots have no super() without arguments
-        check_options(
-            {
-                "--image_size": (self.image_size, PIXELS),
-                "--maximum_length": (self.maximum_length, LENGTH),
-                "--width": (self.width, WIDTH),
-            }
-        )
+        _check_sizes(self.short_side, self.crop)
+        check_options({"--maximum_length": (self.maximum_length, LENGTH), "--width": (self.width, WIDTH)})
 
 
 #: What a phrase must exceed in number, and the phrases of a list, in each form of a phrase table.

@@ -244,6 +244,21 @@ class Backbone(ViewEncoder):
         return features[:, getattr(self.model, "num_prefix_tokens", 0) :]
 
 
+def check_crop(backbone: Backbone, architecture: str, crop: int) -> None:
+    """Check that a backbone takes squares of `crop` pixels, before `radscribe pretrain` trains it.
+
+    Raises:
+        RadScribeError: it takes squares of another side only.
+    """
+    pixels = backbone.model.pretrained_cfg
+    if pixels.get("fixed_input_size") and (side := pixels["input_size"][-1]) != crop:
+        raise RadScribeError(
+            f"{architecture} takes views of {side} pixels only, and not of {crop}",
+            f"Give --crop {side} and a --short_side of no less, or choose a convolutional network with "
+            "--architecture, such as resnet18",
+        )
+
+
 class SplitProjection(nn.Module):
     """timm's fused projection to queries, keys and values as three layers that have names of their own."""
 
