@@ -700,10 +700,10 @@ class TestSystem:
 
     def test_phrases_are_means_of_word_embeddings(self):
         system = built()
-        assert system.phrases.texts == ("small left", "effusion", "clear")
+        assert system.phrases.texts == ("clear", "effusion", "small left")
         ids = torch.tensor(system.tokenizer.encode("small left"))
         table = system.language_model.model.get_input_embeddings()
-        assert (system.phrases.vectors[0] - table(ids).mean(0)).abs().max() < 1e-6
+        assert (system.phrases.vectors[2] - table(ids).mean(0)).abs().max() < 1e-6
 
     def test_the_phrases_of_a_study_are_those_of_its_labels_each_once(self):
         labels = torch.full((5, 14), torch.nan)
@@ -714,10 +714,10 @@ class TestSystem:
         by_study = [[bool(each) for each in row] for row in found.mask]
         # Of a study without a label, the phrases of No Finding would be read, and there are none.
         assert by_study == [
-            [True, True, False],
+            [False, True, True],
             [True, False, True],
             [True, False, True],
-            [False, False, True],
+            [True, False, False],
             [False, False, False],
         ]
         assert found.embeddings.shape == (5, 3, 32)
@@ -753,14 +753,14 @@ class TestSystem:
             {"Pleural Effusion": True},
             {"Pleural Effusion": False},
         ]
-        assert read.chosen.tolist() == [[True, False, True], [True, True, False], [True, False, True]]
+        assert read.chosen.tolist() == [[True, False, True], [False, True, True], [True, False, True]]
         assert (read.weights.sum(1) - 1).abs().max() < 1e-6
         grid = 2 * 2  # of 64 pixels
         of_first_view = read.attention[1, :, :grid]
         # Averaged tokens: a token's attention is shared among the views that were averaged.
         assert (of_first_view.sum(0) - 1).abs().max() < 1e-5
         assert (read.attention[0].sum(0) - 0.5).abs().max() < 1e-5
-        assert read.attention[1, 2].abs().max() == 0
+        assert read.attention[1, 0].abs().max() == 0
 
     def test_the_prompt_is_that_of_appendix_a3(self):
         system = built()
@@ -789,8 +789,9 @@ class TestSystem:
         """Trained on three studies, they tell whose report is whose; untrained, they cannot."""
         system = built(enhancement=False, estimator="jsd", alignment_weight=1.0).train()
         batch = batch_of(system)
-        optimizer = torch.optim.Adam([p for p in system.parameters() if p.requires_grad], lr=1e-2)
-        for _ in range(60):
+        batch.views[2] //= 32
+        optimizer = torch.optim.Adam([p for p in system.parameters() if p.requires_grad], lr=3e-3)
+        for _ in range(150):
             optimizer.zero_grad()
             system(batch).total.backward()
             optimizer.step()

@@ -20,7 +20,7 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.result import Evaluation
 from radscribe.layers.contrastive import ImageTextMatching
 from radscribe.parts.part import content_hash as part_hash
-from radscribe.parts.report_index import IndexedStudy, ReportIndex
+from radscribe.parts.report_index import IndexedStudy, ReportIndex, pixel_hash, seen_views
 from radscribe.parts.retriever import FILES, Retriever
 from radscribe.parts.retriever_towers import TextEncoder
 from radscribe.pretraining.loop import pretrain
@@ -275,39 +275,28 @@ def test_a_study_is_known_by_its_pixels(retriever, store, tmp_path):
 
 
 def test_a_batch_of_views_finds_what_its_studies_find(retriever, store):
-    studies = PreparedStore(store).studies("train")
-    batch = batch_of(retriever, studies)
-    excluded = retriever.most_similar(*batch, exclude=[study.id for study in studies])
-    assert excluded == [reports[0] for reports in retriever.retrieve(studies)]
-    anything = retriever.most_similar(*batch)
-    assert anything == [reports[0] for reports in retriever.retrieve(studies, exclude_own=False)]
-    # With both in one batch, each study has its own exclusion.
-    some = [study.id if number % 2 else None for number, study in enumerate(studies)]
-    mixed = retriever.most_similar(*batch, exclude=some)
-    assert mixed == [pair[name is None] for name, *pair in zip(some, excluded, anything, strict=True)]
-    assert retriever.most_similar(*batch, exclude=["elsewhere"] * len(studies)) == anything
-
-
-def test_an_excluded_study_is_never_the_most_similar_one(retriever, store):
-    """The report that a study finds is excluded in turn, until another one is found."""
-    (study,) = PreparedStore(store).studies("val")[:1]
-    batch = batch_of(retriever, [study])
-    (first,) = retriever.most_similar(*batch)
-    (second,) = retriever.most_similar(*batch, exclude=[first.study_id])
-    assert second.study_id != first.study_id
-    assert second.similarity <= first.similarity
-    assert first.text == PreparedStore(store).study(first.study_id).report("findings")
+    """In a batch a patient is known by pixels alone."""
+    opened = PreparedStore(store)
+    for studies in (opened.studies("train"), opened.studies("val")):
+        named = [replace(study, id="elsewhere", patient_id="elsewhere") for study in studies]
+        found = retriever.most_similar(*batch_of(retriever, studies))
+        assert found == [reports[0] for reports in retriever.retrieve(named)]
+    patients = {study.id: study.patient_id for study in opened.studies("train")}
+    own = [study.patient_id for study in opened.studies("train")]
+    found = retriever.most_similar(*batch_of(retriever, opened.studies("train")))
+    assert all(patients[report.study_id] != patient for report, patient in zip(found, own, strict=True))
 
 
 def test_with_one_patient_there_is_nothing_to_find(retriever, store):
     train = PreparedStore(store).studies("train")
-    index = ReportIndex(
-        [[IndexedStudy(study.id, "one", "text", [])] for study in train[:2]], retriever.index.embeddings[:2]
-    )
+    indexed = [
+        [IndexedStudy(study.id, "one", "text", list(map(pixel_hash, seen_views(study, retriever.transform))))]
+        for study in train[:2]
+    ]
+    index = ReportIndex(indexed, retriever.index.embeddings[:2])
     alone = Retriever(retriever.towers, retriever.config, index)
     assert alone.retrieve(train[:1]) == [[]]
-    with pytest.raises(RadScribeError, match=f"no report is left for study '{train[0].id}'"):
-        alone.most_similar(*batch_of(retriever, train[:1]), exclude=[train[0].id])
+    assert alone.most_similar(*batch_of(retriever, train[:1])) == [None]
 
 
 def test_reports_are_never_read_of_those_who_ask(retriever, store):

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,7 +18,7 @@ from torch import Tensor
 from radscribe.errors import RadScribeError
 from radscribe.files import read_json_lines, write_whole
 from radscribe.studies.study import Study
-from radscribe.vision.transforms import TransformConfig, stored_view
+from radscribe.vision.transforms import TransformConfig, evaluation_view, stored_view
 from radscribe.weights import save_weights
 
 EMBEDDINGS = "index.safetensors"
@@ -61,8 +60,8 @@ class RetrievedReport(NamedTuple):
     similarity: float
 
 
-def stored_pixels(study: Study, transform: TransformConfig) -> list[np.ndarray]:
-    """The pixels of each view of a study as a store has them, uint8 `[height, width]`.
+def seen_views(study: Study, transform: TransformConfig) -> list[Tensor]:
+    """The views of a study as a retriever sees them, uint8 `[crop, crop]` each.
 
     Args:
         study: A study of a store or of image files.
@@ -74,12 +73,12 @@ def stored_pixels(study: Study, transform: TransformConfig) -> list[np.ndarray]:
     """
     if not study.views:
         raise RadScribeError(f"study '{study.id}' has no view")
-    return [stored_view(view, transform).pixels for view in study.views]
+    return [evaluation_view(stored_view(view, transform).pixels, transform) for view in study.views]
 
 
-def pixel_hash(pixels: np.ndarray) -> str:
-    """The SHA-256 of the pixels of a view, by which it is known again under any name."""
-    return hashlib.sha256(pixels.tobytes()).hexdigest()
+def pixel_hash(view: Tensor) -> str:
+    """The SHA-256 of the pixels of a view, as in `seen_views`, by which it is known again under any name."""
+    return hashlib.sha256(view.cpu().numpy().tobytes()).hexdigest()
 
 
 class ReportIndex:
@@ -121,6 +120,10 @@ class ReportIndex:
         patient = None if study_id is None else self._patients.get(study_id)
         return set() if patient is None else {patient}
 
+    def patients_of_views(self, views: Iterable[str]) -> set[str]:
+        """The patients of the train split who have one of these views, given by their `pixel_hash`."""
+        return {patient for view in views for patient in self._of_view.get(view, ())}
+
     def patients_of(self, study: Study, views: Iterable[str]) -> set[str]:
         """The patients of the train split who may be the patient of a study.
 
@@ -132,7 +135,7 @@ class ReportIndex:
             views: `pixel_hash` of each of its views.
         """
         named = {study.patient_id} if study.patient_id in self._rows else set()
-        return named.union(self.patients_of_id(study.id), *(self._of_view.get(view, ()) for view in views))
+        return named | self.patients_of_id(study.id) | self.patients_of_views(views)
 
     def search(
         self, queries: Tensor, count: int, barred: Sequence[AbstractSet[str]]

@@ -37,7 +37,7 @@ from radscribe.parts.report_index import (
     ReportIndex,
     RetrievedReport,
     pixel_hash,
-    stored_pixels,
+    seen_views,
 )
 from radscribe.parts.retriever_towers import TOGETHER, RetrieverTowers, TextEncoder, cleaned
 from radscribe.ranges import COUNT, check_options
@@ -47,7 +47,7 @@ from radscribe.text.cleaning import CleaningName
 from radscribe.values import typed
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.published_pixels import NormalisationConfig
-from radscribe.vision.transforms import TransformConfig, evaluation_view, stack_views
+from radscribe.vision.transforms import TransformConfig, stack_views
 from radscribe.weights import load_strictly, save_weights
 
 if TYPE_CHECKING:
@@ -158,31 +158,24 @@ class Retriever:
         """Image geometry of the views that the retriever takes."""
         return self.towers.transform
 
-    def most_similar(
-        self, views: Tensor, view_mask: Tensor, exclude: Sequence[str | None] | None = None
-    ) -> list[RetrievedReport]:
+    def most_similar(self, views: Tensor, view_mask: Tensor) -> list[RetrievedReport | None]:
         """The report of the train split that is most similar to the images of each study of a batch.
+
+        A patient of the train split, known by the pixels of a view, gets none of their own reports.
 
         Args:
             views: Views that were prepared by `transform`, uint8 grey `[studies, views, crop, crop]`.
             view_mask: bool `[studies, views]`, True for views that exist; each study has at least one.
-            exclude: For each study an id of a study of the train split, usually its own. The patient of that
-                study gets none of their own reports, and so not that of the study either. None, and an id
-                that the train split does not have, exclude nothing.
 
-        Raises:
-            RadScribeError: all reports are of the patient who is excluded.
+        Returns:
+            The report of each study; None if all reports are of its own patient.
         """
-        ids = exclude if exclude is not None else [None] * len(views)
-        barred = [self.index.patients_of_id(study_id) for study_id in ids]
+        barred = [
+            self.index.patients_of_views(map(pixel_hash, its_views[mask]))
+            for its_views, mask in zip(views, view_mask, strict=True)
+        ]
         found = self.index.search(self.towers.vectors_of_views(views, view_mask), 1, barred)
-        for study_id, reports in zip(ids, found, strict=True):
-            if not reports:
-                raise RadScribeError(
-                    f"no report is left for study '{study_id}': all reports are of its own patient",
-                    f"Train a retriever on more patients: {make_command(KIND)}",
-                )
-        return [reports[0] for reports in found]
+        return [reports[0] if reports else None for reports in found]
 
     def retrieve(
         self, studies: Sequence[Study], count: int = 1, *, exclude_own: bool = True
@@ -207,12 +200,11 @@ class Retriever:
         found = []
         for start in range(0, len(studies), TOGETHER):
             chosen = studies[start : start + TOGETHER]
-            pixels = [stored_pixels(study, self.transform) for study in chosen]
+            views = [seen_views(study, self.transform) for study in chosen]
             barred = [
-                self.index.patients_of(study, map(pixel_hash, its_pixels)) if exclude_own else set[str]()
-                for study, its_pixels in zip(chosen, pixels, strict=True)
+                self.index.patients_of(study, map(pixel_hash, its_views)) if exclude_own else set[str]()
+                for study, its_views in zip(chosen, views, strict=True)
             ]
-            views = [[evaluation_view(view, self.transform) for view in its_pixels] for its_pixels in pixels]
             vectors = self.towers.vectors_of_views(*stack_views(views))
             found.extend(self.index.search(vectors, count, barred))
         return found
@@ -268,7 +260,7 @@ def index_of(studies: Sequence[Study], section: str, towers: RetrieverTowers) ->
     by_text: dict[str, list[IndexedStudy]] = {}
     for study in studies:
         report = study.report(section)
-        hashes = [pixel_hash(pixels) for pixels in stored_pixels(study, towers.transform)]
+        hashes = [pixel_hash(view) for view in seen_views(study, towers.transform)]
         indexed = IndexedStudy(study.id, study.patient_id, report, hashes)
         by_text.setdefault(cleaned(report, towers.cleaning), []).append(indexed)
     vectors = towers.vectors_of_texts([same_text[0].report for same_text in by_text.values()])

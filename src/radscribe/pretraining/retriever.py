@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from radscribe.errors import RadScribeError
-from radscribe.parts.report_index import stored_pixels
+from radscribe.parts.report_index import seen_views
 from radscribe.parts.retriever import KIND, Retriever, RetrieverConfig, index_of
 from radscribe.parts.retriever_towers import TOGETHER, RetrieverTowers, TextEncoder, cleaned
 from radscribe.pretraining import retriever_card
@@ -28,7 +28,7 @@ from radscribe.pretraining.views import StudyBatches
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
 from radscribe.vision.backbones import BackboneConfig
-from radscribe.vision.transforms import TransformConfig, evaluation_view, settled_transform, stack_views
+from radscribe.vision.transforms import TransformConfig, settled_transform, stack_views
 
 #: Share of the steps in which the learning rate rises.
 _WARM_UP = 0.05
@@ -149,10 +149,8 @@ class RetrieverTask(Task):
         """Unit vectors float32 `[studies, width]` of the images of the val split."""
         transform, vectors = self.model.transform, []
         for start in range(0, len(self.validation), TOGETHER):
-            views = [
-                [evaluation_view(pixels, transform) for pixels in stored_pixels(study, transform)]
-                for study in self.validation[start : start + TOGETHER]
-            ]
+            chosen = self.validation[start : start + TOGETHER]
+            views = [seen_views(study, transform) for study in chosen]
             vectors.append(self.model.vectors_of_views(*stack_views(views)))
         return torch.cat(vectors)
 

@@ -10,7 +10,7 @@ from typing import Any
 from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError, warn
 from radscribe.parts.part import make_command
-from radscribe.parts.report_index import RetrievedReport, pixel_hash, stored_pixels
+from radscribe.parts.report_index import RetrievedReport, pixel_hash, seen_views
 from radscribe.parts.retriever import KIND, Retriever
 from radscribe.runs.drafts import PHANTOM, RunOrigin, source_in_words
 from radscribe.runs.views import reject
@@ -166,7 +166,7 @@ def retriever_for(
         study.id
         for study in studies
         if (same_source and index.has_study(study.id))
-        or index.has_view(map(pixel_hash, stored_pixels(study, transform)))
+        or index.has_view(map(pixel_hash, seen_views(study, transform)))
     ]
     if known:
         raise RadScribeError(

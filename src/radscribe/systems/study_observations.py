@@ -20,7 +20,8 @@ from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.observation_classifier import ObservationClassifier
 from radscribe.parts.part import make_command
-from radscribe.parts.retriever import RetrievedReport, Retriever
+from radscribe.parts.report_index import RetrievedReport
+from radscribe.parts.retriever import Retriever
 from radscribe.ranges import SHARE, check_fields
 from radscribe.text.chat_endpoint import EndpointConfig
 from radscribe.text.observation_endpoint import ObservationEndpoint
@@ -156,7 +157,7 @@ class StudyObserver:
         """
         parts = {"observation-classifier": self.classifier.transform}
         if self.retriever is not None:
-            parts["retriever"] = self.retriever.towers.transform
+            parts["retriever"] = self.retriever.transform
         for kind, own in parts.items():
             if (own.short_side, own.crop, own.evaluation) != (
                 transform.short_side,
@@ -216,6 +217,7 @@ class StudyObserver:
 
     def _retrieve(self, views: Tensor, view_mask: Tensor) -> list[RetrievedReport | None]:
         assert self.retriever is not None
+        self.retriever.towers.to(views.device)
         return self.retriever.most_similar(views, view_mask)
 
     def _with_report(
