@@ -20,7 +20,7 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.result import Evaluation
 from radscribe.layers.contrastive import ImageTextMatching
 from radscribe.parts.part import content_hash as part_hash
-from radscribe.parts.report_index import IndexedStudy, ReportIndex, pixel_hash, seen_views
+from radscribe.parts.report_index import IndexedStudy, ReportIndex
 from radscribe.parts.retriever import FILES, Retriever
 from radscribe.parts.retriever_towers import TextEncoder
 from radscribe.pretraining.loop import pretrain
@@ -275,28 +275,44 @@ def test_a_study_is_known_by_its_pixels(retriever, store, tmp_path):
 
 
 def test_a_batch_of_views_finds_what_its_studies_find(retriever, store):
-    """In a batch a patient is known by pixels alone."""
+    """In a batch a patient is known by pixels, as a study of other ids is."""
     opened = PreparedStore(store)
-    for studies in (opened.studies("train"), opened.studies("val")):
-        named = [replace(study, id="elsewhere", patient_id="elsewhere") for study in studies]
-        found = retriever.most_similar(*batch_of(retriever, studies))
-        assert found == [reports[0] for reports in retriever.retrieve(named)]
     patients = {study.id: study.patient_id for study in opened.studies("train")}
-    own = [study.patient_id for study in opened.studies("train")]
-    found = retriever.most_similar(*batch_of(retriever, opened.studies("train")))
-    assert all(patients[report.study_id] != patient for report, patient in zip(found, own, strict=True))
+    for studies in (opened.studies("train"), opened.studies("val")):
+        renamed = [replace(study, id="elsewhere", patient_id="elsewhere") for study in studies]
+        found = retriever.most_similar(*batch_of(retriever, studies))
+        assert found == [reports[0] for reports in retriever.retrieve(renamed)]
+        for study, report in zip(studies, found, strict=True):
+            assert patients[report.study_id] != study.patient_id
+
+
+def test_in_a_batch_each_study_has_its_own_exclusion(retriever, store):
+    """What a study finds is excluded by its id; what the next one finds is not."""
+    opened = PreparedStore(store)
+    studies = opened.studies("val")
+    batch = batch_of(retriever, studies)
+    first = retriever.most_similar(*batch)
+    assert retriever.most_similar(*batch, exclude=["elsewhere"] * len(studies)) == first
+    some = [report.study_id if number % 2 else None for number, report in enumerate(first)]
+    for name, before, after in zip(some, first, retriever.most_similar(*batch, exclude=some), strict=True):
+        assert (after == before) == (name is None)
+        assert after.similarity <= before.similarity
+        assert after.text == opened.study(after.study_id).report("findings")
+        patients = {opened.study(report.study_id).patient_id for report in (before, after)}
+        assert len(patients) == (1 if name is None else 2)
 
 
 def test_with_one_patient_there_is_nothing_to_find(retriever, store):
     train = PreparedStore(store).studies("train")
-    indexed = [
-        [IndexedStudy(study.id, "one", "text", list(map(pixel_hash, seen_views(study, retriever.transform))))]
-        for study in train[:2]
-    ]
-    index = ReportIndex(indexed, retriever.index.embeddings[:2])
+    index = ReportIndex(
+        [[IndexedStudy(study.id, "one", "text", [])] for study in train[:2]], retriever.index.embeddings[:2]
+    )
     alone = Retriever(retriever.towers, retriever.config, index)
     assert alone.retrieve(train[:1]) == [[]]
-    assert alone.most_similar(*batch_of(retriever, train[:1])) == [None]
+    assert alone.most_similar(*batch_of(retriever, train[:2]), exclude=[train[0].id, None]) == [
+        None,
+        alone.retrieve(train[1:2], exclude_own=False)[0][0],
+    ]
 
 
 def test_reports_are_never_read_of_those_who_ask(retriever, store):

@@ -158,21 +158,27 @@ class Retriever:
         """Image geometry of the views that the retriever takes."""
         return self.towers.transform
 
-    def most_similar(self, views: Tensor, view_mask: Tensor) -> list[RetrievedReport | None]:
+    def most_similar(
+        self, views: Tensor, view_mask: Tensor, exclude: Sequence[str | None] | None = None
+    ) -> list[RetrievedReport | None]:
         """The report of the train split that is most similar to the images of each study of a batch.
 
-        A patient of the train split, known by the pixels of a view, gets none of their own reports.
+        No study gets a report of its own patient, and so not its own report. A patient of the train split is
+        known by the pixels of a view, and by an id in `exclude`.
 
         Args:
             views: Views that were prepared by `transform`, uint8 grey `[studies, views, crop, crop]`.
             view_mask: bool `[studies, views]`, True for views that exist; each study has at least one.
+            exclude: For each study an id, usually its own: the reports of the patient who has the study of
+                that id in the train split are left out. Other ids, and None, leave nothing out.
 
         Returns:
             The report of each study; None if all reports are of its own patient.
         """
+        ids = [None] * len(views) if exclude is None else exclude
         barred = [
-            self.index.patients_of_views(map(pixel_hash, its_views[mask]))
-            for its_views, mask in zip(views, view_mask, strict=True)
+            self.index.patients_of_views(map(pixel_hash, its_views[mask])) | self.index.patients_of_id(its_id)
+            for its_views, mask, its_id in zip(views, view_mask, ids, strict=True)
         ]
         found = self.index.search(self.towers.vectors_of_views(views, view_mask), 1, barred)
         return [reports[0] if reports else None for reports in found]
