@@ -16,6 +16,7 @@ from radscribe.errors import RadScribeError
 from radscribe.layers.rep_adapter import PlainMaps
 from radscribe.pages.explanation_page import write_explanations
 from radscribe.parts.part import Part
+from radscribe.recipes import RECIPES
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.runs.trained_system import load
 from radscribe.studies.store import PreparedStore
@@ -156,6 +157,38 @@ def test_a_killed_training_goes_on_with_its_own_parts(tmp_path):
         last = [line["validation"] for line in log if "validation" in line][-1]
         found.append({name: value for name, value in last.items() if name != "seconds"})
     assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_one_command_makes_what_is_missing_and_uses_what_is_there(monkeypatch, tmp_path, capsys):
+    small = {
+        "language-model": {"epochs": 1, "vocabulary_size": 300},
+        "observation-classifier": {"architecture": "test_byobnet", "epochs": 1},
+        "retriever": {"architecture": "test_byobnet", "width": 16, "epochs": 1},
+        "phrases": {"minimum_count": 3},
+    }
+    recipe = RECIPES["cmeaa/phantom"]
+    monkeypatch.setitem(RECIPES, recipe.name, replace(recipe, stages=small))
+    command = [
+        *("train", recipe.name, "--store", str(its_store()), "--out", str(tmp_path / "run"), "--no_progress"),
+        *("--data.transform.short_side", "64", "--data.transform.crop", "56", "--training.epochs", "1"),
+        *("--training.threads", "1", "--training.device", "cpu", "--decoding.maximum_length", "10"),
+    ]
+    main([*command, "--stages", "phrases"])
+    main([*command, "--stages", "list"])
+    listed = capsys.readouterr().out.splitlines()
+    states = [line.split()[1:3] for line in listed if line.strip()[:1].isdigit()]
+    assert [words[0] for words in states] == [
+        *("language-model", "observation-classifier", "retriever", "phrases", "training"),
+    ]
+    assert [words[1] for words in states] == ["missing", "missing", "missing", "finished,", "not"]
+    main(command)
+    told = capsys.readouterr().err
+    assert "stage phrases: reused" in told
+    assert "stage retriever: done in" in told
+    run = RunDirectory(tmp_path / "run")
+    main(["check", str(run.path)])
+    assert len(list(load(run.path).generate(its_store()))) == 40
 
 
 def test_the_explanation_says_what_was_read(run, tmp_path):

@@ -301,7 +301,59 @@ def labels(workshop: Workshop, values: object) -> None:
     workshop.write("labels.json", json.dumps({"CXR1_IM-0001": values}))
 
 
+#: A recipe with a stage: its language model.
+_IN_STAGES = f"train r2gen-gpt/phantom --store {{store}} --out out --no_progress {_SMALL}"
+_LANGUAGE_MODEL_STAGE = "out/parts/language-model"
+
 ROWS: list[Row] = [
+    Row(
+        "a stage that the recipe does not have",
+        f"{_IN_STAGES} --stages language-model,phrases",
+        ("r2gen-gpt/phantom has no stage 'phrases'", "Its stages: language-model"),
+        check=no_run,
+    ),
+    Row(
+        "a stage of a recipe that has none",
+        "train r2gen-cmn/phantom --store {store} --out out --stages language-model",
+        ("r2gen-cmn/phantom has no stage 'language-model'", "Its stages: none"),
+        check=no_run,
+    ),
+    Row(
+        "stages without a store",
+        "train r2gen-gpt/phantom --out out",
+        ("r2gen-gpt/phantom needs a prepared store", "--store STORE"),
+        check=no_run,
+    ),
+    Row(
+        "stages of a run that there is not",
+        "train r2gen-gpt/phantom --out out --resume",
+        ("there is no run to resume in 'out'", "Leave out --resume"),
+        check=no_run,
+    ),
+    Row(
+        "a section that is not there, before any stage",
+        f"{_IN_STAGES} --data.section comparison",
+        ("no study of the train split has a section 'comparison'", "--data.section"),
+        check=no_run,
+    ),
+    Row(
+        "files in the directory of a stage",
+        _IN_STAGES,
+        (f"something in '{_LANGUAGE_MODEL_STAGE}' that no stage made, such as 'notes.txt'", "Remove it"),
+        arrange=_file(f"{_LANGUAGE_MODEL_STAGE}/notes.txt", "mine"),
+    ),
+    Row(
+        "a stage whose facts are damaged",
+        _IN_STAGES,
+        (f"'{_LANGUAGE_MODEL_STAGE}/pretraining.json' is damaged", "remove its directory"),
+        arrange=_file(f"{_LANGUAGE_MODEL_STAGE}/pretraining.json", '{"kind": "language-model"}'),
+    ),
+    Row(
+        "files beside the stages",
+        _IN_STAGES,
+        ("something in 'out' already, such as 'notes.txt'", "another --out"),
+        arrange=_file("out/notes.txt", "mine"),
+    ),
     Row(
         "a warm-up that begins above the learning rate",
         "train r2gen-cmn/phantom --store {store} --out out --training.warm_up_epochs 1"

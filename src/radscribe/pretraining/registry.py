@@ -47,7 +47,14 @@ class PretrainingEntry:
         return bool(self.class_name)
 
     def make(
-        self, store: PreparedStore, out: Path, settings: Any, *, progress: bool, resume: bool = False
+        self,
+        store: PreparedStore,
+        out: Path,
+        settings: Any,
+        *,
+        progress: bool,
+        resume: bool = False,
+        command: str = "",
     ) -> str:
         """Make a part or a model of this kind.
 
@@ -57,6 +64,7 @@ class PretrainingEntry:
             settings: An instance of the settings class of this kind.
             progress: Show the progress.
             resume: Continue an interrupted training; this is for a kind that is trained only.
+            command: Command that goes on after an interruption; see `pretraining.loop.pretrain`.
 
         Returns:
             A summary of the result, to be printed.
@@ -70,7 +78,8 @@ class PretrainingEntry:
         from radscribe.pretraining.loop import pretrain
 
         task = getattr(module, self.class_name)
-        return str(task.summary(pretrain(task, store, out, settings, resume=resume, progress=progress)))
+        facts = pretrain(task, store, out, settings, resume=resume, progress=progress, command=command)
+        return str(task.summary(facts))
 
 
 PRETRAININGS: dict[str, PretrainingEntry] = {

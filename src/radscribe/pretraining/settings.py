@@ -296,5 +296,5 @@ class PhraseTableSettings:
         return settled
 
     def recorded(self) -> dict[str, Any]:
-        """The settings as they are kept with the table."""
-        return asdict(self)
+        """The settings as they are kept with the table; see `settled`."""
+        return asdict(self.settled())

@@ -5,7 +5,8 @@ vocabulary.json       the words, with the rules that made them
 weights.safetensors   the best weights by validation, without those of a frozen language model
 language_model.json   the language model that the run needs: name, revision and hash of its content
 parts.json            the parts of the training, such as a view classifier: kind, path, content hash
-parts/KIND/           those of them that drafting needs as well
+parts/KIND/           those of them that drafting needs as well, and what else the stages of the run made;
+                      parts/config.yaml is what they were made for
 run.json              where the run came from: store, its hash, versions, best score; the hash of its weights
 training_log.jsonl    one line per logged step and per validation
 metrics.json          the scores of the test split and of the baselines; metrics.txt has all tables,
@@ -24,6 +25,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from torch import Tensor
 
 from radscribe.errors import RadScribeError, warn
 from radscribe.files import read_json_lines, read_json_object, sha256_of, write_whole
-from radscribe.runs.config import RunConfig, load_config, save_config
+from radscribe.runs.config import RunConfig, load_config, nested, override, save_config
 from radscribe.runs.drafts import PHANTOM, SYNTHETIC, RunOrigin, source_in_words
 from radscribe.runs.run_parts import PARTS, read_parts, with_own_parts
 from radscribe.studies.store import PreparedStore
@@ -91,6 +93,8 @@ class RunDirectory:
         self.weights = self.path / "weights.safetensors"
         self.language_model = self.path / "language_model.json"
         self.parts = self.path / PARTS
+        self.stages = self.path / "parts"
+        self.stages_config = self.stages / "config.yaml"
         self.facts = self.path / "run.json"
         self.log = self.path / "training_log.jsonl"
         self.metrics = self.path / "metrics.json"
@@ -231,7 +235,7 @@ class RunDirectory:
         write_whole(self.facts, json.dumps(self.read_facts() | facts, indent=2) + "\n")
 
     def load_config(self) -> RunConfig:
-        """The run's configuration.
+        """The run's configuration. A part that moved together with the run is named where it is now.
 
         Raises:
             RadScribeError: this is no run directory.
@@ -241,7 +245,12 @@ class RunDirectory:
                 f"'{self.path}' is no run directory: it has no config.yaml",
                 "Give a directory that radscribe train or radscribe interop import wrote",
             )
-        return load_config(self.config)
+        config = load_config(self.config)
+        for field, kind in config.system.made_of_a_store.items():
+            part, own = Path(attrgetter(field)(config.system)), self.stages / kind
+            if part.parts[-2:] == own.parts[-2:] and own.is_dir() and not part.is_dir():
+                config = override(config, nested({f"system.{field}": str(own.absolute())}))
+        return config
 
     def open_store(self, store: Path | None = None) -> PreparedStore:
         """Open the store that the run was trained on, or another store.

@@ -58,6 +58,12 @@ class SystemConfig:
         """
         return {}
 
+    @property
+    def made_of_a_store(self) -> dict[str, str]:
+        """The kinds of `parts` and of the language model, by field; a language model may also be named."""
+        language_model = {"language_model.name": "language-model"} if self.language_model else {}
+        return language_model | self.parts
+
     def start_from_nothing(self) -> None:
         """Let the backbone and the other components start from random weights."""
         self.backbone.weights = "none"
