@@ -183,7 +183,7 @@ def test_one_command_makes_what_is_missing_and_uses_what_is_there(monkeypatch, t
     ]
     assert [words[1] for words in states] == ["missing", "missing", "missing", "finished,", "not"]
     main(command)
-    told = capsys.readouterr().err
+    told = capsys.readouterr().out
     assert "stage phrases: reused" in told
     assert "stage retriever: done in" in told
     run = RunDirectory(tmp_path / "run")
