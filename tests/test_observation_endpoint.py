@@ -380,11 +380,11 @@ def test_processes_share_answers(tmp_path):
 
 
 def test_a_server_that_sleeps_is_left_in_time(tmp_path):
-    with Server(reply=lambda _: Reply(GOOD, wait=20)) as server:
+    with Server(reply=lambda _: Reply(GOOD, wait=60)) as server:
         labeller = endpoint(server.url, timeout_seconds=0.3, attempts=1, cache=str(tmp_path))
         begin = time.monotonic()
         message = failure(labeller)
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 30
     assert message.startswith(
         f"the endpoint '{server.url}' gave no answer in 1 attempt: it did not answer within 0.3 s. "
     )
@@ -393,11 +393,12 @@ def test_a_server_that_sleeps_is_left_in_time(tmp_path):
     assert counts(labeller) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_server_that_sends_blanks_for_ever_is_left_in_time():
-    with Server(reply=lambda _: Reply(GOOD, pieces=200)) as server:
+    with Server(reply=lambda _: Reply(GOOD, pieces=600)) as server:
         begin = time.monotonic()
-        assert "not complete within 0.5 s" in failure(endpoint(server.url, timeout_seconds=0.5, attempts=1))
-        assert time.monotonic() - begin < 5
+        assert "not complete within 2 s" in failure(endpoint(server.url, timeout_seconds=2, attempts=1))
+        assert time.monotonic() - begin < 30
 
 
 def test_blanks_before_an_answer_do_no_harm():
@@ -407,12 +408,12 @@ def test_blanks_before_an_answer_do_no_harm():
 
 @pytest.mark.slow
 def test_attempts_are_a_second_apart_and_more():
-    with Server(Reply(status=500), Reply(GOOD, wait=20), Reply(GOOD)) as server:
-        labeller = endpoint(server.url, timeout_seconds=0.5, attempts=3)
+    with Server(Reply(status=500), Reply(GOOD, wait=60), Reply(GOOD)) as server:
+        labeller = endpoint(server.url, timeout_seconds=3, attempts=3)
         assert labeller.labels(PROBABILITIES, REPORT, own=True) == LABELS
         first, second, third = (request.at for request in server.requests)
     assert second - first >= 1
-    assert third - second >= 2.5  # half a second of waiting for the answer is in it
+    assert third - second >= 2 + 3  # the second attempt ended at its time limit
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 529, 408, 409, 429])
@@ -433,22 +434,24 @@ def test_a_failure_to_the_end_is_an_error(status):
 @pytest.mark.parametrize(
     ("retry_after", "low", "high"),
     [
-        ("0.3", 0.3, 0.9),
-        ("Thu, 01 Jan 2015 00:00:00 GMT", 0, 0.9),
-        ("-5", 0, 0.9),
-        ("3600", 0.2, 0.9),
-        pytest.param("nan", 1, 9, marks=pytest.mark.slow),
-        pytest.param("soon", 1, 9, marks=pytest.mark.slow),
+        ("0.3", 0.6, 2.5),
+        ("Thu, 01 Jan 2015 00:00:00 GMT", 0, 2.5),
+        ("-5", 0, 2.5),
+        ("3600", 0.4, 2.5),
+        pytest.param("nan", 3, 30, marks=pytest.mark.slow),
+        pytest.param("soon", 3, 30, marks=pytest.mark.slow),
     ],
 )
 def test_a_busy_endpoint_is_left_alone_as_long_as_it_asks(monkeypatch, retry_after, low, high):
+    """Two waits; without a word of the endpoint they take 1 and 2 seconds."""
     if retry_after == "3600":
         monkeypatch.setattr(chat_endpoint, "_LONGEST_WAIT", 0.2)
-    with Server(Reply(status=429, headers={"Retry-After": retry_after}), Reply(GOOD)) as server:
-        labeller = endpoint(server.url)
+    busy = Reply(status=429, headers={"Retry-After": retry_after})
+    with Server(busy, busy, Reply(GOOD)) as server:
+        labeller = endpoint(server.url, attempts=3)
         assert labeller.labels(PROBABILITIES, REPORT, own=True) == LABELS
-        first, second = (request.at for request in server.requests)
-    assert low <= second - first < high
+        first, _, third = (request.at for request in server.requests)
+    assert low <= third - first < high
     assert counts(labeller) == (1, 0, 0)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from radscribe.errors import RadScribeError
@@ -170,21 +170,18 @@ class ChatEndpoint:
 
     def _connected(self) -> OpenAI:
         try:
-            from openai import DefaultHttpx2Client, Omit, OpenAI
+            from openai import DefaultHttpx2Client, OpenAI
         except ImportError as error:
             raise RadScribeError(
                 "asking an endpoint for observation labels needs openai, which is not installed",
                 f"pip install 'radscribe[endpoint]', {_OTHERWISE}",
             ) from error
         self._key = self._read_key()
-        # The library would send the key in OPENAI_API_KEY to any server, unless the header is left out here.
-        headers = {} if self._key else {"Authorization": cast(Any, Omit())}
         return OpenAI(
-            api_key=self._key or "none",
+            api_key=self._key or "none",  # without any, the library would take the key in OPENAI_API_KEY
             base_url=self.config.url,
             timeout=self.config.timeout_seconds,
             max_retries=0,
-            default_headers=headers,
             http_client=DefaultHttpx2Client(follow_redirects=False),
         )
 
@@ -213,11 +210,15 @@ class ChatEndpoint:
         return answer
 
     def _send(self, client: OpenAI, prompt: str, *, json_mode: bool) -> str:
+        from openai import Omit
+
         question: dict[str, Any] = {
             "model": self.config.model,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": TEMPERATURE,
         }
+        if not self._key:
+            question["extra_headers"] = {"Authorization": Omit()}
         if json_mode:
             question["response_format"] = {"type": "json_object"}
         seconds = self.config.timeout_seconds
