@@ -356,6 +356,7 @@ def test_answers_that_cannot_be_kept_are_an_error(tmp_path):
 #: Answers to a few questions are kept and read again and again; a damaged one would give a warning.
 WRITER = """
 import sys
+from pathlib import Path
 from radscribe.observations import OBSERVATIONS
 from radscribe.text.observation_endpoint import _keep, _kept
 for turn in range(150):

@@ -162,7 +162,7 @@ class ChatEndpoint:
                 wait = wait if asked_for is None else asked_for
             except (openai.APITimeoutError, httpx2.TimeoutException):
                 cause = f"it did not answer within {self.config.timeout_seconds:g} s"
-            except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            except (openai.APIConnectionError, httpx2.HTTPError, UnicodeError) as error:
                 cause = self._without_key(f"the connection failed ({error.__cause__ or error})")
             if attempt + 1 < self.config.attempts:
                 time.sleep(min(wait, _LONGEST_WAIT))
