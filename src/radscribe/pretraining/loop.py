@@ -166,10 +166,9 @@ def pretrain(
     out = Path(out)
     settings.check()
     device = chosen_device(settings.device)
-    room = f"Make room there or put it right, and go on: {command}"
-    if not command:
-        command = resume_command(kind.kind, store, out, settings)
-        room += f"{command} (without --resume if '{out}' is empty)"
+    unless = "" if command else f" (without --resume if '{out}' is empty)"
+    command = command or resume_command(kind.kind, store, out, settings)
+    room = f"Make room there or put it right, and go on: {command}{unless}"
     loop = _Loop(out, settings, progress)
     with (
         only_training(out),

@@ -63,7 +63,7 @@ class PretrainingEntry:
             out: The directory to write.
             settings: An instance of the settings class of this kind.
             progress: Show the progress.
-            resume: Continue an interrupted training; this is for a kind that is trained only.
+            resume: Continue an interrupted training; a kind that is not trained does not look at it.
             command: Command that goes on after an interruption; see `pretraining.loop.pretrain`.
 
         Returns:

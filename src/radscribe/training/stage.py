@@ -185,10 +185,9 @@ class Stage:
         unfinished = state.name == "unfinished"
         if unfinished and not self.entry.trained:
             empty(self.path)  # a part that is counted begins again
-        resume = {"resume": unfinished} if self.entry.trained else {}
         try:
             return self.entry.make(
-                store, self.path, self.settings, progress=progress, command=command, **resume
+                store, self.path, self.settings, progress=progress, resume=unfinished, command=command
             )
         except InterruptionError:
             raise
