@@ -139,7 +139,7 @@ MIMIC = [
     Row(
         "a section that is no report",
         f"prepare images {OUT} --sections history",
-        "--sections needs findings, impression or both",
+        "--sections needs one of findings, impression, both",
         arrange=Workshop.images,
     ),
 ]
@@ -172,7 +172,7 @@ PLUS = [
     Row(
         "a test split that CheXpert Plus does not have",
         f"prepare c {OUT} --test test",
-        "--test needs valid or patients",
+        "--test needs one of valid, patients",
         arrange=plus(),
     ),
     Row(
