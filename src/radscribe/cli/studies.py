@@ -23,6 +23,8 @@ def prepare(
     workers: int | None = None,
     study_pattern: str | None = None,
     patient_pattern: str | None = None,
+    pseudonym_key: Path | None = None,
+    keep_ids: bool = False,
     update: bool = False,
     progress: bool = True,
 ) -> None:
@@ -49,6 +51,9 @@ def prepare(
             --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
         patient_pattern: Regular expression whose one group finds the patient in the path of an image; for
             folders, and for tables without a column patient.
+        pseudonym_key: File with the secret key of the hashes that replace ids and names of DICOM files; it is
+            made if it is not there. OUT.pseudonym_key unless given.
+        keep_ids: Keep the ids and names of DICOM files.
         update: Make a prepared store follow its source: new studies are added, changed ones are decoded
             again, and those that are gone are dropped. Studies that are the same stay in their split.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
@@ -67,6 +72,8 @@ def prepare(
         "columns": columns,
         "study_pattern": study_pattern,
         "patient_pattern": patient_pattern,
+        "pseudonym_key": pseudonym_key,
+        "keep_ids": keep_ids or None,
     }
     summary = prepare_store(
         source,
