@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
-from radscribe.studies.dicom_gate import gate_by_tags
+from radscribe.studies.dicom_gate import gate_by_pixels, gate_by_tags
 from radscribe.studies.dicom_tags import numbers, projection_in, text, value_of
 from radscribe.studies.image_error import MAX_PIXELS, ImageError, unreadable
 from radscribe.studies.study import Projection, RenderedView
@@ -50,6 +50,9 @@ _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
 #: Notes on a view.
 SEVERAL_FRAMES = "first of several frames"
 BURNED_IN = "burned-in text"
+COLOURS = "colours"
+#: A picture has colours if red, green and blue differ by more than this in more than this share of pixels.
+_COLOURFUL = (16, 0.01)
 
 
 def is_dicom(head: bytes) -> bool:
@@ -88,9 +91,13 @@ def read_dicom(data: bytes, name: object) -> RenderedView:
             transfer syntax that is not read, too large, or no radiograph of the chest.
     """
     dataset = parse(data, name)
-    if reason := gate_by_tags(dataset).reason:
+    verdict = gate_by_tags(dataset)
+    if verdict.reason:
+        raise unreadable(name, verdict.reason)
+    view = grey(dataset, name)
+    if not verdict.states_chest and (reason := gate_by_pixels(view.pixels, COLOURS in view.notes)):
         raise unreadable(name, reason)
-    return grey(dataset, name)
+    return view
 
 
 def parse(data: bytes | BinaryIO, name: object, *, pixels: bool = True) -> FileDataset:
@@ -163,8 +170,9 @@ def grey(dataset: FileDataset, name: object) -> RenderedView:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stored = _stored(dataset, name)
+            window, colours = None, False
             if stored.ndim == 3 or text(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
-                pixels, window = _luma(stored, dataset), None
+                pixels, colours = _luma(stored, dataset)
             else:
                 pixels, window = _shown(stored, dataset)
             pixels = _with_square_pixels(pixels, dataset, name)
@@ -174,8 +182,8 @@ def grey(dataset: FileDataset, name: object) -> RenderedView:
         raise _damaged(name, error) from error
     several = (numbers(dataset, "NumberOfFrames") or [1])[0] > 1
     burned_in = text(dataset, "BurnedInAnnotation") == "YES"
-    notes = ((SEVERAL_FRAMES,) if several else ()) + ((BURNED_IN,) if burned_in else ())
-    return RenderedView(pixels, window=window, notes=notes)
+    noted = {SEVERAL_FRAMES: several, BURNED_IN: burned_in, COLOURS: colours}
+    return RenderedView(pixels, window=window, notes=tuple(note for note, holds in noted.items() if holds))
 
 
 def _damaged(name: object, error: Exception) -> ImageError:
@@ -252,7 +260,8 @@ def _require_whole_frames(dataset: FileDataset, name: object) -> None:
         raise unreadable(name, "truncated", "Fetch the file again")
 
 
-def _luma(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def _luma(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, bool]:
+    """Grey pixels of a picture in colour or with a palette, and whether it has colours indeed."""
     from pydicom.pixels import apply_color_lut
 
     bits = int(dataset.BitsStored)
@@ -261,7 +270,9 @@ def _luma(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
         bits = stored.itemsize * 8
     if bits != 8:
         stored = stretched(stored, 0, 2**bits - 1)
-    return np.array(Image.fromarray(stored.astype(np.uint8)).convert("L"))
+    shades = stored.astype(np.uint8)
+    colourful = np.mean(np.ptp(shades, axis=2) > _COLOURFUL[0]) > _COLOURFUL[1]
+    return np.array(Image.fromarray(shades).convert("L")), bool(colourful)
 
 
 def _shown(stored: np.ndarray, dataset: FileDataset) -> tuple[np.ndarray, tuple[float, float] | None]:

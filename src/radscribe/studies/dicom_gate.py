@@ -1,9 +1,12 @@
-"""The gate of DICOM files: whether a file is a radiograph of the chest, by its tags."""
+"""The gate of DICOM files: whether a file is a radiograph of the chest, by its tags, else by its pixels."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from radscribe.studies.dicom_tags import codes, text
 
@@ -42,6 +45,16 @@ _DESCRIPTIONS = (
 )
 
 
+#: Limits of `gate_by_pixels`: the long side by the short side, the number of shades of grey, the share of the
+#: commonest shade, and the correlation of neighbours. Radiographs of the chest are far from all of them.
+_MAX_ASPECT = 2.0
+_MIN_SHADES = 64
+_MAX_SHARE = 0.6
+_MIN_CORRELATION = 0.9
+#: Length in pixels of the short side, about, on which shades and neighbours are counted.
+_SHORT_SIDE = 256
+
+
 class Verdict(NamedTuple):
     """What tags say of a file.
 
@@ -69,6 +82,31 @@ def gate_by_tags(dataset: FileDataset) -> Verdict:
             return Verdict(f"{NO_CHEST_RADIOGRAPH}: {tag} says {word}", False)
         return Verdict("", True)
     return Verdict("", False)
+
+
+def gate_by_pixels(pixels: np.ndarray, colours: bool) -> str:
+    """Why a picture whose tags do not name the chest is no radiograph of it; empty if it may be one.
+
+    This tells drawings, screens of text, photographs in colour, strips and noise. It cannot tell a chest from
+    another part of the body.
+
+    Args:
+        pixels: uint8 [height, width].
+        colours: Whether the picture has colours.
+    """
+    short, long = sorted(pixels.shape)
+    reason = ""
+    small = np.asarray(Image.fromarray(pixels).reduce(max(short // _SHORT_SIDE, 1)))
+    shares = np.bincount(small.ravel(), minlength=256) / small.size
+    if colours:
+        reason = "the picture has colours"
+    elif long > _MAX_ASPECT * short:
+        reason = f"a strip of {pixels.shape[1]} x {pixels.shape[0]} pixels"
+    elif np.count_nonzero(shares) < _MIN_SHADES or shares.max() > _MAX_SHARE:
+        reason = "too few shades of grey"
+    elif np.corrcoef(small[:, :-1].ravel(), small[:, 1:].ravel())[0, 1] < _MIN_CORRELATION:
+        reason = "neighbouring pixels have nothing in common"
+    return f"{NO_CHEST_RADIOGRAPH}: no tag names the chest, and {reason}" if reason else ""
 
 
 def _no_radiograph(dataset: FileDataset) -> str:

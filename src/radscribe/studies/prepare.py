@@ -22,6 +22,7 @@ from radscribe.files import ENCODING, write_whole
 from radscribe.progress import Progress
 from radscribe.studies.decoder import Decoder
 from radscribe.studies.images import STORE_SHORT_SIDE
+from radscribe.studies.pseudonyms import with_key
 from radscribe.studies.readers.in_python import GIVEN, studies_in_python
 from radscribe.studies.readers.registry import READERS, find_reader, open_source, without_duplicates
 from radscribe.studies.rejection import NO_VIEW, Rejection
@@ -54,8 +55,6 @@ from radscribe.studies.update import open_update, updated_splits
 #: detector has do not help.
 SHORT_SIDES = (16, 4096)
 MAX_WORKERS = 512
-#: What is added to the name of a store to name the file with the key of its pseudonyms.
-KEY_SUFFIX = ".pseudonym_key"
 #: Errors of the operating system which mean that a store cannot be written at its path.
 _UNUSABLE = (
     errno.EACCES,
@@ -199,7 +198,9 @@ def _opened(
             reader_options.setdefault("seed", seed)
         root = Path(source).resolve()
         _check_places(root, out)
-        records = open_source(source, reader, **reader_options, **_key(reader, out, reader_options))
+        if "pseudonym_key" in READERS[reader].options:
+            reader_options = with_key(reader_options, out)
+        records = open_source(source, reader, **reader_options)
         return reader, root, records
     if reader != "auto" or reader_options:
         raise RadScribeError(
@@ -207,28 +208,6 @@ def _opened(
             "Leave them out",
         )
     return GIVEN, Path.cwd(), without_duplicates(studies_in_python(source), GIVEN)
-
-
-def _key(reader: str, out: Path, reader_options: dict[str, Any]) -> dict[str, Any]:
-    """The option of a reader that gives pseudonyms: the file with their key, beside the store by default.
-
-    Raises:
-        RadScribeError: the key of a store that is there has gone, or would lie in the store.
-    """
-    if "pseudonym_key" not in READERS[reader].options or reader_options.get("keep_ids"):
-        return {}
-    key = Path(reader_options.get("pseudonym_key") or out.with_name(f"{out.name}{KEY_SUFFIX}"))
-    if key.resolve().is_relative_to(out.resolve()):
-        raise RadScribeError(
-            f"the key {key} would lie in the store, and whoever gets the store must not have it",
-            "Give another --pseudonym_key",
-        )
-    if (out / MANIFEST).is_file() and not key.exists():
-        raise RadScribeError(
-            f"the key {key} is gone, without which the studies of the store {out} cannot be known again",
-            "Put it back, or use another --out",
-        )
-    return {} if "pseudonym_key" in reader_options else {"pseudonym_key": key}
 
 
 def check_range(name: str, value: int, low: int, high: int | None = None) -> int:

@@ -11,12 +11,16 @@ import hmac
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 from radscribe.errors import RadScribeError, warn
+from radscribe.studies.store_files import MANIFEST
 
 _KEY_BYTES = 32
 #: Number of hexadecimal digits of a pseudonym: 64 bits, of which two agree once in some billions of ids.
 _DIGITS = 16
+#: What is added to the name of a store to name the file with its key.
+_SUFFIX = ".pseudonym_key"
 
 
 class Pseudonyms:
@@ -33,6 +37,30 @@ class Pseudonyms:
         """The pseudonym of an id, 16 hexadecimal digits; the same id of another kind has another one."""
         message = f"{kind}\0{identifier}".encode(errors="surrogatepass")
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:_DIGITS]
+
+
+def with_key(reader_options: dict[str, Any], store: Path) -> dict[str, Any]:
+    """Options of a reader, with the file of the key to pseudonyms unless ids are kept.
+
+    The file is `pseudonym_key`, or `STORE.pseudonym_key` beside the store.
+
+    Raises:
+        RadScribeError: the file would lie in the store, or the key of a store that is there has gone.
+    """
+    if reader_options.get("keep_ids"):
+        return reader_options
+    key = Path(reader_options.get("pseudonym_key") or store.with_name(f"{store.name}{_SUFFIX}"))
+    if key.resolve().is_relative_to(store.resolve()):
+        raise RadScribeError(
+            f"the key {key} would lie in the store, and whoever gets the store must not have it",
+            "Give another --pseudonym_key",
+        )
+    if (store / MANIFEST).is_file() and not key.exists():
+        raise RadScribeError(
+            f"the key {key} is gone, without which the studies of the store {store} cannot be known again",
+            "Put it back, or use another --out",
+        )
+    return reader_options | {"pseudonym_key": key}
 
 
 def pseudonyms_of(file: Path) -> Pseudonyms:

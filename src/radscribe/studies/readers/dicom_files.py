@@ -14,7 +14,7 @@ from radscribe.studies.dicom import HEAD, is_dicom, is_encrypted, parse
 from radscribe.studies.dicom_tags import value_of
 from radscribe.studies.image_error import ImageError, unreadable
 from radscribe.studies.images import IMAGE_SUFFIXES, MAX_BYTES, bytes_of, read_content
-from radscribe.studies.readers.folder import DICOM, IMAGE, REPORT, files_below
+from radscribe.studies.readers.folder import DICOM, IMAGE, REPORT, files_below, is_dicom_file
 from radscribe.studies.study import RenderedView
 
 if TYPE_CHECKING:
@@ -126,8 +126,7 @@ def find_files(source: Path) -> Iterator[Found]:
 
 def _found(path: Path, name: str, kind: str) -> Found:
     if kind == IMAGE and path.suffix.lower() in IMAGE_SUFFIXES:
-        with open(path, "rb") as file:
-            dicom = is_dicom(file.read(HEAD))
+        dicom = is_dicom_file(path)
         return Found(path, "", name, "" if dicom else f"{NOT_DICOM}: --reader folder reads it", dicom)
     return Found(path, "", name, "" if kind in (IMAGE, DICOM) else _without_image(kind), kind == DICOM)
 
@@ -173,12 +172,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, name:
 
 def is_directory_file(path: Path) -> bool:
     """Whether a file is the DICOMDIR of a disc, by its content."""
-    return path.is_file() and path.name.upper().startswith("DICOMDIR") and _is_dicom_file(path)
-
-
-def _is_dicom_file(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return is_dicom(file.read(HEAD))
+    return path.is_file() and path.name.upper().startswith("DICOMDIR") and is_dicom_file(path)
 
 
 def holds_dicom(source: Path) -> bool:
@@ -186,7 +180,7 @@ def holds_dicom(source: Path) -> bool:
     if source.is_file():
         if source.suffix.lower() == _ARCHIVE:
             return zipfile.is_zipfile(source) and any(found.is_dicom for found in find_files(source))
-        return _is_dicom_file(source)
+        return is_dicom_file(source)
     there = False
     for path, kind in files_below(source) if source.is_dir() else ():
         if kind == IMAGE and path.suffix.lower() in IMAGE_SUFFIXES:

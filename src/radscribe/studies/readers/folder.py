@@ -84,14 +84,14 @@ def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return IMAGE
-    if _is_dicom(path):
+    if is_dicom_file(path):
         return DICOM
     if suffix in (".dcm", ".dicom"):
         return IMAGE
     return REPORT if suffix == ".txt" else f"not an image: {suffix or 'no suffix'}"
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom_file(path: Path) -> bool:
     """Whether a file is DICOM, by its content; a DICOM file often has no suffix."""
     try:
         with open(path, "rb") as file:
