@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bad_inputs import preparing_stores, preparing_tables
+from bad_inputs import preparing_dicom, preparing_stores, preparing_tables
 from bad_inputs.rows import Row, Workshop
 from bad_inputs.sources import (
     AGAIN,
@@ -335,6 +335,7 @@ ROWS: list[Row] = [
     *NUMBERS,
     *PATTERNS,
     *FOLDERS,
+    *preparing_dicom.ROWS,
     *preparing_tables.ROWS,
     *preparing_stores.ROWS,
 ]
