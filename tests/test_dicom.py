@@ -188,6 +188,11 @@ class TestShades:
         dataset.VOILUTSequence = [lookup_table(entries, 0, 16)]
         assert dicom.grey(dataset, "x").pixels.max() == 255
 
+    def test_a_lookup_table_keeps_its_scale_whatever_the_picture_shows(self):
+        dark = dataset_of(RAMP // 8, BitsStored=12)
+        dark.VOILUTSequence = [lookup_table(np.arange(4096, dtype=np.uint16), 0, 12)]
+        np.testing.assert_allclose(dicom.grey(dark, "x").pixels, RAMP // 8 / 4095 * 255, atol=0.51)
+
     def test_a_modality_table_comes_before_the_window(self):
         dataset = dataset_of(RAMP, BitsStored=12, WindowCenter=500.5, WindowWidth=1000)
         dataset.ModalityLUTSequence = [lookup_table(np.arange(4096, dtype=np.uint16)[::-1] // 4, 0, 16)]
@@ -329,7 +334,8 @@ class TestBroken:
         assert reason_of(content(dataset), tmp_path) == "no pixel data"
 
     def test_nothing_behind_the_preamble(self, tmp_path):
-        assert reason_of(bytes(128) + b"DICM" + bytes(100), tmp_path).startswith(("damaged", "truncated"))
+        assert reason_of(bytes(128) + b"DICM", tmp_path) == "damaged: no data element of DICOM can be read"
+        assert reason_of(bytes(128) + b"DICM" + bytes(100), tmp_path) == "no pixel data"
 
     def test_encrypted_attributes(self, tmp_path):
         dataset = dataset_of(PHANTOM)
@@ -343,6 +349,16 @@ class TestBroken:
     def test_an_encrypted_message(self, tmp_path):
         message = bytes.fromhex("3082ffff06092a864886f70d010703a0") + bytes(500)
         assert reason_of(message, tmp_path) == "encrypted"
+
+    @pytest.mark.parametrize("syntax", ["1.2.840.10008.5.1.4.1.1.1", "1.2.3.4", "no uid"])
+    def test_a_transfer_syntax_that_is_none(self, tmp_path, syntax):
+        data = dicom_file(PHANTOM)
+        known = b"1.2.840.10008.1.2.1\0"
+        assert known in data
+        reason = reason_of(
+            data.replace(known, syntax.encode().ljust(len(known), b"\0")[: len(known)]), tmp_path
+        )
+        assert reason.startswith(("damaged", "transfer syntax not read"))
 
     def test_video(self, tmp_path):
         dataset = dataset_of(PHANTOM)

@@ -165,10 +165,10 @@ def grey(dataset: FileDataset, name: object) -> RenderedView:
     Raises:
         ImageError: see `read_dicom`.
     """
-    _check_pixels(dataset, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _check_pixels(dataset, name)
             stored = _stored(dataset, name)
             window, colours = None, False
             if stored.ndim == 3 or text(dataset, "PhotometricInterpretation") == "PALETTE COLOR":
@@ -306,7 +306,7 @@ def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 def _rescaled(stored: np.ndarray, dataset: FileDataset) -> np.ndarray:
     """Values after the modality lookup table, or after slope and intercept."""
     if table := value_of(dataset, "ModalityLUTSequence"):
-        return _looked_up(stored, table[0], dataset)
+        return _looked_up(stored, *_entries(table[0], stored, dataset))
     slope = (numbers(dataset, "RescaleSlope") or [1.0])[0]
     intercept = (numbers(dataset, "RescaleIntercept") or [0.0])[0]
     if slope == 0 or (slope, intercept) == (1, 0):
@@ -319,9 +319,10 @@ def _by_table_or_window(
 ) -> tuple[np.ndarray | None, tuple[float, float] | None]:
     """Pixels by the first VOI lookup table, or by the first window; None if there is neither."""
     if tables := value_of(dataset, "VOILUTSequence"):
-        entries = _looked_up(values, tables[0], dataset)
-        # Many tables state more bits than their entries have, which would leave the picture nearly black.
-        return stretched(entries, 0, 2 ** max(int(np.max(entries)).bit_length(), 1) - 1), None
+        entries, first = _entries(tables[0], values, dataset)
+        # Some tables state more bits than their entries have, which would leave the picture nearly black.
+        top = 2 ** max(int(np.max(entries)).bit_length(), 1) - 1
+        return stretched(_looked_up(values, entries, first), 0, top), None
     centre, width = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
     if not (centre and width and width[0] > 0):
         return None, None
@@ -338,8 +339,8 @@ def _by_table_or_window(
     return stretched(values, low, high), (low, high)
 
 
-def _looked_up(values: np.ndarray, table: Dataset, dataset: FileDataset) -> np.ndarray:
-    """The entries of a lookup table for values; values beyond its ends get the first and the last entry."""
+def _entries(table: Dataset, values: np.ndarray, dataset: FileDataset) -> tuple[np.ndarray, int]:
+    """The entries of a lookup table, and the value that the first of them is for."""
     count, first, bits = (int(number) for number in numbers(table, "LUTDescriptor"))
     count = count or 2**16
     content = table.LUTData
@@ -354,8 +355,12 @@ def _looked_up(values: np.ndarray, table: Dataset, dataset: FileDataset) -> np.n
     # The first value may be negative, and be read as if it could not.
     if first >= 2**15 and first > values.max():
         first -= 2**16
-    places = np.rint(values).astype(np.int64) - first
-    return entries[np.clip(places, 0, count - 1)]
+    return entries, first
+
+
+def _looked_up(values: np.ndarray, entries: np.ndarray, first: int) -> np.ndarray:
+    """The entry for each value; values beyond the ends of the table get the first and the last entry."""
+    return entries[np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)]
 
 
 def _with_square_pixels(pixels: np.ndarray, dataset: Dataset, name: object) -> np.ndarray:
