@@ -33,6 +33,8 @@ def prepare(
     hand_ruled: bool = False,
     labels: Labels | None = None,
     test: CheXpertPlusTest | None = None,
+    pseudonym_key: Path | None = None,
+    keep_ids: bool = False,
     update: bool = False,
     progress: bool = True,
 ) -> None:
@@ -73,6 +75,9 @@ def prepare(
         labels: Observations of MIMIC-CXR (chexpert, negbio or test-set) or of CheXpert Plus (as labelled from
             its findings, impression or report); chexpert or impression, if it is there, unless given.
         test: Test split of CheXpert Plus, which has none: its split valid, or patients drawn by --seed.
+        pseudonym_key: File with the secret key of the hashes that replace ids and names of DICOM files; it is
+            made if it is not there. OUT.pseudonym_key unless given.
+        keep_ids: Keep the ids and names of DICOM files.
         update: Make a prepared store follow its source: new studies are added, changed ones are decoded
             again, and those that are gone are dropped. Studies that are the same stay in their split.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
@@ -100,6 +105,8 @@ def prepare(
         "hand_ruled": hand_ruled or None,
         "labels": labels,
         "test": test,
+        "pseudonym_key": pseudonym_key,
+        "keep_ids": keep_ids or None,
     }
     summary = prepare_store(
         source,

@@ -73,7 +73,11 @@ class Fingerprint(NamedTuple):
 
 def file_states(views: Iterable[View]) -> list[FileState]:
     """The state of each view's file, without opening it."""
-    return [_state(view.source) if isinstance(view.source, Path) else None for view in views]
+    # A function that reads a file says which.
+    paths = (
+        view.source if isinstance(view.source, Path) else getattr(view.source, "path", None) for view in views
+    )
+    return [_state(path) if isinstance(path, Path) else None for path in paths]
 
 
 def _state(path: Path) -> FileState:

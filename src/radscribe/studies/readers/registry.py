@@ -11,6 +11,8 @@ from pathlib import Path
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.files import A_FOLDER, file_problem
 from radscribe.studies.readers.chexpert_plus import TABLE, read_chexpert_plus
+from radscribe.studies.readers.dicom import read_dicom_files
+from radscribe.studies.readers.dicom_files import holds_dicom
 from radscribe.studies.readers.folder import is_folder_of_images, read_folder
 from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
 from radscribe.studies.readers.mimic_cxr import METADATA, is_mimic_cxr, read_mimic_cxr
@@ -101,8 +103,14 @@ READERS: dict[str, Reader] = {
         "a .csv, .tsv or .jsonl file, or a folder with just one",
         _is_table,
     ),
+    "dicom": Reader(
+        "DICOM files, grouped by their tags: a folder, a zip archive, a DICOMDIR or one file",
+        read_dicom_files,
+        "DICOM files without other images beside them, in a folder or a .zip file",
+        holds_dicom,
+    ),
     "folder": Reader(
-        "a folder of PNG, JPEG, TIFF, BMP or WebP images, with or without <id>.txt reports",
+        "a folder of PNG, JPEG, TIFF, BMP, WebP or DICOM images, with or without <id>.txt reports",
         read_folder,
         "a folder with PNG, JPEG, TIFF, BMP or WebP images",
         is_folder_of_images,
@@ -116,7 +124,7 @@ READERS: dict[str, Reader] = {
 }
 
 #: Readers of forms that any folder may have; they are tried only if no other reader recognises a source.
-_GENERAL = ("table", "folder")
+_GENERAL = ("table", "dicom", "folder")
 
 
 def find_reader(source: Path | str, reader: str = "auto") -> str:
