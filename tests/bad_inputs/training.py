@@ -19,6 +19,9 @@ _TRAIN = f"train r2gen-cmn/phantom --store {{store}} --out new --no_progress {_S
 _RESUME = "train r2gen-cmn/phantom --out run --resume --no_progress"
 _VIEWS = "pretrain view-classifier {store} --out new --architecture test_resnet --no_progress"
 _OBSERVATIONS = "pretrain observation-classifier {store} --out new --no_progress"
+_QUERIES = (
+    "pretrain disease-queries {store} --out new --no_progress --architecture test_resnet --weights none"
+)
 _OF_THE_STORE = " --short_side 64 --crop 56"
 _AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
 _LANGUAGE_MODEL = "pretrain language-model {store} --out new --no_progress"
@@ -136,6 +139,18 @@ _OPTIONS = [
     (_OBSERVATIONS + _OF_THE_STORE, "--section comparison", ("in a section 'comparison'", "--section")),
     (_OBSERVATIONS + _OF_THE_STORE, "--architecture resnet999", "unknown backbone architecture 'resnet999'"),
     (_OBSERVATIONS + _OF_THE_STORE, "--resume", "there is no training to resume in 'new'"),
+    (_QUERIES + _OF_THE_STORE, "--epochs=-3", "--epochs must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--head pooled", "--head needs one of per-query, pooled-mlp, not 'pooled'"),
+    (_QUERIES + _OF_THE_STORE, "--loss sum", "--loss needs one of paper, released, not 'sum'"),
+    (_QUERIES + _OF_THE_STORE, "--orthogonality=-1", "--orthogonality must be at least 0"),
+    (_QUERIES + _OF_THE_STORE, "--width 0", "--width must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--layers 0", "--layers must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--heads 0", "--heads must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--heads 7", ("--width 768 is no multiple of --heads 7", "such as 763")),
+    (_QUERIES + _OF_THE_STORE, "--labels nowhere.csv", "nowhere.csv"),
+    (_QUERIES + _OF_THE_STORE, "--section comparison", ("in a section 'comparison'", "--section")),
+    (_QUERIES + _OF_THE_STORE, "--resume", "there is no training to resume in 'new'"),
+    (_QUERIES, "--batch 8", ("of 64 pixels; 256 are needed", "--short_side 256")),
     (_AUTOENCODER, "--epochs=-3", "--epochs must be at least 1"),
     (_AUTOENCODER, "--batch 10000000000", "--batch must be at least 1 and at most 65,536"),
     (_AUTOENCODER, "--recipe r2gen-cmn/phantom", "has no masked autoencoder"),

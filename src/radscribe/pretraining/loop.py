@@ -67,7 +67,7 @@ class Task(ABC):
     """
 
     kind: ClassVar[str]
-    patience: ClassVar[int | None] = None
+    patience: float | None = None
     highest_rate: float
     inputs: dict[str, Any]
     model: Any

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscribe.pretraining.settings import (
+    DiseaseQueriesSettings,
     LanguageModelSettings,
     MaskedAutoencoderSettings,
     ObservationClassifierSettings,
@@ -104,6 +105,17 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
             settings=ObservationClassifierSettings,
             module="radscribe.pretraining.observation_classifier",
             class_name="ObservationClassifierTask",
+        ),
+        PretrainingEntry(
+            name="disease-queries",
+            summary="Train a query for each observation on the views of a store: stage 1 of AM-MRG.",
+            description="It learns the observations of the train split, each with a query of a Q-Former that "
+            "reads the image, and keeps the weights with the highest mean AUC on the val split, where it is "
+            "measured; the test split is not used. 'radscribe observe' prints its probabilities for any "
+            "images.",
+            settings=DiseaseQueriesSettings,
+            module="radscribe.pretraining.disease_queries",
+            class_name="DiseaseQueriesTask",
         ),
         PretrainingEntry(
             name="masked-autoencoder",
