@@ -323,6 +323,65 @@ def test_a_killed_training_resumes_to_the_same_bits(store, trained, tmp_path):
         assert (trained / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
 
 
+# --- backbones of transformers ------------------------------------------------------------------------------
+
+
+def image_model(folder, kind):
+    """The folder of a small image model of transformers, with random weights."""
+    import transformers as hf
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    models = {
+        "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**sizes, image_size=56, patch_size=14)),
+        "swin": lambda: hf.SwinModel(
+            hf.SwinConfig(image_size=56, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[2, 2])
+        ),
+        "dinov2_with_registers": lambda: hf.Dinov2WithRegistersModel(
+            hf.Dinov2WithRegistersConfig(**sizes, image_size=56, patch_size=14)
+        ),
+        "resnet": lambda: hf.ResNetModel(
+            hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic")
+        ),
+    }
+    models[kind]().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokens", "channels"),
+    [("vit", 16, 12), ("swin", 196, 16), ("dinov2_with_registers", 16, 12), ("resnet", 49, 12)],
+)
+def test_any_image_model_of_transformers_is_a_backbone(store, tmp_path, views, kind, tokens, channels):
+    """It learns, and is loaded without the folder that it came from; class tokens are left out."""
+    folder = image_model(tmp_path / kind, kind)
+    options = {"architecture": "transformers", "weights": str(folder), "epochs": 1, "batch": 32}
+    task = built_task(store, **options)
+    backbone = task.model.backbone
+    found = backbone.encode_views(views[0][0])
+    assert found.shape == (2, tokens, channels)
+    pixels = backbone.normalise(views[0][0])
+    state = backbone.model(pixel_values=pixels).last_hidden_state
+    last = state.flatten(2).transpose(1, 2) if state.dim() == 4 else state
+    assert torch.equal(found, last[:, -tokens:])
+    train_tiny(store, tmp_path / "part", **options)
+    shutil.rmtree(folder)
+    loaded = DiseaseQueries.load(tmp_path / "part", "cpu")
+    assert loaded(*views).shape == (3, 14)
+    assert tuple(loaded.probabilities(PreparedStore(store).studies("test")[0])) == OBSERVATIONS
+
+
+def test_an_image_model_that_is_none_leaves_nothing(store, tmp_path):
+    for weights, message in (
+        ("./nowhere", r"the image model './nowhere' could not be loaded.*--weights"),
+        (str(image_model(tmp_path / "vit", "vit")), "vit model does not encode views of 64.*--crop 56"),
+    ):
+        options = {"architecture": "transformers", "weights": weights, "crop": 64}
+        with pytest.raises(RadScribeError, match=message):
+            train_tiny(store, tmp_path / "part", **options)
+        assert not (tmp_path / "part").exists()
+
+
 # --- faults -------------------------------------------------------------------------------------------------
 
 

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
+from radscribe.cli import main
 from radscribe.errors import RadScribeError
-from radscribe.interop.released import hopfield_weights
+from radscribe.interop.golden import check_golden
+from radscribe.interop.released_hopfield import hopfield_layer, hopfield_weights
 from radscribe.layers.hopfield import (
     EnergyDescent,
     HopfieldAssociation,
@@ -176,16 +179,8 @@ def read_golden(path):
         return json.loads(file.metadata()["config"]), tensors
 
 
-def released_layer(config, tensors, steps=1):
-    layer = HopfieldAssociation(
-        config["input_size"],
-        pattern=config["pattern_size"],
-        outputs=config["output_size"],
-        heads=config["num_heads"],
-        hidden=config["hidden_size"],
-        beta=config["scaling"],
-        steps=steps,
-    ).eval()
+def released_layer(config, tensors, further=0):
+    layer = hopfield_layer(config | {"update_steps_max": further}).eval()
     weights = {name[8:]: value for name, value in tensors.items() if name.startswith("weights.")}
     load_strictly(layer, hopfield_weights(weights), "the golden file's weights")
     return layer
@@ -195,7 +190,7 @@ def released_layer(config, tensors, steps=1):
 @torch.no_grad()
 def test_it_computes_what_the_released_layer_computes(further):
     config, tensors = read_golden(GOLDEN)
-    layer = released_layer(config, tensors, steps=further + 1)
+    layer = released_layer(config, tensors, further)
     stored = layer.store(tensors["input.bank"])
     retrieved = layer(tensors["input.queries"], stored)
     assert torch.allclose(retrieved, tensors[f"output.retrieved.{further}"], atol=1e-5)
@@ -203,12 +198,28 @@ def test_it_computes_what_the_released_layer_computes(further):
     assert torch.allclose(weights, tensors[f"output.association.{further}"], atol=1e-5)
 
 
-@torch.no_grad()
 def test_it_computes_the_golden_tensors_of_am_mrg(shared):
-    config, tensors = read_golden(shared / "golden/hopfield_tiny.safetensors")
-    layer = released_layer(config, tensors)
-    found = layer(tensors["input.queries"], layer.store(tensors["input.bank"]))
-    assert torch.allclose(found, tensors["output.retrieved"], atol=1e-5)
+    result = check_golden(shared / "golden/hopfield_tiny.safetensors")
+    assert result.passed
+    assert result.differences["retrieved"] < 1e-5
+
+
+def test_interop_check_compares_the_layer(tmp_path, capsys):
+    config, tensors = read_golden(GOLDEN)
+    tensors["output.retrieved"] = tensors["output.retrieved.1"]
+    path = tmp_path / "hopfield.safetensors"
+    for steps, status in ((1, "passed"), (0, "differs")):
+        save_file(tensors, path, {"config": json.dumps(config | {"update_steps_max": steps})})
+        if status == "passed":
+            main(["interop", "check", str(path)])
+        else:
+            with pytest.raises(SystemExit, match="1"):
+                main(["interop", "check", str(path)])
+        assert "largest difference of retrieved" in capsys.readouterr().out
+    del tensors["input.bank"]
+    save_file(tensors, path, {"config": json.dumps(config)})
+    with pytest.raises(RadScribeError, match="no whole golden file of am-mrg"):
+        check_golden(path)
 
 
 @torch.no_grad()

@@ -22,6 +22,8 @@ _OBSERVATIONS = "pretrain observation-classifier {store} --out new --no_progress
 _QUERIES = (
     "pretrain disease-queries {store} --out new --no_progress --architecture test_resnet --weights none"
 )
+_VISUAL_BANK = "pretrain visual-bank {store} --out new --no_progress"
+_REPORT_BANK = "pretrain report-bank {store} --out new --no_progress --encoder ./nowhere"
 _OF_THE_STORE = " --short_side 64 --crop 56"
 _AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
 _LANGUAGE_MODEL = "pretrain language-model {store} --out new --no_progress"
@@ -181,6 +183,22 @@ _OPTIONS = [
     (_PHRASES, "--cleaning all", "'all'"),
     (_PHRASES, "--section comparison", ("has a section 'comparison'", "--section")),
     (_PHRASES, "--resume", "radscribe pretrain phrases has no option --resume"),
+    (_VISUAL_BANK, "--split test", ("from the train split alone, not from 'test'", "Leave out --split")),
+    (_VISUAL_BANK, "--width 24", ("needs disease queries", "radscribe pretrain disease-queries STORE")),
+    (_VISUAL_BANK, "--queries nowhere", ("nowhere/part.json", "radscribe pretrain disease-queries STORE")),
+    (_VISUAL_BANK, "--queries nowhere --most_rows 0", "--most_rows must be at least 1"),
+    (_VISUAL_BANK, "--queries nowhere --form whole", "--form needs one of crop, masked, not 'whole'"),
+    (_VISUAL_BANK, "--queries nowhere --maps cam", "--maps needs one of grad, grad++, hires"),
+    (_VISUAL_BANK, "--resume", "radscribe pretrain visual-bank has no option --resume"),
+    (_REPORT_BANK, "--split all", ("from the train split alone, not from 'all'", "Leave out --split")),
+    (_REPORT_BANK, "--rows 0", "--rows must be at least 1"),
+    (_REPORT_BANK, "--rows 10000", ("10,000 rows need more texts than the train split has", "--rows")),
+    (_REPORT_BANK, "--rows 5", ("the encoder './nowhere' could not be loaded", "--encoder")),
+    (_REPORT_BANK, "--maximum_length 1", "--maximum_length must be at least 2"),
+    (_REPORT_BANK, "--width 0", "--width must be at least 1"),
+    (_REPORT_BANK, "--labels=", "--labels is empty"),
+    (_REPORT_BANK, "--section comparison", ("has an observation by its labels", "--section")),
+    (_REPORT_BANK, "--pooling last", "--pooling needs one of first, mean, embeddings, not 'last'"),
     ("phrases {run}", "", ("part.json", "radscribe pretrain phrases STORE --out DIR")),
     (
         "phrases nowhere",

@@ -292,37 +292,3 @@ def _rename(weights: Mapping[str, Tensor], rules: list[tuple]) -> dict[str, Tens
             new_name = re.sub(pattern, replacement, new_name)
         renamed[new_name] = tensor
     return renamed
-
-
-_HOPFIELD_NAMES = {
-    "norm_state_pattern": "state_norm",
-    "norm_stored_pattern": "stored_norm",
-    "norm_pattern_projection": "value_norm",
-    "association_core.out_proj": "output",
-}
-
-
-def hopfield_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of a released Hopfield layer to those of `HopfieldAssociation`.
-
-    Raises:
-        RadScribeError: the layer has other projections than those of query, key and value, with biases.
-    """
-    renamed, core = {}, dict(released)
-    for theirs, ours in _HOPFIELD_NAMES.items():
-        for name in ("weight", "bias"):
-            if (tensor := core.pop(f"{theirs}.{name}", None)) is not None:
-                renamed[f"{ours}.{name}"] = tensor
-    projections = {
-        name: core.pop(f"association_core.{name[0]}_proj_weight", None) for name in ("query", "key", "value")
-    }
-    biases = core.pop("association_core.in_proj_bias", None)
-    sizes = [len(weight) for weight in projections.values() if weight is not None]
-    if core or biases is None or len(sizes) < len(projections) or len(biases) != sum(sizes):
-        raise RadScribeError(
-            "these are not the weights of a Hopfield layer of AM-MRG",
-            f"Its weights are called {', '.join(sorted(released)[:3])}, ...",
-        )
-    for (name, weight), bias in zip(projections.items(), biases.split(sizes), strict=True):
-        renamed |= {f"{name}.weight": weight, f"{name}.bias": bias}
-    return renamed

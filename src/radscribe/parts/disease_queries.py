@@ -60,6 +60,7 @@ class DiseaseQueries(ObservationPart):
         backbone: Architecture of the backbone, and the weights that it starts from.
         transform: Image geometry.
         queries: Sizes of the Q-Former, and the head.
+        configuration: See `ObservationPart`.
 
     Attributes:
         queries: Q_d `[observations, width]`; None with the head `pooled-mlp`.
@@ -69,8 +70,14 @@ class DiseaseQueries(ObservationPart):
     kind = KIND
     description_file = "disease_queries.json"
 
-    def __init__(self, backbone: BackboneConfig, transform: TransformConfig, queries: QueryConfig):
-        super().__init__(backbone, transform)
+    def __init__(
+        self,
+        backbone: BackboneConfig,
+        transform: TransformConfig,
+        queries: QueryConfig,
+        configuration: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(backbone, transform, configuration)
         self.query_config = queries
         self.queries: nn.Parameter | None = None
         self.qformer: nn.Module | None = None
@@ -88,7 +95,8 @@ class DiseaseQueries(ObservationPart):
         cls, description: Mapping[str, Any], backbone: BackboneConfig, transform: TransformConfig
     ) -> Self:
         """See `ObservationPart.described`."""
-        return cls(backbone, transform, QueryConfig(**description["queries"]))
+        queries = QueryConfig(**description["queries"])
+        return cls(backbone, transform, queries, description.get("configuration"))
 
     def sizes(self) -> dict[str, Any]:
         """See `ObservationPart.sizes`."""

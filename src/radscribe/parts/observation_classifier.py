@@ -25,8 +25,13 @@ class ObservationClassifier(ObservationPart):
     kind = KIND
     description_file = "observation_classifier.json"
 
-    def __init__(self, backbone: BackboneConfig, transform: TransformConfig):
-        super().__init__(backbone, transform)
+    def __init__(
+        self,
+        backbone: BackboneConfig,
+        transform: TransformConfig,
+        configuration: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(backbone, transform, configuration)
         self.head = nn.Linear(self.backbone.channels, len(OBSERVATIONS))
 
     @classmethod
@@ -34,7 +39,7 @@ class ObservationClassifier(ObservationPart):
         cls, description: Mapping[str, Any], backbone: BackboneConfig, transform: TransformConfig
     ) -> Self:
         """See `ObservationPart.described`."""
-        return cls(backbone, transform)
+        return cls(backbone, transform, description.get("configuration"))
 
     def forward(self, views: Tensor, view_mask: Tensor) -> Tensor:
         """See `ObservationPart.forward`."""

@@ -30,8 +30,9 @@ from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.parts.part import Part, make_command
 from radscribe.ranges import Range
 from radscribe.studies.study import Study, View
-from radscribe.vision.backbones import Backbone, BackboneConfig
+from radscribe.vision.backbones import Backbone, BackboneConfig, ViewEncoder
 from radscribe.vision.published_pixels import NormalisationConfig
+from radscribe.vision.transformers_backbone import ARCHITECTURE, TransformersBackbone
 from radscribe.vision.transforms import TransformConfig, evaluation_view, stack_views, stored_view
 from radscribe.weights import load_strictly, save_weights
 
@@ -47,6 +48,8 @@ class ObservationPart(nn.Module):
     Args:
         backbone: Architecture of the backbone, and the weights that it starts from.
         transform: Image geometry.
+        configuration: Configuration of a backbone of `transformers` that gets random weights; without it such
+            a backbone is that of `backbone.weights`.
 
     Raises:
         RadScribeError: the backbone cannot be built, or takes views of another size only.
@@ -61,18 +64,16 @@ class ObservationPart(nn.Module):
     kind: ClassVar[str]
     description_file: ClassVar[str]
 
-    def __init__(self, backbone: BackboneConfig, transform: TransformConfig):
+    def __init__(
+        self,
+        backbone: BackboneConfig,
+        transform: TransformConfig,
+        configuration: Mapping[str, Any] | None = None,
+    ):
         super().__init__()
         self.transform = transform
         self.architecture = backbone.architecture
-        self.backbone = Backbone(backbone)
-        pixels = self.backbone.model.pretrained_cfg
-        if pixels.get("fixed_input_size") and (side := pixels["input_size"][-1]) != transform.crop:
-            raise RadScribeError(
-                f"{backbone.architecture} takes views of {side} pixels only, and not of {transform.crop}",
-                f"Give --crop {side} and a --short_side of no less, or choose a convolutional network with "
-                "--architecture, such as resnet18",
-            )
+        self.backbone: ViewEncoder = _encoder(backbone, transform.crop, configuration)
         self.temperatures: Tensor
         self.thresholds: Tensor
         # They are stored in the description, which people can read, and not with the weights.
@@ -102,6 +103,11 @@ class ObservationPart(nn.Module):
     def sizes(self) -> dict[str, Any]:
         """What the description says besides architecture, transform, normalisation and observations."""
         return {}
+
+    def _configuration(self) -> dict[str, Any]:
+        """The configuration of a backbone of `transformers`, which its name alone does not give."""
+        backbone = self.backbone
+        return {"configuration": backbone.configuration} if isinstance(backbone, TransformersBackbone) else {}
 
     @classmethod
     def files(cls) -> tuple[str, str]:
@@ -166,6 +172,7 @@ class ObservationPart(nn.Module):
         pixels = self.backbone.pixels
         description = {
             "architecture": self.architecture,
+            **self._configuration(),
             **self.sizes(),
             "transform": asdict(self.transform),
             "normalisation": {"mean": pixels.mean, "std": pixels.std},
@@ -213,6 +220,23 @@ class ObservationPart(nn.Module):
     def threshold_of(self) -> dict[str, float]:
         """The threshold of each observation by its name."""
         return dict(zip(OBSERVATIONS, self.thresholds.tolist(), strict=True))
+
+
+def _encoder(backbone: BackboneConfig, crop: int, configuration: Mapping[str, Any] | None) -> ViewEncoder:
+    """The backbone, for views of `crop` pixels; see `ObservationPart`."""
+    if backbone.architecture == ARCHITECTURE:
+        if configuration is None:
+            return TransformersBackbone.pretrained(backbone.weights, crop, backbone.normalisation)
+        return TransformersBackbone.described(configuration, crop, backbone.normalisation)
+    encoder = Backbone(backbone)
+    pixels: Any = encoder.model.pretrained_cfg
+    if pixels.get("fixed_input_size") and (side := pixels["input_size"][-1]) != crop:
+        raise RadScribeError(
+            f"{backbone.architecture} takes views of {side} pixels only, and not of {crop}",
+            f"Give --crop {side} and a --short_side of no less, or choose a convolutional network with "
+            "--architecture, such as resnet18",
+        )
+    return encoder
 
 
 def _of_each(observations: Mapping[str, Mapping[str, Any]], field: str, within: Range) -> Tensor:

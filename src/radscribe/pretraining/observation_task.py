@@ -30,6 +30,7 @@ from radscribe.observations import OBSERVATIONS
 from radscribe.parts.observation_part import ObservationPart
 from radscribe.parts.part import Part
 from radscribe.pretraining import observation_card
+from radscribe.pretraining.bank_settings import BankSettings
 from radscribe.pretraining.loop import Task
 from radscribe.pretraining.settings import ObservationSettings
 from radscribe.pretraining.views import StudyBatches
@@ -56,7 +57,7 @@ class LabelledStudies(NamedTuple):
     labels: np.ndarray
 
     @classmethod
-    def of(cls, store: PreparedStore, split: str, settings: ObservationSettings) -> Self:
+    def of(cls, store: PreparedStore, split: str, settings: ObservationSettings | BankSettings) -> Self:
         """The studies of a split, labelled as the settings say.
 
         Raises:

@@ -127,8 +127,10 @@ class ObservationSettings(PretrainingSettings):
     """Settings of the parts that give the probability of each of the 14 observations.
 
     Attributes:
-        architecture: Backbone, by its name in timm.
-        weights: Weights to start from: none (random weights), the tag of published weights, or a file.
+        architecture: Backbone, by its name in timm; or `transformers`, for any image model in the format of
+            transformers.
+        weights: Weights to start from: none (random weights), the tag of published weights, or a file. With
+            the architecture `transformers`, a folder, or a name on the Hugging Face hub.
         short_side: Length in pixels that the short side of a view is resized to before the crop.
         crop: Side in pixels of the square that the backbone sees.
         labels: Source of the labels: `report` labels the section by rules, `store` takes the labels that the

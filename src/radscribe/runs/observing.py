@@ -19,7 +19,7 @@ from radscribe.observations import OBSERVATIONS
 from radscribe.parts.disease_queries import DiseaseQueries
 from radscribe.parts.observation_classifier import KIND, ObservationClassifier
 from radscribe.parts.observation_part import ObservationPart
-from radscribe.parts.part import PART, make_command
+from radscribe.parts.part import PART, Part, make_command
 from radscribe.runs.config import DataConfig
 from radscribe.runs.drafts import PHANTOM, RunOrigin, source_in_words
 from radscribe.runs.run_directory import RunDirectory
@@ -37,6 +37,11 @@ _TRAIN = f"train it again: {make_command(KIND)}"
 #: An observation classifier takes all views of a study; no study has so many.
 _ALL_VIEWS = 1000
 _SYNTHETIC = "trained on synthetic images: its probabilities say nothing about real ones"
+
+
+def synthetic_caution(part: Part) -> str:
+    """The caution that belongs to all that a part says; empty if it did not learn from synthetic images."""
+    return _SYNTHETIC if part.store_source == PHANTOM else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +155,7 @@ class Observer:
                 name=path.resolve().name,
                 sha256=part.content_hash,
                 trained_on=source_in_words(source),
-                caution=_SYNTHETIC if source == PHANTOM else "",
+                caution=synthetic_caution(part),
             ),
         )
 
