@@ -72,8 +72,7 @@ def regions(
     finder = RegionFinder(ActivationMaps(part, maps), config)
     rejections: list[Rejection] = []
     given = islice(given_studies(source, rejections.append, split=split), studies)
-    names_of = finder.above if observation is None else lambda *_: observation
-    found_regions = finder.of_studies(given, names_of, rejections.append)
+    found_regions = finder.of_studies(given, observation or finder.above, rejections.append)
     found = list(track(found_regions, studies, "regions", "studies", show=progress))
     print_rejections(rejections)
     if not found:

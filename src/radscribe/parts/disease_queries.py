@@ -86,7 +86,7 @@ class DiseaseQueries(ObservationPart):
             self.queries = nn.Parameter(torch.empty(len(OBSERVATIONS), queries.width))
             nn.init.normal_(self.queries, std=_FIRST_DEVIATION)
             self.qformer = _q_former(queries, channels)
-            self.head: nn.Module = QueryHead(queries.width)
+            self.head: QueryHead | PooledHead = QueryHead(queries.width)
         else:
             self.head = PooledHead(channels)
 

@@ -35,7 +35,7 @@ class DiseaseQueriesTask(ObservationTask):
     kind = KIND
     # A mirrored chest has its heart on the wrong side, and regions that are looked at.
     mirrored = False
-    patience = math.inf
+    patience: float | None = math.inf
     model: DiseaseQueries
     settings: DiseaseQueriesSettings
 

@@ -83,21 +83,22 @@ class RegionFinder:
     def of_studies(
         self,
         studies: Iterable[Study],
-        names_of: Callable[[Study, Sequence[Tensor]], Sequence[str]],
+        names: Sequence[str] | Callable[[Study, Sequence[Tensor]], Sequence[str]],
         on_rejection: Callable[[Rejection], None] | None = None,
     ) -> Iterator[tuple[Study, list[ViewRegions]]]:
         """The regions of each study that can be read.
 
         Args:
             studies: Studies to look at.
-            names_of: Gives the observations of a study, from the study and its views.
+            names: Names of observations; or a function from a study and its views to those of the study.
             on_rejection: Called with each study that cannot be read; without it such a study raises.
 
         Raises:
             RadScribeError: see `readable_studies`.
         """
         for study, views in readable_studies(studies, self.data, on_rejection):
-            yield study, self.regions(study, views, names_of(study, views))
+            of_study = names(study, views) if callable(names) else names
+            yield study, self.regions(study, views, of_study)
 
     def above(self, study: Study, views: Sequence[Tensor]) -> list[str]:
         """The observations of a study whose probability reaches its threshold."""
