@@ -233,7 +233,7 @@ def test_the_page_shows_image_map_and_patches(trained, store, tmp_path, capsys):
     pictures = [attributes for tag, attributes in page.elements if tag == "img"]
     assert len(pictures) == 3 * rows
     assert all(picture["src"].startswith("data:image/") and picture["alt"] for picture in pictures)
-    captions = [text for where, text in page.texts if where[-1] == "figcaption"]
+    captions = [text for where, text in page.texts if where[-1:] == ("figcaption",)]
     empty = captions.count("no patch is kept")
     assert f"3 studies: {empty} of {rows} maps keep no patch; research use" in printed
     kept = sum(tag == "rect" for tag, _ in page.elements)
