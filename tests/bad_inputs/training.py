@@ -19,6 +19,11 @@ _TRAIN = f"train r2gen-cmn/phantom --store {{store}} --out new --no_progress {_S
 _RESUME = "train r2gen-cmn/phantom --out run --resume --no_progress"
 _VIEWS = "pretrain view-classifier {store} --out new --architecture test_resnet --no_progress"
 _OBSERVATIONS = "pretrain observation-classifier {store} --out new --no_progress"
+_QUERIES = (
+    "pretrain disease-queries {store} --out new --no_progress --architecture test_resnet --weights none"
+)
+_VISUAL_BANK = "pretrain visual-bank {store} --out new --no_progress"
+_REPORT_BANK = "pretrain report-bank {store} --out new --no_progress --encoder ./nowhere"
 _OF_THE_STORE = " --short_side 64 --crop 56"
 _AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
 _RETRIEVER = "pretrain retriever {store} --out new --no_progress"
@@ -137,6 +142,18 @@ _OPTIONS = [
     (_OBSERVATIONS + _OF_THE_STORE, "--section comparison", ("in a section 'comparison'", "--section")),
     (_OBSERVATIONS + _OF_THE_STORE, "--architecture resnet999", "unknown backbone architecture 'resnet999'"),
     (_OBSERVATIONS + _OF_THE_STORE, "--resume", "there is no training to resume in 'new'"),
+    (_QUERIES + _OF_THE_STORE, "--epochs=-3", "--epochs must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--head pooled", "--head needs one of per-query, pooled-mlp, not 'pooled'"),
+    (_QUERIES + _OF_THE_STORE, "--loss sum", "--loss needs one of paper, released, not 'sum'"),
+    (_QUERIES + _OF_THE_STORE, "--orthogonality=-1", "--orthogonality must be at least 0"),
+    (_QUERIES + _OF_THE_STORE, "--width 0", "--width must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--layers 0", "--layers must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--heads 0", "--heads must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--heads 7", ("--width 768 is no multiple of --heads 7", "such as 763")),
+    (_QUERIES + _OF_THE_STORE, "--labels nowhere.csv", "nowhere.csv"),
+    (_QUERIES + _OF_THE_STORE, "--section comparison", ("in a section 'comparison'", "--section")),
+    (_QUERIES + _OF_THE_STORE, "--resume", "there is no training to resume in 'new'"),
+    (_QUERIES, "--batch 8", ("of 64 pixels; 256 are needed", "--short_side 256")),
     (_AUTOENCODER, "--epochs=-3", "--epochs must be at least 1"),
     (_AUTOENCODER, "--batch 10000000000", "--batch must be at least 1 and at most 65,536"),
     (_AUTOENCODER, "--recipe r2gen-cmn/phantom", "has no masked autoencoder"),
@@ -177,6 +194,22 @@ _OPTIONS = [
     (_PHRASES, "--cleaning all", "'all'"),
     (_PHRASES, "--section comparison", ("has a section 'comparison'", "--section")),
     (_PHRASES, "--resume", "radscribe pretrain phrases has no option --resume"),
+    (_VISUAL_BANK, "--split test", ("from the train split alone, not from 'test'", "Leave out --split")),
+    (_VISUAL_BANK, "--width 24", ("needs disease queries", "radscribe pretrain disease-queries STORE")),
+    (_VISUAL_BANK, "--queries nowhere", ("nowhere/part.json", "radscribe pretrain disease-queries STORE")),
+    (_VISUAL_BANK, "--queries nowhere --most_rows 0", "--most_rows must be at least 1"),
+    (_VISUAL_BANK, "--queries nowhere --form whole", "--form needs one of crop, masked, not 'whole'"),
+    (_VISUAL_BANK, "--queries nowhere --maps cam", "--maps needs one of grad, grad++, hires"),
+    (_VISUAL_BANK, "--resume", "radscribe pretrain visual-bank has no option --resume"),
+    (_REPORT_BANK, "--split all", ("from the train split alone, not from 'all'", "Leave out --split")),
+    (_REPORT_BANK, "--rows 0", "--rows must be at least 1"),
+    (_REPORT_BANK, "--rows 10000", ("10,000 rows need more texts than the train split has", "--rows")),
+    (_REPORT_BANK, "--rows 5", ("the encoder './nowhere' could not be loaded", "--encoder")),
+    (_REPORT_BANK, "--maximum_length 1", "--maximum_length must be at least 2"),
+    (_REPORT_BANK, "--width 0", "--width must be at least 1"),
+    (_REPORT_BANK, "--labels=", "--labels is empty"),
+    (_REPORT_BANK, "--section comparison", ("has an observation by its labels", "--section")),
+    (_REPORT_BANK, "--pooling last", "--pooling needs one of first, mean, embeddings, not 'last'"),
     ("phrases {run}", "", ("part.json", "radscribe pretrain phrases STORE --out DIR")),
     (
         "phrases nowhere",

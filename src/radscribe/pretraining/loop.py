@@ -68,7 +68,7 @@ class Task(ABC):
     """
 
     kind: ClassVar[str]
-    patience: int | None = None
+    patience: float | None = None
     highest_rate: float
     inputs: dict[str, Any]
     model: Any
