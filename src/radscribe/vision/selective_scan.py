@@ -124,9 +124,7 @@ class _ChunkedScan(torch.autograd.Function):
             grad[-1] += carried
             _scan_back(torch.cat([kept[1:], kept[:1]]), grad)
             carried = grad[0] * kept[0]
-            torch.matmul(
-                grad.transpose(-1, -2), written.unsqueeze(-1), out=grad_write[part].unsqueeze(-1)
-            )
+            torch.matmul(grad.transpose(-1, -2), written.unsqueeze(-1), out=grad_write[part].unsqueeze(-1))
             grad_written = torch.matmul(grad, write[part].unsqueeze(-1)).squeeze(-1)
             grad_x[part] = grad_written * step[part]
             # From here on it is the gradient of the exponents.
