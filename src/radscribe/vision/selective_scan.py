@@ -81,7 +81,8 @@ def _kernel() -> Any:
 class _ChunkedScan(torch.autograd.Function):
     """The scan with a backward pass that keeps one state per chunk, and computes the others again.
 
-    Within it the tokens stand first, so that the slices of a chunk are contiguous.
+    Within it the tokens stand first, so that the slices of a chunk are contiguous. All chunks share their
+    memory: on a CPU, new memory would cost more than the arithmetic.
     """
 
     @staticmethod
@@ -90,16 +91,19 @@ class _ChunkedScan(torch.autograd.Function):
     ) -> Tensor:
         """See `selective_scan`."""
         x, step, write, read = (tensor.transpose(0, 1).contiguous() for tensor in (x, step, write, read))
-        state = x.new_zeros(x.size(1), *decay.shape)
-        y, before = torch.empty_like(x), []
-        for begin in range(0, len(x), chunk):
-            part = slice(begin, begin + chunk)
-            before.append(state)
-            kept = torch.exp(step[part].unsqueeze(-1) * decay)
-            states = _states(kept, step[part] * x[part], write[part], state)
+        chunk = min(chunk, len(x))
+        kept_memory, states_memory = x.new_empty(2, chunk, x.size(1), *decay.shape)
+        y, written = torch.empty_like(x), step * x
+        before = x.new_zeros(-(-len(x) // chunk), x.size(1), *decay.shape)
+        for number in range(len(before)):
+            part = slice(number * chunk, (number + 1) * chunk)
+            kept, states = (memory[: len(x[part])] for memory in (kept_memory, states_memory))
+            _kept(step[part], decay, out=kept)
+            _states(kept, written[part], write[part], before[number], out=states)
             torch.matmul(states, read[part].unsqueeze(-1), out=y[part].unsqueeze(-1))
-            state = states[-1].clone()
-        ctx.save_for_backward(x, step, decay, write, read, torch.stack(before))
+            if number + 1 < len(before):
+                before[number + 1] = states[-1]
+        ctx.save_for_backward(x, step, decay, write, read, before)
         ctx.chunk = chunk
         return y.transpose(0, 1)
 
@@ -108,42 +112,51 @@ class _ChunkedScan(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the arguments."""
         x, step, decay, write, read, before = ctx.saved_tensors
-        grad_y = grad_y.transpose(0, 1).contiguous()
+        grad_y, written = grad_y.transpose(0, 1).contiguous(), step * x
+        chunk = ctx.chunk
+        memories = x.new_empty(4, chunk, *before.shape[1:])
         grad_x, grad_step, grad_write, grad_read = map(torch.empty_like, (x, step, write, read))
         grad_decay, carried = torch.zeros_like(decay), torch.zeros_like(before[0])
         for number in reversed(range(len(before))):
-            part = slice(number * ctx.chunk, (number + 1) * ctx.chunk)
-            kept = torch.exp(step[part].unsqueeze(-1) * decay)
-            written = step[part] * x[part]
-            states = _states(kept.clone(), written, write[part], before[number])
-            torch.matmul(
-                states.transpose(-1, -2), grad_y[part].unsqueeze(-1), out=grad_read[part].unsqueeze(-1)
-            )
+            part = slice(number * chunk, (number + 1) * chunk)
+            kept, states, grad, scratch = memories[:, : len(x[part])]
+            _kept(step[part], decay, out=kept)
+            _states(scratch.copy_(kept), written[part], write[part], before[number], out=states)
+            of_y = grad_y[part].unsqueeze(-1)
+            torch.matmul(states.transpose(-1, -2), of_y, out=grad_read[part].unsqueeze(-1))
             # A state acts on its own output, and on the next state by what is kept of it.
-            grad = grad_y[part].unsqueeze(-1) * read[part].unsqueeze(-2)
+            torch.mul(of_y, read[part].unsqueeze(-2), out=grad)
             grad[-1] += carried
-            _scan_back(torch.cat([kept[1:], kept[:1]]), grad)
-            carried = grad[0] * kept[0]
-            torch.matmul(grad.transpose(-1, -2), written.unsqueeze(-1), out=grad_write[part].unsqueeze(-1))
+            scratch[:-1] = kept[1:]
+            _scan_back(scratch, grad)
+            torch.mul(grad[0], kept[0], out=carried)
+            torch.matmul(
+                grad.transpose(-1, -2), written[part].unsqueeze(-1), out=grad_write[part].unsqueeze(-1)
+            )
             grad_written = torch.matmul(grad, write[part].unsqueeze(-1)).squeeze(-1)
-            grad_x[part] = grad_written * step[part]
+            torch.mul(grad_written, step[part], out=grad_x[part])
             # From here on it is the gradient of the exponents.
             grad.mul_(kept)
             grad[1:].mul_(states[:-1])
             grad[0].mul_(before[number])
-            grad_step[part] = grad_written * x[part] + (grad * decay).sum(-1)
-            grad_decay += (grad * step[part].unsqueeze(-1)).sum(dim=(0, 1))
+            of_exponents = torch.mul(grad, decay, out=scratch).sum(-1)
+            torch.addcmul(of_exponents, grad_written, x[part], out=grad_step[part])
+            grad_decay += torch.mul(grad, step[part].unsqueeze(-1), out=scratch).sum(dim=(0, 1))
         gradients = (grad_x, grad_step, grad_write, grad_read)
         of_x, of_step, of_write, of_read = (gradient.transpose(0, 1) for gradient in gradients)
         return of_x, of_step, grad_decay, of_write, of_read, None
 
 
-def _states(kept: Tensor, written: Tensor, write: Tensor, before: Tensor) -> Tensor:
-    """The states of a chunk `[tokens, sequences, channels, state]`; `kept` is overwritten."""
-    states = written.unsqueeze(-1) * write.unsqueeze(-2)
-    states[0].addcmul_(kept[0], before)
-    _scan(kept, states)
-    return states
+def _kept(step: Tensor, decay: Tensor, *, out: Tensor) -> None:
+    """What a token keeps of the state before it, `[tokens, sequences, channels, state]`, from 0 to 1."""
+    torch.mul(step.unsqueeze(-1), decay, out=out).exp_()
+
+
+def _states(kept: Tensor, written: Tensor, write: Tensor, before: Tensor, *, out: Tensor) -> None:
+    """The states of a chunk that begins with the state `before`; `kept` is overwritten."""
+    torch.mul(written.unsqueeze(-1), write.unsqueeze(-2), out=out)
+    out[0].addcmul_(kept[0], before)
+    _scan(kept, out)
 
 
 def _scan(kept: Tensor, states: Tensor) -> None:

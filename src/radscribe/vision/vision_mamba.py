@@ -193,7 +193,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(3, width, patch_size, stride=patch_size)
         pixels = 3 * patch_size**2
         nn.init.trunc_normal_(self.proj.weight, std=pixels**-0.5)
-        self.proj.bias.data.zero_()
+        self.proj.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Tokens `[views, patches, width]` of pixels `[views, 3, height, width]`, row by row."""
@@ -232,8 +232,9 @@ class VisionMamba(nn.Module):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         with torch.no_grad():
-            for layer in self.layers:
-                layer.mixer.out_proj.weight.div_(math.sqrt(sizes.layers))
+            for name, parameter in self.named_parameters():
+                if name.endswith("out_proj.weight"):
+                    parameter.div_(math.sqrt(sizes.layers))
 
     def forward_features(self, pixels: Tensor) -> Tensor:
         """Tokens `[views, patches + 1, width]` of normalised pixels `[views, 3, image_size, image_size]`.
