@@ -33,7 +33,7 @@ from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.memory import keep_large_blocks
 from radscribe.training.optimizer import create_optimizer
 from radscribe.vision.selective_scan import selective_scan, sequential_scan
-from radscribe.vision.vision_mamba import STATE, VISION_MAMBAS
+from radscribe.vision.vision_mamba import VISION_MAMBAS
 
 #: Number of entries of the IU X-Ray vocabulary, for which the papers' sizes are meant.
 IU_XRAY_WORDS = 760
@@ -251,10 +251,11 @@ def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[s
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = chosen_device("auto")
-    channels = VISION_MAMBAS["arm_base_pz16"].width
+    sizes = VISION_MAMBAS["arm_base_pz16"]
+    channels, state = sizes.width, sizes.state
     x, step = (torch.randn(batch, length, channels, device=device) for _ in range(2))
-    write, read = (torch.randn(batch, length, STATE, device=device) for _ in range(2))
-    decay = -torch.arange(1.0, STATE + 1, device=device).repeat(channels, 1)
+    write, read = (torch.randn(batch, length, state, device=device) for _ in range(2))
+    decay = -torch.arange(1.0, state + 1, device=device).repeat(channels, 1)
     inputs = [
         tensor.requires_grad_() for tensor in (x, torch.nn.functional.softplus(step), decay, write, read)
     ]

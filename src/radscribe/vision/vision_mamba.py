@@ -18,9 +18,6 @@ from torch.nn import functional
 from radscribe.errors import RadScribeError
 from radscribe.vision.selective_scan import selective_scan
 
-#: Size of the state of a channel, and number of tokens that the convolution before a scan sees.
-STATE = 16
-CONVOLUTION = 4
 #: Step sizes of the scans of a new network lie between these two, evenly on a logarithmic scale.
 FIRST_STEPS = (0.001, 0.1)
 
@@ -34,12 +31,16 @@ class VisionMambaSizes:
         layers: Number of blocks.
         image_size: Side of a view in pixels.
         patch_size: Side of a patch in pixels.
+        state: Size of the state of a channel in a scan.
+        convolution: Number of tokens that the convolution before a scan sees.
     """
 
     width: int
     layers: int
     image_size: int = 224
     patch_size: int = 16
+    state: int = 16
+    convolution: int = 4
 
     @property
     def side(self) -> int:
@@ -82,16 +83,17 @@ class DirectedScan(nn.Module):
     others begin at .69, which forgets within a few tokens.
 
     Args:
-        width: Number of channels.
+        sizes: Sizes of the vision Mamba.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, sizes: VisionMambaSizes):
         super().__init__()
-        self.rank = math.ceil(width / 16)
-        self.conv1d = nn.Conv1d(width, width, CONVOLUTION, groups=width, padding=CONVOLUTION - 1)
-        self.x_proj = nn.Linear(width, self.rank + 2 * STATE, bias=False)
+        width, seen = sizes.width, sizes.convolution
+        self.rank, self.state = math.ceil(width / 16), sizes.state
+        self.conv1d = nn.Conv1d(width, width, seen, groups=width, padding=seen - 1)
+        self.x_proj = nn.Linear(width, self.rank + 2 * self.state, bias=False)
         self.dt_proj = nn.Linear(self.rank, width)
-        self.A_log = nn.Parameter(torch.arange(1.0, STATE + 1).log().repeat(width, 1))
+        self.A_log = nn.Parameter(torch.arange(1.0, self.state + 1).log().repeat(width, 1))
         self.D = nn.Parameter(torch.ones(width))
         low, high = map(math.log, FIRST_STEPS)
         steps = torch.empty(width).uniform_(low, high).exp()
@@ -102,9 +104,9 @@ class DirectedScan(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scanned tokens of the same shape, for tokens `[views, tokens, channels]` in scanning order."""
-        # A token sees itself and the three before it: what the padding adds at the end is cut off.
+        # A token sees itself and those before it: what the padding adds at the end is cut off.
         x = functional.silu(self.conv1d(x.transpose(1, 2))[..., : x.size(1)]).transpose(1, 2)
-        step, write, read = self.x_proj(x).split([self.rank, STATE, STATE], dim=-1)
+        step, write, read = self.x_proj(x).split([self.rank, self.state, self.state], dim=-1)
         # The bias is added in 32 bits, also under autocast, since softplus makes small steps of it.
         step = functional.softplus(functional.linear(step, self.dt_proj.weight) + self.dt_proj.bias)
         return selective_scan(x, step, -self.A_log.exp(), write, read) + self.D * x
@@ -114,13 +116,14 @@ class Mixer(nn.Module):
     """Mixes tokens by scans in four directions, whose mean passes a gate.
 
     Args:
-        width: Width of a token.
+        sizes: Sizes of the vision Mamba.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, sizes: VisionMambaSizes):
         super().__init__()
+        width = sizes.width
         self.in_proj = nn.Linear(width, 2 * width, bias=False)
-        self.scans = nn.ModuleList(DirectedScan(width) for _ in range(4))
+        self.scans = nn.ModuleList(DirectedScan(sizes) for _ in range(4))
         self.out_proj = nn.Linear(width, width, bias=False)
 
     def forward(self, tokens: Tensor, orders: Tensor, places: Tensor) -> Tensor:
@@ -164,15 +167,15 @@ class Block(nn.Module):
     """A mixer and a feed-forward layer, each behind a normalisation and beside a residual connection.
 
     Args:
-        width: Width of a token.
+        sizes: Sizes of the vision Mamba.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, sizes: VisionMambaSizes):
         super().__init__()
-        self.mixer = Mixer(width)
-        self.mlp = SwiGLU(width)
-        self.norm1 = nn.LayerNorm(width)
-        self.norm2 = nn.LayerNorm(width)
+        self.mixer = Mixer(sizes)
+        self.mlp = SwiGLU(sizes.width)
+        self.norm1 = nn.LayerNorm(sizes.width)
+        self.norm2 = nn.LayerNorm(sizes.width)
 
     def forward(self, tokens: Tensor, orders: Tensor, places: Tensor) -> Tensor:
         """Tokens of the same shape; for the arguments see `Mixer`."""
@@ -222,7 +225,7 @@ class VisionMamba(nn.Module):
         self.patch_embed = PatchEmbedding(sizes.patch_size, sizes.width)
         self.cls_token = nn.Parameter(torch.empty(1, 1, sizes.width))
         self.pos_embed = nn.Parameter(torch.empty(1, patches + 1, sizes.width))
-        self.layers = nn.ModuleList(Block(sizes.width) for _ in range(sizes.layers))
+        self.layers = nn.ModuleList(Block(sizes) for _ in range(sizes.layers))
         self.norm_f = nn.LayerNorm(sizes.width)
         orders = scan_orders(sizes.side)
         self.orders: Tensor

@@ -96,7 +96,7 @@ def load_released(model: VisionMamba, path: Path) -> None:
                 "Pass the checkpoint of a MambaXray-VL or an AM-MRG",
             )
         released = {name.partition(".")[2]: tensor for name, tensor in released.items()}
-    weights = {_own_name(name): tensor for name, tensor in released.items()}
+    weights = own_names(released)
     if "cls_token" not in weights:
         weights, notes = _without(weights, _DECODER, "the decoder of the pretraining")
         weights = _from_pretraining(weights, model)
@@ -119,14 +119,14 @@ def _without(
     return remaining, [f"Left out, {what}: {', '.join(left_out)}"] if left_out else []
 
 
-def _own_name(released: str) -> str:
-    """Our name of a released weight: directions have numbers where the released names end in `_b` or `_c`."""
+def own_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an encoder by our names, which number the directions; released names end in `_b`, `_c`."""
 
     def numbered(match: re.Match[str]) -> str:
         number = SUFFIXES.index(match[3] or "")
         return f"{match[1]}scans.{number}.{match[2] or 'A'}{match[4] or ''}"
 
-    return _DIRECTED.sub(numbered, released)
+    return {_DIRECTED.sub(numbered, name): tensor for name, tensor in released.items()}
 
 
 def _from_pretraining(weights: Mapping[str, Tensor], model: VisionMamba) -> dict[str, Tensor]:
