@@ -120,7 +120,7 @@ def _without(
 
 
 def own_names(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of an encoder by our names, which number the directions; released names end in `_b`, `_c`."""
+    """Weights by our names: directions are numbers, where released names end in `_b`, `_c`."""
 
     def numbered(match: re.Match[str]) -> str:
         number = SUFFIXES.index(match[3] or "")
