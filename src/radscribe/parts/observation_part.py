@@ -30,7 +30,7 @@ from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.parts.part import Part, make_command
 from radscribe.ranges import Range
 from radscribe.studies.study import Study, View
-from radscribe.vision.backbones import Backbone, BackboneConfig, ViewEncoder
+from radscribe.vision.backbones import Backbone, BackboneConfig, ViewEncoder, check_crop
 from radscribe.vision.published_pixels import NormalisationConfig
 from radscribe.vision.transformers_backbone import ARCHITECTURE, TransformersBackbone
 from radscribe.vision.transforms import TransformConfig, evaluation_view, stack_views, stored_view
@@ -229,13 +229,7 @@ def _encoder(backbone: BackboneConfig, crop: int, configuration: Mapping[str, An
             return TransformersBackbone.pretrained(backbone.weights, crop, backbone.normalisation)
         return TransformersBackbone.described(configuration, crop, backbone.normalisation)
     encoder = Backbone(backbone)
-    pixels: Any = encoder.model.pretrained_cfg
-    if pixels.get("fixed_input_size") and (side := pixels["input_size"][-1]) != crop:
-        raise RadScribeError(
-            f"{backbone.architecture} takes views of {side} pixels only, and not of {crop}",
-            f"Give --crop {side} and a --short_side of no less, or choose a convolutional network with "
-            "--architecture, such as resnet18",
-        )
+    check_crop(encoder, backbone.architecture, crop)
     return encoder
 
 
