@@ -29,7 +29,7 @@ TINY = {
     "crop": 56,
     "width": 24,
     "layers": 2,
-    "heads": 2,
+    "attention_heads": 2,
     "epochs": 2,
     "batch": 8,
     "learning_rate": 1e-3,
@@ -423,7 +423,7 @@ def test_another_part_is_refused(trained, tmp_path):
         ({"architecture": "test_vit"}, r"takes views of \d+ pixels only, and not of 56.*--crop"),
         ({"learning_rate": 1e30}, "the loss is .* at step"),
         ({"section": "comparison"}, "no study of the train split .* section 'comparison'.*--section"),
-        ({"heads": 7}, "--width 24 is no multiple of --heads 7"),
+        ({"attention_heads": 7}, "--width 24 is no multiple of --attention_heads 7"),
     ],
     ids=["size", "loss", "section", "heads"],
 )

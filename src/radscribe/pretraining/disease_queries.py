@@ -49,7 +49,7 @@ class DiseaseQueriesTask(ObservationTask):
         """See `ObservationTask.create`."""
         settings = self.settings
         queries = QueryConfig(
-            head=settings.head, width=settings.width, layers=settings.layers, heads=settings.heads
+            head=settings.head, width=settings.width, layers=settings.layers, heads=settings.attention_heads
         )
         return DiseaseQueries(backbone, transform, queries)
 

@@ -211,7 +211,7 @@ class DiseaseQueriesSettings(ObservationSettings):
         orthogonality_on: What is kept orthogonal: `queries`, or what they have read (`outputs`).
         width: Width of queries and Q-Former.
         layers: Number of layers of the Q-Former.
-        heads: Number of attention heads of the Q-Former.
+        attention_heads: Number of attention heads of the Q-Former.
         epochs: Number of passes over the training studies; the weights of the epoch with the highest mean AUC
             on the val split are kept.
         learning_rate: Highest learning rate; it rises to this and then falls to a hundredth of it.
@@ -228,7 +228,7 @@ class DiseaseQueriesSettings(ObservationSettings):
     orthogonality_on: Literal["queries", "outputs"] = "queries"
     width: int = 768
     layers: int = 12
-    heads: int = 12
+    attention_heads: int = 12
     epochs: int = 30
     batch: int = 32
     learning_rate: float = 5e-5
@@ -241,13 +241,13 @@ class DiseaseQueriesSettings(ObservationSettings):
                 "--orthogonality": (self.orthogonality, WEIGHT),
                 "--width": (self.width, WIDTH),
                 "--layers": (self.layers, LAYERS),
-                "--heads": (self.heads, WIDTH),
+                "--attention_heads": (self.attention_heads, WIDTH),
             }
         )
-        if self.width % self.heads:
+        if self.width % self.attention_heads:
             raise RadScribeError(
-                f"--width {self.width} is no multiple of --heads {self.heads}",
-                f"Give --heads 1, or a --width such as {self.heads * max(self.width // self.heads, 1)}",
+                f"--width {self.width} is no multiple of --attention_heads {self.attention_heads}",
+                f"Give --attention_heads 1, or a --width such as {self.attention_heads * max(self.width // self.attention_heads, 1)}",
             )
 
 
