@@ -245,9 +245,10 @@ class DiseaseQueriesSettings(ObservationSettings):
             }
         )
         if self.width % self.attention_heads:
+            near = self.attention_heads * max(self.width // self.attention_heads, 1)
             raise RadScribeError(
                 f"--width {self.width} is no multiple of --attention_heads {self.attention_heads}",
-                f"Give --attention_heads 1, or a --width such as {self.attention_heads * max(self.width // self.attention_heads, 1)}",
+                f"Give --attention_heads 1, or a --width such as {near}",
             )
 
 
