@@ -32,11 +32,13 @@ def hopfield_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if (tensor := core.pop(f"{theirs}.{name}", None)) is not None:
                 renamed[f"{ours}.{name}"] = tensor
     projections = {
-        name: core.pop(f"association_core.{name[0]}_proj_weight", None) for name in ("query", "key", "value")
+        name: weight
+        for name in ("query", "key", "value")
+        if (weight := core.pop(f"association_core.{name[0]}_proj_weight", None)) is not None
     }
     biases = core.pop("association_core.in_proj_bias", None)
-    sizes = [len(weight) for weight in projections.values() if weight is not None]
-    if core or biases is None or len(sizes) < len(projections) or len(biases) != sum(sizes):
+    sizes = [len(weight) for weight in projections.values()]
+    if core or biases is None or len(sizes) < 3 or len(biases) != sum(sizes):
         raise RadScribeError(
             "these are not the weights of a Hopfield layer of AM-MRG",
             f"Its weights are called {', '.join(sorted(released)[:3])}, ...",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from radscribe.studies.store import PreparedStore
 from radscribe.text.observation_labeller import sentence_spans
 from radscribe.weights import without_bars
 
-KIND = "report-bank"
+KIND: Literal["report-bank"] = "report-bank"
 
 
 class _Text(NamedTuple):
@@ -113,7 +113,9 @@ def _texts(number: int, report: str, settings: ReportBankSettings) -> list[_Text
 
 
 def shares(available: np.ndarray, rows: int) -> list[int]:
-    """The number of rows of each observation, in proportion to the texts that have it.
+    """The number of rows of each observation, in proportion to the texts that have it, rounded down.
+
+    What is left goes to the most frequent observation, and to the next where that has no more texts.
 
     Args:
         available: Number of texts of each observation.
@@ -122,23 +124,17 @@ def shares(available: np.ndarray, rows: int) -> list[int]:
     Raises:
         RadScribeError: there are not so many texts.
     """
-    if (found := _shares(available, rows)) is not None:
-        return found
-    fitting = int(available.sum())
-    while fitting and _shares(available, fitting) is None:
-        fitting -= 1
-    raise RadScribeError(
-        f"{rows:,} rows need more texts than the train split has, which stand under their observations "
-        f"{int(available.sum()):,} times",
-        f"Give --rows {fitting} or fewer",
-    )
-
-
-def _shares(available: np.ndarray, rows: int) -> list[int] | None:
     total = int(available.sum())
+    if rows > total:
+        raise RadScribeError(
+            f"{rows:,} rows need more texts than the train split has, which stand under their observations "
+            f"{total:,} times",
+            f"Give --rows {total} or fewer",
+        )
     found = [rows * int(count) // total for count in available]
-    found[int(available.argmax())] += rows - sum(found)
-    return found if all(share <= count for share, count in zip(found, available, strict=True)) else None
+    for column in np.argsort(-available, kind="stable"):
+        found[column] += min(rows - sum(found), int(available[column]) - found[column])
+    return found
 
 
 class TextEncoder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from radscribe.vision.backbones import Grid
 from radscribe.vision.regions import RegionConfig, cells_of, cropped, masked
 from radscribe.vision.transforms import check_store
 
-KIND = "visual-bank"
+KIND: Literal["visual-bank"] = "visual-bank"
 
 
 def make(store: PreparedStore, out: Path, settings: VisualBankSettings, *, progress: bool = True) -> str:
