@@ -101,6 +101,10 @@ _FIELDS = [
     ("system.layers=256 --system.width=16384", "of memory for its weights"),
     ("system.backbone.architecture=resnet999", "unknown backbone architecture 'resnet999'"),
     ("system.backbone.weights=nowhere.pth", "are neither a file nor a published tag"),
+    (
+        "system.backbone.architecture=arm_base_pz16 --system.backbone.weights=nowhere.pth",
+        "the weights 'nowhere.pth' of arm_base_pz16 are neither a file nor a published tag",
+    ),
     ("data.view_classifier=nowhere", "no view classifier in 'nowhere'"),
     ("data.labels.source=nowhere.csv", "nowhere.csv"),
     ("data.section=comparison", "has a section 'comparison'"),
