@@ -44,6 +44,7 @@ def hopfield_weights(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"Its weights are called {', '.join(sorted(released)[:3])}, ...",
         )
     for (name, weight), bias in zip(projections.items(), biases.split(sizes), strict=True):
+        assert weight is not None
         renamed |= {f"{name}.weight": weight, f"{name}.bias": bias}
     return renamed
 
