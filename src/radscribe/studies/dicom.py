@@ -229,20 +229,22 @@ def _stored(dataset: FileDataset, name: object) -> np.ndarray:
 
     syntax = dataset.file_meta.TransferSyntaxUID
     _require_whole_frames(dataset, name)
-    values = pixel_array(dataset, index=0, decoding_plugin=_DECODERS.get(syntax, ""))
-    bits = int(dataset.BitsStored)
+    bits, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
     high = int((numbers(dataset, "HighBit") or [bits - 1])[0])
-    allocated = values.itemsize * 8
-    # Where nothing is compressed, the other bits may hold an overlay. A compressed picture has none.
-    if values.ndim == 3 or values.dtype.kind not in "ui" or syntax in _DECODERS or bits >= allocated:
-        return values
-    signed = values.dtype.kind == "i"
+    if syntax in _DECODERS or bits == allocated:
+        return pixel_array(dataset, index=0, decoding_plugin=_DECODERS.get(syntax, ""))
+    # pydicom drops the upper bits even if they are those that are stored.
+    values = pixel_array(dataset, index=0, bits_stored=allocated)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     above = allocated - 1 - high
+    if values.dtype.kind not in "ui" or values.itemsize * 8 != allocated:
+        return values
     if not 0 <= above <= allocated - bits:
         raise ValueError(f"bit {high} cannot be the highest of {bits} bits in {allocated}")
-    # Shifting up drops the bits above; shifting down drops those below, and extends the sign.
+    # The other bits may hold an overlay. Shifting up drops those above; shifting down drops those below, and
+    # extends the sign.
     raised = values.view(f"u{values.itemsize}") << np.array(above, f"u{values.itemsize}")
-    return (raised.view(values.dtype) if signed else raised) >> (allocated - bits)
+    return raised.view(values.dtype) >> (allocated - bits)
 
 
 def _require_whole_frames(dataset: FileDataset, name: object) -> None:

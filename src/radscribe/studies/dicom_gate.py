@@ -110,6 +110,7 @@ def gate_by_pixels(pixels: np.ndarray, colours: bool) -> str:
 
 
 def _no_radiograph(dataset: FileDataset) -> str:
+    from pydicom import config
     from pydicom.uid import UID
 
     sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
@@ -117,7 +118,9 @@ def _no_radiograph(dataset: FileDataset) -> str:
     if sop_class == _RAW_RADIOGRAPHY or text(dataset, "PresentationIntentType") == "FOR PROCESSING":
         return "raw detector data (FOR PROCESSING), which nobody reads; fetch the image FOR PRESENTATION"
     if sop_class and sop_class not in (_COMPUTED_RADIOGRAPHY, _DIGITAL_RADIOGRAPHY, *_SECONDARY_CAPTURES):
-        return f"SOP class {UID(sop_class).name}"
+        name = UID(sop_class, validation_mode=config.IGNORE).name
+        # A damaged one may hold what follows it in the file, ids too.
+        return f"SOP class {name}" if re.fullmatch(r"[\w .,()/+-]{1,80}", name) else "a damaged SOP class"
     return "" if modality in _MODALITIES else f"modality {modality:.16}"
 
 
