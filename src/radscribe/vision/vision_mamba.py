@@ -68,6 +68,7 @@ def scan_orders(side: int) -> Tensor:
         the sequence, the class token, stays there.
     """
     patches = side * side
+    # The middle of all tokens, as in the released code. With an odd side the class token is one before it.
     middle = (patches + 1) // 2
     numbers = torch.arange(patches + 1)
     grid = torch.cat([numbers[:middle], numbers[middle + 1 :]]).view(side, side)
