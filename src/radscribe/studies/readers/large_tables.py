@@ -8,6 +8,7 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, cast
 
@@ -41,7 +42,7 @@ def rows_of(
 
     Args:
         path: The table; its content, not its name, tells whether gzip compressed it.
-        needed: Names of columns that the table must have.
+        needed: Names of columns that the table must have; two at least.
         optional: Names of columns that it may have.
 
     Raises:
@@ -50,14 +51,17 @@ def rows_of(
     columns = columns_of(path)
     require_different(path, columns)
     require_columns(path, columns, tuple(needed))
-    places = [columns.index(name) if name in columns else -1 for name in (*needed, *optional)]
+    # A column that is not there is taken from the blank behind the row's last cell.
+    places = [columns.index(name) if name in columns else len(columns) for name in (*needed, *optional)]
+    pick = itemgetter(*places)
     with _opened(path) as file:
         reader = csv.reader(file, strict=True)
         next(reader)
         try:
             for row in reader:
                 if len(row) == len(columns):
-                    yield reader.line_num, [row[place].strip() if place >= 0 else "" for place in places]
+                    row.append("")
+                    yield reader.line_num, [cell.strip() for cell in pick(row)]
                 elif row:
                     reason = f"{BAD_RECORD}: {len(row)} fields, and the header has {len(columns)} columns"
                     yield Rejection(f"line {reader.line_num}", str(path), reason)

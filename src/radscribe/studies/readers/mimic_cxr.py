@@ -225,16 +225,19 @@ def _examinations(path: Path) -> Generator[Rejection, None, dict[str, _Examinati
             yield row
             continue
         line, (image, patient, study, position, date, clock, code, procedure) = row
-        place = f"{path}, line {line}"
         if not (_IMAGE_ID.fullmatch(image) and _ID.fullmatch(patient) and _ID.fullmatch(study)):
             reason = f"its ids are '{image}', '{patient}' and '{study}', which MIMIC-CXR has none like"
-            yield Rejection(f"line {line}", place, f"{BAD_RECORD}: {reason}")
+            yield Rejection(f"line {line}", f"{path}, line {line}", f"{BAD_RECORD}: {reason}")
         elif image in images:
-            yield Rejection(image, place, DUPLICATE_ID)
-        elif found.setdefault(study, _Examination(patient)).patient != patient:
-            yield Rejection(image, place, f"{BAD_RECORD}: study {study} is also of another patient")
+            yield Rejection(image, f"{path}, line {line}", DUPLICATE_ID)
+        elif study in found and found[study].patient != patient:
+            yield Rejection(
+                image, f"{path}, line {line}", f"{BAD_RECORD}: study {study} is also of another patient"
+            )
         else:
             images.add(image)
+            if study not in found:
+                found[study] = _Examination(patient)
             examination = found[study]
             examination.images.append((image, sys.intern(position or code or procedure)))
             if time := _time(date, clock):
