@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bad_inputs import preparing_stores, preparing_tables
+from bad_inputs import preparing_archives, preparing_stores, preparing_tables
 from bad_inputs.rows import Row, Workshop
 from bad_inputs.sources import (
     AGAIN,
@@ -336,5 +336,6 @@ ROWS: list[Row] = [
     *PATTERNS,
     *FOLDERS,
     *preparing_tables.ROWS,
+    *preparing_archives.ROWS,
     *preparing_stores.ROWS,
 ]

@@ -1,8 +1,8 @@
 """The sections of a MIMIC-CXR report, by the rules that the field uses (Johnson et al., Sci. Data 2019).
 
 MIMIC-CXR's reports are texts whose sections begin with a header in capitals. The authors of the data set
-published rules that find them. `mimic_cxr_sectioned.csv`, on which published figures rest, is what these rules
-give. All of them are here, also those that only a few reports need:
+published rules that find them. `mimic_cxr_sectioned.csv`, on which published figures rest, is what these
+rules give. All of them are here, also those that only a few reports need:
 
 - A header is a new line, one space, capitals with spaces and `()/,-`, a colon and white space. A header on
   the line on which a section begins is not one.

@@ -182,4 +182,5 @@ def _study(record: dict[str, Any], split: Split, pixels: MappedFile, masks: Mapp
         split=split,
         sections=record["sections"],
         observations=record["observations"],
+        prior=record.get("prior"),
     )

@@ -211,6 +211,7 @@ class StoreWriter:
             "split": study.split,
             "sections": dict(study.sections),
             "observations": dict(study.observations),
+            **({"prior": study.prior} if study.prior else {}),
             "views": lines,
             "broken": broken,
             "ends": self._ends,

@@ -70,6 +70,8 @@ class Study:
         sections: Report sections by name (`findings`, `impression`, `indication`, `comparison`); a missing
             section has no key.
         observations: State of each observation that the source labels, by CheXpert name.
+        prior: Id of the patient's latest usable study before this one, by date and time; None if there is
+            none, or if the source does not state when its studies were made.
     """
 
     id: str
@@ -78,6 +80,7 @@ class Study:
     split: Split | None = None
     sections: Mapping[str, str] = field(default_factory=dict)
     observations: Mapping[str, ObservationState] = field(default_factory=dict)
+    prior: str | None = None
 
     def report(self, section: str) -> str:
         """The text of a section, or of several, as in `findings + impression`; empty if the study has none of
