@@ -83,7 +83,7 @@ class EndpointConfig:
 def _is_plain_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        host, _ = (parts.hostname or "").encode("idna"), parts.port  # both are errors if they are none
+        host, _ = (parts.hostname or "").encode("idna"), parts.port  # an impossible one raises
     except ValueError:
         return False
     plain = re.fullmatch(r"[!-~]+", url) and not re.search(r"[@?#\\]", url)
