@@ -55,15 +55,15 @@ def encoder(tmp_path_factory):
     return folder
 
 
-def make_visual(store, queries, out, **options):
-    usual = {"queries": str(queries), "most_rows": 7, "width": 24, "threshold": 0.5, "device": "cpu"}
+def make_visual(store, part, out, **options):
+    usual = {"queries": str(part), "most_rows": 7, "width": 24, "threshold": 0.5, "device": "cpu"}
     settings = VisualBankSettings(**usual | options)
     visual_bank.make(PreparedStore(store), out, settings, progress=False)
     return MemoryBank.load(out, "visual-bank")
 
 
-def make_report(store, encoder, out, **options):
-    usual = {"encoder": str(encoder), "rows": 20, "width": 16, "device": "cpu"}
+def make_report(store, folder, out, **options):
+    usual = {"encoder": str(folder), "rows": 20, "width": 16, "device": "cpu"}
     settings = ReportBankSettings(**usual | options)
     report_bank.make(PreparedStore(store), out, settings, progress=False)
     return MemoryBank.load(out, "report-bank")
