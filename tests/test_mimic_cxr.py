@@ -260,7 +260,7 @@ def test_files_and_rows_that_belong_to_nothing(tree):
         ("summary", "no image: it is not named like a report"),
         (dicom_id(1), "duplicate id"),
     }
-    assert any(reason.startswith("DICOM is not read yet") for _, reason in found)
+    assert any(reason.startswith("DICOM is not read here") for _, reason in found)
     assert any(name == dicom_id(1) and reason.endswith("is taken") for name, reason in found)
     assert not [name for name, _ in found if "index" in name or "LICENSE" in name]
 

@@ -47,10 +47,11 @@ def test_a_usual_report():
     [
         ("", {"full report": ""}),
         ("Clear.", {"full report": "Clear."}),
-        # The header needs a line before it, exactly one space, capitals, and white space behind the colon.
+        # The header needs a line before it, a space, capitals, and white space behind the colon.
         (" FINDINGS: Clear.", {"full report": "FINDINGS: Clear."}),
         ("\nFINDINGS: Clear.", {"full report": "FINDINGS: Clear."}),
-        ("\n  FINDINGS: Clear.", {"full report": "FINDINGS: Clear."}),
+        ("\n\tFINDINGS: Clear.", {"full report": "FINDINGS: Clear."}),
+        ("\n   FINDINGS : Clear.", {"preamble": "", "findings": "Clear."}),
         ("\n Findings: Clear.", {"full report": "Findings: Clear."}),
         ("\n FINDINGS:Clear.", {"full report": "FINDINGS:Clear."}),
         ("\n FINDINGS2: Clear.", {"full report": "FINDINGS2: Clear."}),
@@ -64,7 +65,7 @@ def test_a_usual_report():
         # The last of equal names counts, and an empty one of findings does not.
         (
             "\n FINDINGS: Old.\n FINDINGS: New.\n FINDINGS: \n IMPRESSION: Fine.",
-            {"preamble": "", "findings": "IMPRESSION: Fine."},
+            {"preamble": "", "findings": "New.", "impression": "Fine."},
         ),
         (
             "\n FINDINGS: Old.\n COMPARISON: A.\n FINDINGS: New.\n COMPARISON:  \n\n",
@@ -85,7 +86,7 @@ def test_last_paragraph():
     assert [tuple(section) for section in split_report(text)] == [
         ("preamble", "\n "),
         ("history", "Fever."),
-        ("last_paragraph", "The lungs are clear.\n \n No effusion.\n"),
+        ("last_paragraph", " The lungs are clear.\n \n No effusion.\n"),
     ]
     # Of a text without header, too; and a blank line without its space is none.
     assert report_sections("Chest.\n \n Clear.") == {"full report": "Chest.", "last_paragraph": "Clear."}

@@ -4,8 +4,8 @@ MIMIC-CXR's reports are texts whose sections begin with a header in capitals. Th
 published rules that find them. `mimic_cxr_sectioned.csv`, on which published figures rest, is what these
 rules give. All of them are here, also those that only a few reports need:
 
-- A header is a new line, one space, capitals with spaces and `()/,-`, a colon and white space. A header on
-  the line on which a section begins is not one.
+- A header is a new line, a space, capitals with spaces and `()/,-`, a colon and white space. A header on the
+  line on which a section begins is not one.
 - The text before the first header is the section `preamble`; a text without header is one section,
   `full report`.
 - Names are unified: misspellings and synonyms by a table, other names by the words in them.

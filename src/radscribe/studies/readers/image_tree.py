@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from radscribe.studies.images import IMAGE_SUFFIXES
-from radscribe.studies.readers.folder import DICOM, IMAGE, REPORT
+from radscribe.studies.readers.folder import IMAGE, REPORT
 from radscribe.studies.store_files import MANIFEST, is_store
 
 #: Depth of folders that is looked into. The trees that are read have at most five, so that a link to a folder
 #: above itself ends.
 _MAX_DEPTH = 6
+_DICOM = "DICOM is not read here: give the JPG or PNG files of the archive"
 
 
 class TreeFile(NamedTuple):
@@ -72,5 +73,5 @@ def _kind(name: str, suffix: str) -> str:
     if suffix in IMAGE_SUFFIXES:
         return IMAGE
     if suffix in (".dcm", ".dicom"):
-        return DICOM
+        return _DICOM
     return REPORT if suffix == ".txt" else f"not an image: {suffix or 'no suffix'}"

@@ -42,7 +42,7 @@ def rows_of(
 
     Args:
         path: The table; its content, not its name, tells whether gzip compressed it.
-        needed: Names of columns that the table must have; two at least.
+        needed: Names of columns that the table must have.
         optional: Names of columns that it may have.
 
     Raises:
@@ -53,7 +53,7 @@ def rows_of(
     require_columns(path, columns, tuple(needed))
     # A column that is not there is taken from the blank behind the row's last cell.
     places = [columns.index(name) if name in columns else len(columns) for name in (*needed, *optional)]
-    pick = itemgetter(*places)
+    pick = itemgetter(*places, len(columns))
     with _opened(path) as file:
         reader = csv.reader(file, strict=True)
         next(reader)
@@ -61,7 +61,7 @@ def rows_of(
             for row in reader:
                 if len(row) == len(columns):
                     row.append("")
-                    yield reader.line_num, [cell.strip() for cell in pick(row)]
+                    yield reader.line_num, [cell.strip() for cell in pick(row)[:-1]]
                 elif row:
                     reason = f"{BAD_RECORD}: {len(row)} fields, and the header has {len(columns)} columns"
                     yield Rejection(f"line {reader.line_num}", str(path), reason)
