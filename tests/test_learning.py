@@ -89,12 +89,9 @@ def test_drafts_of_an_aligned_adapter_belong_to_their_studies(store, language_mo
 
 
 def short(name: str) -> RunConfig:
-    """A training of some minutes; those through a language model see one view of each study."""
-    views = 2 if name in OWN_WORDS else 1
     return override(
         get_recipe(f"{name}/phantom").build(),
         {
-            "data": {"views": views},
             "training": {"epochs": 9, "threads": 1, "device": "cpu", "validate_every": 3},
             "decoding": {"beams": 1},
         },
