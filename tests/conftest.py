@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,20 @@ from radscribe.training.train import train
 os.environ["RADSCRIBE_TRACEBACK"] = "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest file, so that no worker has it left when the others are done."""
-    items.sort(key=lambda item: item.path.name != "test_learning.py")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every worker begins with its share of the longest tests, so that none has them left at the end.
+
+    Workers begin at equal distances in the list. Tests that share a language model stay together.
+    """
+    workers = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    longest = [item for item in items if item.path.name == "test_learning.py"]
+    others = [item for item in items if item.path.name != "test_learning.py"]
+    share, rest = math.ceil(len(longest) / workers), len(others) // workers
+    dealt = []
+    for worker in range(workers):
+        dealt += longest[worker * share : (worker + 1) * share]
+        dealt += others[worker * rest : (worker + 1) * rest if worker + 1 < workers else None]
+    items[:] = dealt
 
 
 @pytest.fixture(scope="session")

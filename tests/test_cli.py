@@ -295,6 +295,14 @@ def test_bench(task, capsys):
     assert result["peak_memory_gb"] > 0
 
 
+def test_bench_of_the_scan(capsys):
+    main(["bench", "scan", "--batch", "1", "--length", "20", "--threads", "1", "--repeats", "1"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["ratio_to_sequential"] > 0
+    assert result["forward_ratio_to_sequential"] > 0
+    assert result["largest_difference"] < 1e-4
+
+
 def test_bench_of_scoring(capsys):
     pytest.importorskip("pycocoevalcap")
     main(["bench", "score", "--pairs", "40", "--resamples", "20"])

@@ -9,10 +9,12 @@ from tiny_language_models import tiny_language_model
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
-from radscribe.layers.cross_modal_enhancement import phrase_vectors
-from radscribe.layers.frozen_language_model import Embedded, FrozenLanguageModel, LanguageModelConfig
+from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
 from radscribe.layers.rep_adapter import PlainMaps
-from radscribe.systems.cmeaa import STABLE, CmEAA, CmEAAConfig, CrossModalAdapter, PhraseSource
+from radscribe.observations import OBSERVATIONS
+from radscribe.parts.phrase_table import Phrase, PhraseList, PhraseTable
+from radscribe.systems.cmeaa import STABLE, CmEAA, CmEAAConfig, CrossModalAdapter
+from radscribe.systems.study_observations import StudyObservations, as_tensor
 from radscribe.systems.system import Batch, pad_tokens
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import BackboneConfig, VisualTokens
@@ -295,7 +297,7 @@ class TestEnhancement:
         built, visual, given = adapter(enhancement_layers=2), visual_tokens(), phrases()
         plain = Transcription(built)
         with torch.no_grad():
-            enhanced = built.enhancement(visual.tokens, visual.mask, given)
+            enhanced = built.enhancement(visual.tokens, visual.mask, given).tokens
         for study in range(3):
             there = visual.mask[study]
             own = given.embeddings[study][given.mask[study]].numpy()
@@ -309,14 +311,16 @@ class TestEnhancement:
             torch.randn(3, slots, WIDTH, dtype=torch.double), torch.zeros(3, slots, dtype=torch.bool)
         )
         tokens = visual.tokens.requires_grad_()
-        assert torch.equal(built.enhancement.attended(tokens, visual.mask, given), torch.zeros_like(tokens))
+        assert torch.equal(
+            built.enhancement.attended(tokens, visual.mask, given).tokens, torch.zeros_like(tokens)
+        )
         built(visual, given).tokens.square().sum().backward()
         gradients = [p.grad for p in built.parameters() if p.grad is not None]
         assert all(gradient.isfinite().all() for gradient in [*gradients, tokens.grad])
 
     def test_a_study_without_phrases_beside_others_that_have_some(self):
         built, visual, given = adapter().train(), visual_tokens(), phrases()
-        attended = built.enhancement.attended(visual.tokens, visual.mask, given)
+        attended = built.enhancement.attended(visual.tokens, visual.mask, given).tokens
         assert not attended[2].any()
         assert attended[:2].any()
         attended.square().sum().backward()
@@ -526,17 +530,34 @@ def language_model() -> LanguageModelConfig:
     return LanguageModelConfig(name=str(tiny_language_model()))
 
 
-def bright_or_dark() -> PhraseSource:
-    """A source of phrases that looks at the views: bright and dark ones have others, and black ones none."""
-    texts = [["clear", "heart is normal"], ["effusion"], []]
-    given = phrase_vectors(FrozenLanguageModel(language_model()), texts)
+def phrase_table() -> PhraseTable:
+    """Three phrases; one of them belongs to two labels, and no label of No Finding has one."""
 
-    def source(views: torch.Tensor, view_mask: torch.Tensor) -> Embedded:
+    def of(*phrases: str) -> PhraseList:
+        return PhraseList(5, tuple(Phrase(phrase, 1.0, 3, 4) for phrase in phrases))
+
+    effusion = ("Pleural Effusion", "positive")
+    clear = ("Pleural Effusion", "negative")
+    return PhraseTable(
+        "reports",
+        {
+            effusion: of("effusion", "small left"),
+            clear: of("clear", "small left"),
+            ("Edema", "negative"): of("clear"),
+        },
+    )
+
+
+class BrightOrDark:
+    """Finds observations by the brightness of views: an effusion in dark ones, none in black ones."""
+
+    def observe(self, views: torch.Tensor, view_mask: torch.Tensor) -> list[StudyObservations]:
         means = (views.float().mean((2, 3)) * view_mask).sum(1) / view_mask.sum(1)
-        rows = torch.where(means > 100, 0, torch.where(means > 1, 1, 2))
-        return Embedded(given.embeddings[rows], given.mask[rows])
-
-    return source
+        found = [{} if mean <= 1 else {"Pleural Effusion": mean <= 100} for mean in means.tolist()]
+        return [
+            StudyObservations(labels, dict.fromkeys(labels, "probability"), dict.fromkeys(OBSERVATIONS, 0.5))
+            for labels in found
+        ]
 
 
 def built(**fields) -> CmEAA:
@@ -548,7 +569,10 @@ def built(**fields) -> CmEAA:
     )
     torch.manual_seed(0)
     vocabulary = Vocabulary.build(REPORTS, "iu_xray", 1)
-    system = CmEAA(config, vocabulary, 60, bright_or_dark() if config.enhancement else None).eval()
+    system = CmEAA(config, vocabulary, 60).eval()
+    if config.enhancement:
+        system.read(phrase_table())
+        system.observer = BrightOrDark()
     with torch.no_grad():
         for name, parameter in system.adapter.named_parameters():
             if ".up." in name:
@@ -563,7 +587,7 @@ def batch_of(system: CmEAA) -> Batch:
     )
     views[1] //= 4
     mask = torch.tensor([[True, True], [True, False], [True, True]])
-    return Batch(["a", "b", "c"], views, mask, tokens, torch.full((3, 14), torch.nan))
+    return Batch(["a", "b", "c"], views, mask, tokens, as_tensor(BrightOrDark().observe(views, mask)))
 
 
 VARIANTS = [
@@ -675,23 +699,68 @@ class TestSystem:
                 assert (seen[0][row] - table(torch.tensor(ids)).mean(0)).abs().max() < 1e-5
 
     def test_phrases_are_means_of_word_embeddings(self):
-        model = built().language_model
-        found = phrase_vectors(model, [["clear", "left pleural effusion"], [], ["no"]])
-        assert found.mask.tolist() == [[True, True], [False, False], [True, False]]
-        ids = torch.tensor(model.tokenizer.encode("left pleural effusion"))
-        assert (found.embeddings[0, 1] - model.model.get_input_embeddings()(ids).mean(0)).abs().max() < 1e-6
-        assert phrase_vectors(model, [[], []]).mask.shape == (2, 0)
+        system = built()
+        assert system.phrases.texts == ("clear", "effusion", "small left")
+        ids = torch.tensor(system.tokenizer.encode("small left"))
+        table = system.language_model.model.get_input_embeddings()
+        assert (system.phrases.vectors[2] - table(ids).mean(0)).abs().max() < 1e-6
+
+    def test_the_phrases_of_a_study_are_those_of_its_labels_each_once(self):
+        labels = torch.full((5, 14), torch.nan)
+        effusion, edema = OBSERVATIONS.index("Pleural Effusion"), OBSERVATIONS.index("Edema")
+        labels[0, effusion] = 1
+        labels[1, effusion] = labels[2, effusion] = labels[2, edema] = labels[3, edema] = 0
+        found = built().phrases(labels)
+        by_study = [[bool(each) for each in row] for row in found.mask]
+        # Of a study without a label, the phrases of No Finding would be read, and there are none.
+        assert by_study == [
+            [False, True, True],
+            [True, False, True],
+            [True, False, True],
+            [True, False, False],
+            [False, False, False],
+        ]
+        assert found.embeddings.shape == (5, 3, 32)
+
+    def test_a_study_without_a_label_reads_the_phrases_of_no_finding(self):
+        system, table = built(), phrase_table()
+        lists = dict(table.lists) | {("No Finding", "positive"): PhraseList(9, (Phrase("no", 1.0, 3, 4),))}
+        system.read(PhraseTable("reports", lists))
+        nothing, absent = torch.full((1, 14), torch.nan), torch.full((1, 14), torch.nan)
+        absent[0, OBSERVATIONS.index("Fracture")] = 0  # a label without a phrase
+        for labels in (nothing, absent):
+            found = system.phrases(labels)
+            chosen = zip(system.phrases.texts, found.mask[0], strict=True)
+            assert [text for text, here in chosen if here] == ["no"]
 
     def test_phrases_change_the_draft(self):
         system = built()
         batch = batch_of(system)
         before = system.generate(batch.views, batch.view_mask, DECODING)
-        none = Embedded(torch.zeros(3, 0, 32), torch.zeros(3, 0, dtype=torch.bool))
-        system.phrase_source = lambda views, view_mask: none
+        system.read(PhraseTable("reports", {}))
         after = system.generate(batch.views, batch.view_mask, DECODING)
         assert before.token_logprobs.isfinite().all()
         assert after.token_logprobs.isfinite().all()
         assert not torch.equal(before.token_logprobs, after.token_logprobs)
+
+    def test_what_was_read_is_evidence(self):
+        system = built()
+        batch = batch_of(system)
+        tokens = system.generate(batch.views, batch.view_mask, DECODING).tokens
+        read = system.explain(batch.views, batch.view_mask, tokens).phrases
+        assert [dict(study.labels) for study in read.observations] == [
+            {"Pleural Effusion": False},
+            {"Pleural Effusion": True},
+            {"Pleural Effusion": False},
+        ]
+        assert read.chosen.tolist() == [[True, False, True], [False, True, True], [True, False, True]]
+        assert (read.weights.sum(1) - 1).abs().max() < 1e-6
+        grid = 2 * 2  # of 64 pixels
+        of_first_view = read.attention[1, :, :grid]
+        # Averaged tokens: a token's attention is shared among the views that were averaged.
+        assert (of_first_view.sum(0) - 1).abs().max() < 1e-5
+        assert (read.attention[0].sum(0) - 0.5).abs().max() < 1e-5
+        assert read.attention[1, 0].abs().max() == 0
 
     def test_the_prompt_is_that_of_appendix_a3(self):
         system = built()
@@ -702,10 +771,35 @@ class TestSystem:
         assert after.startswith("</Img>, Generate a comprehensive")
         assert after.endswith("image.\nAssistant:")
 
-    def test_without_a_source_of_phrases(self):
-        config = CmEAAConfig(language_model=language_model())
-        with pytest.raises(RadScribeError, match="CFE needs phrases .* --system.enhancement false"):
-            CmEAA(config, Vocabulary.build(REPORTS, "iu_xray", 1), 60)
+    def test_without_parts(self):
+        config = CmEAAConfig(
+            backbone=BackboneConfig(architecture="test_resnet", weights="none"),
+            language_model=language_model(),
+        )
+        system = CmEAA(config, Vocabulary.build(REPORTS, "iu_xray", 1), 60)
+        batch = batch_of(system)
+        for use in (
+            lambda: system.generate(batch.views, batch.view_mask, DECODING),
+            lambda: system(batch),
+        ):
+            with pytest.raises(RadScribeError, match="CFE needs phrases .* --system.enhancement false"):
+                use()
+
+    def test_the_own_report_is_found_by_the_statistics_networks(self):
+        """Trained on three studies, they tell whose report is whose; untrained, they cannot."""
+        system = built(enhancement=False, estimator="jsd", alignment_weight=1.0).train()
+        batch = batch_of(system)
+        batch.views[2] //= 32
+        optimizer = torch.optim.Adam([p for p in system.parameters() if p.requires_grad], lr=3e-3)
+        for _ in range(150):
+            optimizer.zero_grad()
+            system(batch).total.backward()
+            optimizer.step()
+        system.eval()
+        images = system.image_vectors(batch.views, batch.view_mask)
+        assert images.shape == (3, 8)
+        assert system.match_reports(images, batch.tokens).argmax(1).tolist() == [0, 1, 2]
+        assert built(aligner=False).image_vectors(batch.views, batch.view_mask) is None
 
     def test_a_bound_that_diverges_is_stopped(self):
         """At a rate beyond all measure it does so at once; the error names the way out, which holds."""

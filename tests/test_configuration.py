@@ -30,7 +30,7 @@ def test_a_field_that_is_not_there_cannot_be_set():
             part.misspelt = 3
     assert {type(entry.config()) for entry in SYSTEMS.values()} <= set(found)
     assert all(kind.__name__.endswith("Config") for kind in found)
-    assert len(found) == 17
+    assert len(found) == 20
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -57,7 +57,7 @@ def test_a_configuration_lists_what_its_system_starts_from(name):
     config = get_recipe(name).build().system
     listed = COMPONENTS.get(name, ())
     assert config.components == tuple(getattr(config, field) for field in listed)
-    assert (config.language_model is not None) == name.startswith(("r2gen-gpt", "bidirectional"))
+    assert (config.language_model is not None) == name.startswith(("r2gen-gpt", "bidirectional", "cmeaa"))
     weighted = [config.backbone, *config.components]
     for component in weighted:
         component.weights = "somewhere"

@@ -29,6 +29,7 @@ from radscribe.pages.memory_plot import memory_layout, shared_weight
 from radscribe.pages.overlays import choose_words, file_name, overlay, word_attention
 from radscribe.runs.explanation import Explanation, merge_pieces
 from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.run_parts import record_parts
 from radscribe.runs.trained_system import TrainedSystem, load
 from radscribe.runs.views import evaluation_masks, evaluation_views
 from radscribe.studies.images import read_view
@@ -38,7 +39,7 @@ from radscribe.systems.registry import SYSTEMS
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import BackboneConfig
 
-WITH_LANGUAGE_MODEL = {"r2gen-gpt", "bidirectional"}
+WITH_LANGUAGE_MODEL = {"r2gen-gpt", "bidirectional", "cmeaa"}
 BANNER = "Research use, not for clinical diagnosis"
 
 #: A run of every system, and of the variants that have other evidence.
@@ -56,6 +57,8 @@ RUNS = {
     "r2gen-gpt": ("r2gen-gpt", {"views": "concatenate"}),
     "r2gen-gpt, averaged": ("r2gen-gpt", {"views": "average"}),
     "bidirectional": ("bidirectional", {}),
+    "cmeaa": ("cmeaa", {}),
+    "cmeaa, averaged": ("cmeaa", {"views": "average"}),
 }
 
 
@@ -82,8 +85,10 @@ def write_run(path: Path, store: PreparedStore, system_name: str, fields: dict) 
     reports = [study.sections["findings"] for study in store.studies()]
     run = RunDirectory(path)
     run.create(config, Vocabulary.build(reports, config.data.cleaning, 1), {"store_source": "phantom"})
-    system = tiny.system(config, reports)
+    # With the usual seed a random CmEAA writes blanks alone.
+    system = tiny.system(config, reports, seed=2 if system_name == "cmeaa" else 0)
     run.record_language_model(system)
+    record_parts(run.path, config)
     run.save_weights(system)
     return run
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from radscribe.errors import RadScribeError
+from radscribe.studies.image_error import ImageError
 from radscribe.studies.images import (
     IMAGE_SUFFIXES,
-    ImageError,
     read_file,
     read_image,
     read_view,
@@ -259,7 +259,7 @@ def test_other_broken_files(tmp_path):
     dicom.write_bytes(bytes(128) + b"DICM" + bytes(100))
     assert reason_of(empty) == "empty file"
     assert reason_of(text) == "not an image"
-    assert reason_of(dicom) == "DICOM is not read yet"
+    assert reason_of(dicom) == "no pixel data"
     assert reason_of(tmp_path / "absent.png") == "missing"
     assert reason_of(tmp_path) == "not readable: a folder, not a file"
 

@@ -70,6 +70,13 @@ def test_r2gen_golden(shared):
     assert result.sequences_equal == {"beam3": True}
 
 
+def test_vision_mamba_golden(shared):
+    result = check_golden(shared / "golden" / "vision_mamba_tiny.safetensors")
+    assert result.system == "vision-mamba"
+    assert result.passed
+    assert result.differences["tokens"] < 1e-5
+
+
 def test_camanet_golden(shared):
     """Its random memory amplifies rounding, too: the file itself is 6e-4 from what 64 bits give."""
     result = check_golden(shared / "golden" / "camanet_tiny.safetensors")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pretraining_faults import change_fields, cut_weights, drop_a_weight, pretrain_until_killed
+from pretraining_faults import change_fields, cut_weights, drop_a_weight, pretrain_until_killed, rehash
 from safetensors.torch import load_file, save_file
 from tiny import tiny_config
 
@@ -28,7 +28,8 @@ from radscribe.evaluation.probabilities import (
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.observation_classifier import ObservationClassifier
 from radscribe.pretraining.loop import pretrain
-from radscribe.pretraining.observation_classifier import ObservationClassifierTask, measure
+from radscribe.pretraining.observation_classifier import ObservationClassifierTask
+from radscribe.pretraining.observation_task import measure
 from radscribe.pretraining.settings import ObservationClassifierSettings
 from radscribe.runs.observing import Observer
 from radscribe.runs.trained_system import load
@@ -407,18 +408,6 @@ def test_a_label_file_that_was_changed_is_not_resumed(store, tmp_path):
 
 
 # --- faults ------------------------------------------------------------------------------------------------
-
-
-def rehash(path):
-    """`part.json` with the hashes of what is there, as if it had been written so."""
-    from radscribe.parts.part import Part
-
-    part = json.loads((path / "part.json").read_text())
-    files = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in part["files"]}
-    lines = ["observation-classifier", *(f"{name} {files[name]}" for name in sorted(files))]
-    content = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    (path / "part.json").write_text(json.dumps(part | {"files": files, "content_hash": content}))
-    assert Part.read(path, "observation-classifier", list(files))
 
 
 def other_weights(path):

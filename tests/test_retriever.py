@@ -244,7 +244,7 @@ def test_models_that_number_positions_from_the_padding_have_fewer_for_a_text():
     longest = TextEncoder(model, None).longest(100)
     assert longest == 18
     model(input_ids=torch.full((1, longest), 7))
-    with pytest.raises(IndexError):
+    with pytest.raises((IndexError, RuntimeError)):
         model(input_ids=torch.full((1, longest + 1), 7))
 
 
@@ -575,11 +575,11 @@ def test_what_cannot_be_trained_leaves_nothing(store, tmp_path, options, message
 def test_a_run_is_scored_beside_what_the_retriever_finds(finished_run, trained, retriever, store, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     before = Evaluation.read(run / "metrics.json", "")
-    # METEOR is there where Java is, and without it the scores would not be all of those that are kept.
     main(["evaluate", str(run), "--retriever", str(trained), "--no_progress"])
     after = Evaluation.read(run / "metrics.json", "")
     assert list(after.rows) == [*before.rows, RETRIEVED]
-    assert after.rows["system"].scores == before.rows["system"].scores
+    # METEOR is added where there is Java.
+    assert before.rows["system"].scores.items() <= after.rows["system"].scores.items()
     assert RETRIEVED in after.differences
     assert after.provenance.retriever == retriever.part.content_hash
     for name in ("metrics.txt", "summary.txt", "MODEL_CARD.md"):

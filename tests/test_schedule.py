@@ -72,6 +72,8 @@ RATES = {
     "r2gen-gpt/mimic-cxr/deep": (5, {epoch: (rate, rate) for epoch, rate in COSINE_OVER_5.items()}),
     "bidirectional/iu-xray": (2, {1: (1e-4, 1e-4), 2: (5.05e-5, 5.05e-5)}),
     "bidirectional/mimic-cxr": (5, {epoch: (rate, rate) for epoch, rate in COSINE_OVER_5.items()}),
+    "cmeaa/iu-xray": (10, {1: (None, 1e-4), 6: (None, 5.05e-5), 10: (None, 3.4227e-6)}),
+    "cmeaa/mimic-cxr": (3, {1: (None, 1e-5), 2: (None, 7.525e-6), 3: (None, 2.575e-6)}),
 }
 #: The first and the last step of the epochs in which the rates rise.
 WARM_UPS = {
@@ -91,6 +93,8 @@ def tiny_system(config: RunConfig):
         small.system.backbone.architecture = (
             "test_vit" if small.system.alignment == "delta" else "test_byobnet"
         )
+    if config.system_name == "cmeaa":
+        small.system.frozen_backbone = config.system.frozen_backbone
     return tiny.system(small, ["a b ."])
 
 

@@ -67,6 +67,11 @@ VARIANTS = [
     ("bidirectional", {"text_to_vision": True, "reconstruction": False, "vision_kind": "backbone"}),
     ("bidirectional", {"text_to_vision": True, "reconstruction": False, "vision_kind": "r2gen_gpt"}),
     ("bidirectional", {"text_to_vision": False, "reconstruction": False, "clip_weight": 1.0}),
+    ("cmeaa", {"reading": "up", "views": "average", "frozen_backbone": True}),
+    ("cmeaa", {"reading": "wide", "estimator": "dv", "pairing": "direct"}),
+    ("cmeaa", {"enhancement": False, "aligner": True}),
+    ("cmeaa", {"enhancement": True, "aligner": False}),
+    ("cmeaa", {"enhancement": False, "aligner": False}),
 ]
 
 

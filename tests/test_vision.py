@@ -29,10 +29,11 @@ def backbone(architecture: str = "test_byobnet", weights: str = "none") -> Backb
         ("densenet121", 64, 4),
         ("swin_tiny_patch4_window7_224", 224, 49),
         ("test_vit", 160, 100),
+        ("test_arm_pz16", 64, 16),
     ],
 )
 def test_visual_tokens(architecture, side, tokens):
-    """CNNs, Swin (channels last) and ViT (class token dropped) give [studies, views * tokens, channels]."""
+    """CNNs, Swin (channels last), ViT and vision Mamba give [studies, views * tokens, channels]."""
     model = backbone(architecture)
     views = torch.randint(0, 256, (2, 2, side, side), dtype=torch.uint8)
     mask = torch.tensor([[True, True], [True, False]])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from tiny_language_models import tiny_language_model
+from tiny_parts import tiny_parts
 
 from radscribe.recipes import get_recipe
 from radscribe.runs.config import RunConfig, override
@@ -46,6 +47,8 @@ def config(recipe: str = "r2gen-cmn/phantom", **fields: Any) -> RunConfig:
         },
     )
     changed.system = replace(changed.system, **fields)
+    for field, kind in changed.system.parts.items():
+        setattr(changed.system, field, tiny_parts()[kind])
     return changed
 
 

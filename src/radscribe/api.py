@@ -17,7 +17,7 @@ from radscribe.runs.run_directory import RunDirectory
 from radscribe.runs.scoring import score_run
 from radscribe.runs.trained_system import load
 from radscribe.studies.given import Given
-from radscribe.training import train as training
+from radscribe.training.stages import on_standard_error, to_nobody, train_in_stages
 
 
 def train(
@@ -29,6 +29,9 @@ def train(
     **fields: Mapping[str, Any],
 ) -> RunDirectory:
     """Train a recipe on a prepared store, choose the weights on validation, and score the test split once.
+
+    Parts that the recipe needs and does not name are made first, in the folder `parts` of the run directory;
+    those that an earlier call left there are used again.
 
     Args:
         recipe: Name of a recipe, such as `r2gen-cmn/phantom`.
@@ -43,7 +46,9 @@ def train(
     Raises:
         RadScribeError: there is no such recipe or field, a value is wrong, or the training cannot be done.
     """
-    return training.train(configuration(recipe, out, store=store, fields=fields), out, progress=progress)
+    config = configuration(recipe, out, store=store, fields=fields)
+    tell = on_standard_error if progress else to_nobody
+    return train_in_stages(config, out, progress=progress, tell=tell)
 
 
 def generate(run: Path | str, studies: Given, **options: Any) -> Iterator[DraftReport]:

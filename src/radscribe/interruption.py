@@ -154,13 +154,18 @@ def check_new_directory(out: Path) -> None:
         raise _no_directory(out, NotADirectoryError())
 
 
-def check_empty(out: Path, hint: str = "Choose another --out") -> None:
+def check_empty(out: Path, hint: str = "Choose another --out", *, but: str = "") -> None:
     """Check that a directory holds nothing but the lock.
+
+    Args:
+        out: The directory.
+        hint: What the error tells the user to do.
+        but: Name of a file or directory that may be there too.
 
     Raises:
         RadScribeError: the directory holds something else.
     """
-    others = sorted(path.name for path in out.iterdir() if path.name != LOCK)
+    others = sorted(path.name for path in out.iterdir() if path.name not in (LOCK, but))
     if others:
         raise RadScribeError(f"there is something in '{out}' already, such as '{others[0]}'", hint)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError
@@ -119,6 +120,65 @@ def load_strictly(
         raise RadScribeError(f"{what} does not fit the configuration: {'; '.join(problems[:5])}{more}")
     # Names and shapes were checked. Weights of the module that are not in `own` stay as they are.
     module.load_state_dict(dict(weights), strict=False)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the state dict of a published `.safetensors` or pickled file; nothing in a pickle is run.
+
+    Of a pickle only tensors, plain containers and what released codes keep beside them are read: NumPy
+    scalars, and configurations as plain dictionaries.
+
+    Raises:
+        RadScribeError: there is no such file, it holds anything else, or a number is not finite.
+    """
+    if not path.is_file():
+        raise RadScribeError(f"there is no checkpoint '{path}'", "Give the path of the released checkpoint")
+    try:
+        if path.suffix == ".safetensors":
+            checkpoint: Any = load_file(path)
+        else:
+            with torch.serialization.safe_globals(_harmless_globals()):
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken pickle may raise any exception
+        raise RadScribeError(
+            f"'{path}' could not be read as a checkpoint ({type(error).__name__})",
+            "It must be a checkpoint of the released code: tensors and plain containers, nothing that runs",
+        ) from error
+    state = checkpoint
+    if isinstance(checkpoint, dict):
+        state = next((checkpoint[name] for name in ("state_dict", "model") if name in checkpoint), checkpoint)
+    if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
+        raise RadScribeError(
+            f"'{path}' holds no state dict: names with tensors",
+            "Give the checkpoint that the released code wrote",
+        )
+    if broken := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
+        raise RadScribeError(
+            f"'{path}' is damaged: {broken[0]} holds a number that is not finite",
+            "Take it from its source again",
+        )
+    return state
+
+
+def _is_weight(entry: tuple[Any, Any]) -> bool:
+    name, tensor = entry
+    return isinstance(name, str) and isinstance(tensor, Tensor)
+
+
+def _harmless_globals() -> list[Any]:
+    import numpy as np
+    from numpy._core.multiarray import scalar
+
+    # NumPy 2 renamed the module; older checkpoints contain the old name.
+    scalars = [np.dtype, type(np.dtype(np.float64)), scalar, (scalar, "numpy.core.multiarray.scalar")]
+    # An OrderedDict takes items and attributes alike. The packages of these classes are not imported.
+    configurations = [
+        "argparse.Namespace",
+        "lightning.fabric.utilities.data.AttributeDict",
+        "lightning_fabric.utilities.data.AttributeDict",
+        "yacs.config.CfgNode",
+    ]
+    return [*scalars, *((OrderedDict, name) for name in configurations)]
 
 
 def read_newest(last: Path, previous: Path, parts: Sequence[str]) -> tuple[Path, dict[str, Any]] | None:

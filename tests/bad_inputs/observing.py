@@ -1,4 +1,4 @@
-"""Bad inputs to `observe`."""
+"""Bad inputs to `observe` and `regions`."""
 
 from __future__ import annotations
 
@@ -46,6 +46,37 @@ ROWS: list[Row] = [
         "no study of nowhere.png could be read: no such file or folder: nowhere.png",
     ),
     Row("observe with no batch", "observe {run} {store} --batch 0", "--batch 0 is no number of studies"),
+    Row(
+        "regions with nothing",
+        "regions nowhere {store} --out regions.html",
+        ("cannot read 'nowhere/part.json'", "radscribe pretrain disease-queries STORE --out DIR"),
+    ),
+    Row(
+        "regions with another part",
+        "regions part {store} --out regions.html",
+        "'part' is of kind view-classifier, not disease-queries",
+        arrange=_part_of_another_kind,
+    ),
+    Row(
+        "regions of an observation that is none",
+        "regions nowhere {store} --out regions.html --observation Edma",
+        "Did you mean 'Edema'?",
+    ),
+    Row(
+        "regions of no study",
+        "regions nowhere {store} --out regions.html --studies 0",
+        "--studies must be at least 1",
+    ),
+    Row(
+        "regions by maps that are none",
+        "regions nowhere {store} --out regions.html --maps cam",
+        "--maps needs one of grad, grad++, hires",
+    ),
+    Row(
+        "regions into a folder",
+        "regions nowhere {store} --out {run}",
+        "cannot write a page to",
+    ),
     Row(
         "observe a split of images",
         "observe {run} images --split val",

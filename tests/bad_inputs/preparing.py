@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bad_inputs import preparing_stores, preparing_tables
+from bad_inputs import preparing_archives, preparing_dicom, preparing_stores, preparing_tables
 from bad_inputs.rows import Row, Workshop
 from bad_inputs.sources import (
     AGAIN,
@@ -233,17 +233,17 @@ PATTERNS = [
 
 FOLDERS = [
     Row(
-        "a folder of DICOM only",
+        "a folder of what is only called DICOM",
         f"prepare d {OUT}",
-        ("DICOM is not read yet 1", "dcmj2pnm"),
+        ("not an image 1", "d/a.dcm"),
         code=1,
         arrange=lambda w: w.write("d/a.dcm", "x"),
     ),
     goes_on(
-        "DICOM without suffix",
-        "DICOM is not read yet: 1",
+        "DICOM without any data element",
+        "damaged: 1",
         files({"IM0001": b"\0" * 128 + b"DICM"}),
-        check=rejected("dcmj2pnm +on2 IN.dcm OUT.png"),
+        check=rejected("damaged: no data element of DICOM"),
     ),
     goes_on(
         "files that are no images",
@@ -335,6 +335,8 @@ ROWS: list[Row] = [
     *NUMBERS,
     *PATTERNS,
     *FOLDERS,
+    *preparing_dicom.ROWS,
     *preparing_tables.ROWS,
+    *preparing_archives.ROWS,
     *preparing_stores.ROWS,
 ]

@@ -19,6 +19,11 @@ _TRAIN = f"train r2gen-cmn/phantom --store {{store}} --out new --no_progress {_S
 _RESUME = "train r2gen-cmn/phantom --out run --resume --no_progress"
 _VIEWS = "pretrain view-classifier {store} --out new --architecture test_resnet --no_progress"
 _OBSERVATIONS = "pretrain observation-classifier {store} --out new --no_progress"
+_QUERIES = (
+    "pretrain disease-queries {store} --out new --no_progress --architecture test_resnet --weights none"
+)
+_VISUAL_BANK = "pretrain visual-bank {store} --out new --no_progress"
+_REPORT_BANK = "pretrain report-bank {store} --out new --no_progress --encoder ./nowhere"
 _OF_THE_STORE = " --short_side 64 --crop 56"
 _AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
 _RETRIEVER = "pretrain retriever {store} --out new --no_progress"
@@ -96,6 +101,10 @@ _FIELDS = [
     ("system.layers=256 --system.width=16384", "of memory for its weights"),
     ("system.backbone.architecture=resnet999", "unknown backbone architecture 'resnet999'"),
     ("system.backbone.weights=nowhere.pth", "are neither a file nor a published tag"),
+    (
+        "system.backbone.architecture=arm_base_pz16 --system.backbone.weights=nowhere.pth",
+        "the weights 'nowhere.pth' of arm_base_pz16 are neither a file nor a published tag",
+    ),
     ("data.view_classifier=nowhere", "no view classifier in 'nowhere'"),
     ("data.labels.source=nowhere.csv", "nowhere.csv"),
     ("data.section=comparison", "has a section 'comparison'"),
@@ -137,6 +146,22 @@ _OPTIONS = [
     (_OBSERVATIONS + _OF_THE_STORE, "--section comparison", ("in a section 'comparison'", "--section")),
     (_OBSERVATIONS + _OF_THE_STORE, "--architecture resnet999", "unknown backbone architecture 'resnet999'"),
     (_OBSERVATIONS + _OF_THE_STORE, "--resume", "there is no training to resume in 'new'"),
+    (_QUERIES + _OF_THE_STORE, "--epochs=-3", "--epochs must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--head pooled", "--head needs one of per-query, pooled-mlp, not 'pooled'"),
+    (_QUERIES + _OF_THE_STORE, "--loss sum", "--loss needs one of paper, released, not 'sum'"),
+    (_QUERIES + _OF_THE_STORE, "--orthogonality=-1", "--orthogonality must be at least 0"),
+    (_QUERIES + _OF_THE_STORE, "--width 0", "--width must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--layers 0", "--layers must be at least 1"),
+    (_QUERIES + _OF_THE_STORE, "--attention_heads 0", "--attention_heads must be at least 1"),
+    (
+        _QUERIES + _OF_THE_STORE,
+        "--attention_heads 7",
+        ("--width 768 is no multiple of --attention_heads 7", "such as 763"),
+    ),
+    (_QUERIES + _OF_THE_STORE, "--labels nowhere.csv", "nowhere.csv"),
+    (_QUERIES + _OF_THE_STORE, "--section comparison", ("in a section 'comparison'", "--section")),
+    (_QUERIES + _OF_THE_STORE, "--resume", "there is no training to resume in 'new'"),
+    (_QUERIES, "--batch 8", ("of 64 pixels; 256 are needed", "--short_side 256")),
     (_AUTOENCODER, "--epochs=-3", "--epochs must be at least 1"),
     (_AUTOENCODER, "--batch 10000000000", "--batch must be at least 1 and at most 65,536"),
     (_AUTOENCODER, "--recipe r2gen-cmn/phantom", "has no masked autoencoder"),
@@ -177,6 +202,22 @@ _OPTIONS = [
     (_PHRASES, "--cleaning all", "'all'"),
     (_PHRASES, "--section comparison", ("has a section 'comparison'", "--section")),
     (_PHRASES, "--resume", "radscribe pretrain phrases has no option --resume"),
+    (_VISUAL_BANK, "--split test", ("from the train split alone, not from 'test'", "Leave out --split")),
+    (_VISUAL_BANK, "--width 24", ("needs disease queries", "radscribe pretrain disease-queries STORE")),
+    (_VISUAL_BANK, "--queries nowhere", ("nowhere/part.json", "radscribe pretrain disease-queries STORE")),
+    (_VISUAL_BANK, "--queries nowhere --most_rows 0", "--most_rows must be at least 1"),
+    (_VISUAL_BANK, "--queries nowhere --form whole", "--form needs one of crop, masked, not 'whole'"),
+    (_VISUAL_BANK, "--queries nowhere --maps cam", "--maps needs one of grad, grad++, hires"),
+    (_VISUAL_BANK, "--resume", "radscribe pretrain visual-bank has no option --resume"),
+    (_REPORT_BANK, "--split all", ("from the train split alone, not from 'all'", "Leave out --split")),
+    (_REPORT_BANK, "--rows 0", "--rows must be at least 1"),
+    (_REPORT_BANK, "--rows 10000", ("10,000 rows need more texts than the train split has", "--rows")),
+    (_REPORT_BANK, "--rows 5", ("the encoder './nowhere' could not be loaded", "--encoder")),
+    (_REPORT_BANK, "--maximum_length 1", "--maximum_length must be at least 2"),
+    (_REPORT_BANK, "--width 0", "--width must be at least 1"),
+    (_REPORT_BANK, "--labels=", "--labels is empty"),
+    (_REPORT_BANK, "--section comparison", ("has an observation by its labels", "--section")),
+    (_REPORT_BANK, "--pooling last", "--pooling needs one of first, mean, embeddings, not 'last'"),
     ("phrases {run}", "", ("part.json", "radscribe pretrain phrases STORE --out DIR")),
     (
         "phrases nowhere",
@@ -301,7 +342,59 @@ def labels(workshop: Workshop, values: object) -> None:
     workshop.write("labels.json", json.dumps({"CXR1_IM-0001": values}))
 
 
+#: A recipe with a stage: its language model.
+_IN_STAGES = f"train r2gen-gpt/phantom --store {{store}} --out out --no_progress {_SMALL}"
+_LANGUAGE_MODEL_STAGE = "out/parts/language-model"
+
 ROWS: list[Row] = [
+    Row(
+        "a stage that the recipe does not have",
+        f"{_IN_STAGES} --stages language-model,phrases",
+        ("r2gen-gpt/phantom has no stage 'phrases'", "Its stages: language-model"),
+        check=no_run,
+    ),
+    Row(
+        "a stage of a recipe that has none",
+        "train r2gen-cmn/phantom --store {store} --out out --stages language-model",
+        ("r2gen-cmn/phantom has no stage 'language-model'", "Its stages: none"),
+        check=no_run,
+    ),
+    Row(
+        "stages without a store",
+        "train r2gen-gpt/phantom --out out",
+        ("r2gen-gpt/phantom needs a prepared store", "--store STORE"),
+        check=no_run,
+    ),
+    Row(
+        "stages of a run that there is not",
+        "train r2gen-gpt/phantom --out out --resume",
+        ("there is no run to resume in 'out'", "Leave out --resume"),
+        check=no_run,
+    ),
+    Row(
+        "a section that is not there, before any stage",
+        f"{_IN_STAGES} --data.section comparison",
+        ("no study of the train split has a section 'comparison'", "--data.section"),
+        check=no_run,
+    ),
+    Row(
+        "files in the directory of a stage",
+        _IN_STAGES,
+        (f"something in '{_LANGUAGE_MODEL_STAGE}' that no stage made, such as 'notes.txt'", "Remove it"),
+        arrange=_file(f"{_LANGUAGE_MODEL_STAGE}/notes.txt", "mine"),
+    ),
+    Row(
+        "a stage whose facts are damaged",
+        _IN_STAGES,
+        (f"'{_LANGUAGE_MODEL_STAGE}/pretraining.json' is damaged", "remove its directory"),
+        arrange=_file(f"{_LANGUAGE_MODEL_STAGE}/pretraining.json", '{"kind": "language-model"}'),
+    ),
+    Row(
+        "files beside the stages",
+        _IN_STAGES,
+        ("something in 'out' already, such as 'notes.txt'", "another --out"),
+        arrange=_file("out/notes.txt", "mine"),
+    ),
     Row(
         "a warm-up that begins above the learning rate",
         "train r2gen-cmn/phantom --store {store} --out out --training.warm_up_epochs 1"

@@ -23,12 +23,15 @@ from radscribe.bench.speed import rounded
 from radscribe.decoding.search import beams_of
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
+from radscribe.parts.phrase_table import POLARITIES, Phrase, PhraseList, PhraseTable
 from radscribe.ranges import WIDTH, Range, check_options
 from radscribe.recipes import get_recipe
 from radscribe.runs.config import RunConfig
 from radscribe.systems.bidirectional import BidirectionalConfig
+from radscribe.systems.cmeaa import CmEAA
 from radscribe.systems.language_model_system import LanguageModelSystem
 from radscribe.systems.registry import get_system
+from radscribe.systems.study_observations import StudyObservations, StudyObserver
 from radscribe.systems.system import Batch
 from radscribe.text.byte_level_tokenizer import SMALLEST_VOCABULARY, train_tokenizer
 from radscribe.text.cleaning import UNKNOWN_TOKEN
@@ -49,6 +52,8 @@ _LLAMA_2_7B: dict[str, Any] = {
     "max_position_embeddings": 4096,
 }
 _KNOWN = {"meta-llama/Llama-2-7b-chat-hf": _LLAMA_2_7B, "meta-llama/Llama-2-7b-hf": _LLAMA_2_7B}
+#: Phrases of a full list of a phrase table.
+_PHRASES = 30
 #: A word that is one token for every tokenizer here.
 _WORD = "a"
 
@@ -225,6 +230,9 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
             # tokenizer above reads the reports.
             system_config.report_encoder.words = 0
     assert isinstance(system, LanguageModelSystem)
+    if isinstance(system, CmEAA) and system.config.enhancement:
+        system.read(_full_table())
+        system.observer = _NothingObserved()
     batch = _study(config, system)
     counter = FlopCounterMode(display=False)
     with counter, torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed"):
@@ -248,6 +256,29 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
         operations=counter.get_total_flops(),
         prompt=prompt.length,
     )
+
+
+def _full_table() -> PhraseTable:
+    """A phrase table whose lists are all as long as they may be, without a phrase in common."""
+    lists = {
+        (name, polarity): PhraseList(
+            1, tuple(Phrase(f"{name} {polarity} {number}", 0.0, 1, 1) for number in range(_PHRASES))
+        )
+        for name in OBSERVATIONS
+        for polarity in POLARITIES
+    }
+    return PhraseTable("reports", lists)
+
+
+class _NothingObserved(StudyObserver):
+    """Finds no observation; the parts that find them run once for each study, and are not planned."""
+
+    def __init__(self) -> None:
+        pass
+
+    def observe(self, views: Tensor, view_mask: Tensor) -> list[StudyObservations]:
+        """See `StudyObserver.observe`."""
+        return [StudyObservations({}, {}, {}) for _ in views]
 
 
 def _study(config: RunConfig, system: LanguageModelSystem) -> Batch:

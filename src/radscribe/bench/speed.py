@@ -32,6 +32,8 @@ from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.memory import keep_large_blocks
 from radscribe.training.optimizer import create_optimizer
+from radscribe.vision.selective_scan import selective_scan, sequential_scan
+from radscribe.vision.vision_mamba import VISION_MAMBAS
 
 #: Number of entries of the IU X-Ray vocabulary, for which the papers' sizes are meant.
 IU_XRAY_WORDS = 760
@@ -226,6 +228,66 @@ def _released_memory_loop(memory: RelationalMemory, words: torch.Tensor) -> torc
         state = input_gate * candidate.tanh() + forget_gate * state
         states.append(state.flatten(1))
     return torch.stack(states, dim=1)
+
+
+def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[str, Any]:
+    """Compare the time of the parallel selective scan with that of the sequential one, at the base size.
+
+    Both scan random tokens in one direction, alternately: once without gradients, once forward and backward.
+
+    Args:
+        batch: Number of views.
+        length: Number of tokens of each view; those of the vision Mamba are 197.
+        threads: Number of CPU threads.
+        repeats: Number of measured runs after one warm-up; their median is the result.
+
+    Returns:
+        Seconds, their ratios and the largest difference of an output, as JSON values.
+
+    Raises:
+        RadScribeError: a number is out of range.
+    """
+    _check_ranges(batch, length, threads, repeats)
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    device = chosen_device("auto")
+    sizes = VISION_MAMBAS["arm_base_pz16"]
+    channels, state = sizes.width, sizes.state
+    x, step = (torch.randn(batch, length, channels, device=device) for _ in range(2))
+    write, read = (torch.randn(batch, length, state, device=device) for _ in range(2))
+    decay = -torch.arange(1.0, state + 1, device=device).repeat(channels, 1)
+    inputs = [
+        tensor.requires_grad_() for tensor in (x, torch.nn.functional.softplus(step), decay, write, read)
+    ]
+
+    def without_gradients(scan: Callable[..., torch.Tensor]) -> torch.Tensor:
+        with torch.no_grad():
+            return scan(*inputs)
+
+    def with_gradients(scan: Callable[..., torch.Tensor]) -> None:
+        torch.autograd.grad(scan(*inputs).sum(), inputs)
+
+    forms = (selective_scan, sequential_scan)
+    forward, sequential_forward = _medians_in_turn(
+        [partial(without_gradients, form) for form in forms], repeats, device
+    )
+    ours, sequential = _medians_in_turn([partial(with_gradients, form) for form in forms], repeats, device)
+    difference = (without_gradients(selective_scan) - without_gradients(sequential_scan)).abs().max().item()
+    return {
+        "task": "scan",
+        "batch": batch,
+        "length": length,
+        "forward_seconds": rounded(forward),
+        "sequential_forward_seconds": rounded(sequential_forward),
+        "forward_ratio_to_sequential": rounded(forward / sequential_forward),
+        "seconds": rounded(ours),
+        "sequential_seconds": rounded(sequential),
+        "ratio_to_sequential": rounded(ours / sequential),
+        "largest_difference": rounded(difference),
+        "threads": threads,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "torch": torch.__version__,
+    }
 
 
 def bench_scoring(*, pairs: int, resamples: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def generate(
 
     Args:
         run: The run directory of a trained system.
-        source: Prepared stores, folders of images, tables of studies, or single image files.
+        source: Prepared stores, folders of images, tables of studies, or single image files, in DICOM too.
         out: File to write the drafts to, .jsonl or .csv; without it they are printed as JSON Lines.
         overwrite: Replace the file if it is there.
         resume: Go on with an interrupted command; it ends with the same file.

@@ -14,12 +14,13 @@ TASK_OPTIONS: dict[str, set[str]] = {
     "decode": {"system", "variant", "batch", "views", "beam", "length", "threads", "repeats", "paper_size"},
     "train": {"system", "variant", "batch", "views", "length", "threads", "repeats", "paper_size"},
     "memory": {"batch", "length", "threads", "repeats"},
+    "scan": {"batch", "length", "threads", "repeats"},
     "score": {"pairs", "resamples"},
 }
 
 
 def bench(
-    task: Literal["decode", "train", "memory", "score"],
+    task: Literal["decode", "train", "memory", "scan", "score"],
     *,
     system: str = "r2gen-cmn",
     variant: str = "",
@@ -36,19 +37,20 @@ def bench(
     """Measure seconds and peak memory, and print them as ratios within one run.
 
     decode and train compare a system with its own backbone, memory compares R2Gen's relational memory with
-    the loop of the released code, and score compares the metrics with pycocoevalcap. 'radscribe bench plan
-    RECIPE' has options of its own: it plans memory and time of a recipe with a frozen language model on a GPU
-    that you do not have.
+    the loop of the released code, scan compares the vision Mamba's parallel scan with a sequential one, and
+    score compares the metrics with pycocoevalcap. 'radscribe bench plan RECIPE' has options of its own: it
+    plans memory and time of a recipe with a frozen language model on a GPU that you do not have.
 
     Args:
         task: What to measure: decode (drafting, every token forced), train (forward and backward pass and
-            optimiser step), memory (R2Gen's relational memory) or score (the metrics).
+            optimiser step), memory (R2Gen's relational memory), scan (the vision Mamba's selective scan) or
+            score (the metrics).
         system: System to measure with decode and train; 'radscribe systems' lists the names.
         variant: Variant of the system's recipe, such as base; without it the paper's full system is measured.
-        batch: Number of studies that are processed at the same time.
+        batch: Number of studies, or of views with scan, that are processed at the same time.
         views: Number of views per study.
         beam: Number of beams of the decoding.
-        length: Number of tokens of a report.
+        length: Number of tokens of a report, or of a view with scan.
         threads: Number of CPU threads.
         repeats: Number of measured repetitions; their median is printed.
         paper_size: Measure the system at the paper's size; otherwise at the size of the phantom recipe.
@@ -56,10 +58,13 @@ def bench(
         resamples: Number of bootstrap resamples that score measures.
     """
     from radscribe.bench.speed import bench as measure
-    from radscribe.bench.speed import bench_memory, bench_scoring
+    from radscribe.bench.speed import bench_memory, bench_scan, bench_scoring
 
     if task == "memory":
         print_json(bench_memory(batch=batch, length=length, threads=threads, repeats=repeats))
+        return
+    if task == "scan":
+        print_json(bench_scan(batch=batch, length=length, threads=threads, repeats=repeats))
         return
     if task == "score":
         print_json(bench_scoring(pairs=pairs, resamples=resamples))

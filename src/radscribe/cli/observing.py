@@ -28,9 +28,9 @@ def observe(
     Studies that cannot be read are named on standard error and left out.
 
     Args:
-        classifier: Directory that 'radscribe pretrain observation-classifier' wrote, or the run directory of
-            a system that classifies observations, as camanet does.
-        source: Prepared stores, folders of images, tables of studies, or single image files.
+        classifier: Directory that 'radscribe pretrain observation-classifier' or 'disease-queries' wrote, or
+            the run directory of a system that classifies observations, as camanet does.
+        source: Prepared stores, folders of images, tables of studies, or single image files, in DICOM too.
         json: Print one JSON object per study, which also says where the probabilities come from.
         split: Split to print where the source is a prepared store: train, val, test or all; without it all
             studies are printed.

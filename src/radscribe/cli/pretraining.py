@@ -31,10 +31,13 @@ RENAMED = {
 def _command(entry: PretrainingEntry) -> Callable[..., None]:
     """The command of one kind of pretraining; its help is in the registry."""
 
-    def make(store: Path, out: Path, settings: dict[str, Any], **options: bool) -> None:
+    def make(
+        store: Path, out: Path, settings: dict[str, Any], *, progress: bool, resume: bool = False
+    ) -> None:
         from radscribe.studies.store import PreparedStore
 
-        print(entry.make(PreparedStore(store), out, entry.settings(**settings), **options))
+        made_of, chosen = PreparedStore(store), entry.settings(**settings)
+        print(entry.make(made_of, out, chosen, progress=progress, resume=resume))
         print(f"{entry.name.replace('-', ' ')}: {out}; {NOTICE}")
 
     def train(

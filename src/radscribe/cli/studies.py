@@ -6,6 +6,7 @@ from json import dumps
 from pathlib import Path
 
 from radscribe.errors import RadScribeError, warn
+from radscribe.studies.readers.choices import CheXpertPlusTest, Labels, ReportSections, Unit
 
 
 def prepare(
@@ -23,6 +24,17 @@ def prepare(
     workers: int | None = None,
     study_pattern: str | None = None,
     patient_pattern: str | None = None,
+    reports: Path | None = None,
+    unit: Unit | None = None,
+    frontal_only: bool = False,
+    sections: ReportSections | None = None,
+    complete: bool = False,
+    last_paragraph: bool = False,
+    hand_ruled: bool = False,
+    labels: Labels | None = None,
+    test: CheXpertPlusTest | None = None,
+    pseudonym_key: Path | None = None,
+    keep_ids: bool = False,
     update: bool = False,
     progress: bool = True,
 ) -> None:
@@ -40,7 +52,7 @@ def prepare(
         columns: Names of your columns for those of RadScribe, as a JSON object such as '{"report": "notes",
             "patient": "subject"}'.
         split_fractions: Shares of patients in train, val and test, if the source has no split.
-        seed: Random seed of the split and of the phantom.
+        seed: Random seed of splits that are drawn, and of the phantom.
         studies: Number of phantom studies to make; 1000 unless given.
         limit: Largest number of studies to read.
         short_side: Length in pixels of the shorter side of each stored view.
@@ -49,6 +61,23 @@ def prepare(
             --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
         patient_pattern: Regular expression whose one group finds the patient in the path of an image; for
             folders, and for tables without a column patient.
+        reports: Reports of MIMIC-CXR: its zip archive, its table of sections, or its folder.
+        unit: Whether each examination or each image is a study, for MIMIC-CXR and CheXpert Plus; studies
+            unless given.
+        frontal_only: Take frontal views only, for MIMIC-CXR and CheXpert Plus.
+        sections: Sections that are taken as the report, for MIMIC-CXR and CheXpert Plus; both unless given,
+            and with both, one of them is enough.
+        complete: Reject studies of MIMIC-CXR and CheXpert Plus that lack one of these sections.
+        last_paragraph: Take the last paragraph of a report of MIMIC-CXR that has neither findings nor
+            impression as its findings.
+        hand_ruled: Take the 54 studies of MIMIC-CXR that its authors ruled on by hand, and what they ruled as
+            the impression.
+        labels: Observations of MIMIC-CXR (chexpert, negbio or test-set) or of CheXpert Plus (as labelled from
+            its findings, impression or report); chexpert or impression, if it is there, unless given.
+        test: Test split of CheXpert Plus, which has none: its split valid, or patients drawn by --seed.
+        pseudonym_key: File with the secret key of the hashes that replace ids and names of DICOM files; it is
+            made if it is not there. OUT.pseudonym_key unless given.
+        keep_ids: Keep the ids and names of DICOM files.
         update: Make a prepared store follow its source: new studies are added, changed ones are decoded
             again, and those that are gone are dropped. Studies that are the same stay in their split.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
@@ -67,6 +96,17 @@ def prepare(
         "columns": columns,
         "study_pattern": study_pattern,
         "patient_pattern": patient_pattern,
+        "reports": reports,
+        "unit": unit,
+        "frontal_only": frontal_only or None,
+        "sections": sections,
+        "complete": complete or None,
+        "last_paragraph": last_paragraph or None,
+        "hand_ruled": hand_ruled or None,
+        "labels": labels,
+        "test": test,
+        "pseudonym_key": pseudonym_key,
+        "keep_ids": keep_ids or None,
     }
     summary = prepare_store(
         source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def train(
     *,
     out: Path | None = None,
     store: Path | None = None,
+    stages: str = "all",
     resume: bool = False,
     print_config: bool = False,
     full: bool = False,
@@ -27,13 +29,16 @@ def train(
     """Train a recipe, choose its weights on the validation split, and score the test split once.
 
     Every field of the recipe is an option, as in --training.epochs 10 or --system.top_k 64. 'radscribe train
-    RECIPE --help' lists the fields and 'radscribe recipes' lists the recipes. What a recipe starts from, such
-    as a language model, is made by 'radscribe pretrain'.
+    RECIPE --help' lists the fields and 'radscribe recipes' lists the recipes. Parts that a recipe needs and
+    does not name, such as a small language model, are made first, as stages, in the folder parts of --out.
+    The same command after an interruption uses finished stages again and goes on with an unfinished one.
 
     Args:
         recipe: Name of the recipe; 'radscribe recipes' lists the names.
         out: Run directory to write; without it runs/RECIPE is written.
         store: Prepared store to train on.
+        stages: Stages to run: all makes the parts that are missing and then trains, names separated by commas
+            make these parts alone, and list shows all stages with their states and does nothing.
         resume: Go on with the interrupted run in --out, with the same result as if it had not been
             interrupted.
         print_config: Print the full configuration and stop.
@@ -49,9 +54,16 @@ def train(
     if print_config:
         print(to_yaml(config), end="")
         return
-    from radscribe.training.train import train as train_system
+    from radscribe.training.stages import run_stages, stages_table, train_in_stages
 
-    run = train_system(config, out, resume=resume, progress=progress)
+    tell = partial(print, flush=True)
+    if stages == "list":
+        print(stages_table(config, out))
+        return
+    if stages != "all":
+        run_stages(config, out, stages.split(","), progress=progress, tell=tell)
+        return
+    run = train_in_stages(config, out, resume=resume, progress=progress, tell=tell)
     shown = run.scores if full else run.summary
     if shown.is_file():
         print(shown.read_text(), end="")

@@ -11,7 +11,8 @@ from PIL import Image
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.metrics import constant_bleu
-from radscribe.studies.images import ImageError, read_view
+from radscribe.studies.image_error import ImageError
+from radscribe.studies.images import read_view
 from radscribe.studies.study import Study
 
 _THUMBNAIL_SIDE = 32

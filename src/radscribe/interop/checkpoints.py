@@ -13,14 +13,14 @@ from torch import Tensor
 
 from radscribe.about import VERSION
 from radscribe.errors import RadScribeError, unknown_name
-from radscribe.interop.released import RELEASED_SYSTEMS, read_pickle, sizes_of
+from radscribe.interop.released import RELEASED_SYSTEMS, sizes_of
 from radscribe.interruption import check_new_directory, disk_errors_explained
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.runs.model_card import write_model_card
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.weights import load_strictly
+from radscribe.weights import load_strictly, read_state_dict
 
 
 def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, dataset: str) -> RunDirectory:
@@ -51,7 +51,7 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     transform = config.data.transform
     config.data.transform = dataclasses.replace(transform, store_short_side=transform.short_side)
 
-    released = read_pickle(checkpoint)
+    released = read_state_dict(checkpoint)
     names = RELEASED_SYSTEMS[system]
     network = _below(released, "encoder_decoder.")
     others = {name: tensor for name, tensor in released.items() if name.startswith(names.beside)}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from radscribe.decoding.search import DecodingConfig
 from radscribe.errors import RadScribeError
@@ -22,11 +23,14 @@ from radscribe.interop.released import (
     r2gen_config,
     r2gen_weights,
 )
+from radscribe.interop.released_hopfield import MARK, hopfield_layer, hopfield_weights
 from radscribe.systems.camanet import CAMANetConfig, CAMANetTransformer
 from radscribe.systems.encoder_decoder import TransformerConfig, TransformerNetwork, input_mask
 from radscribe.systems.r2gen import MemoryDrivenTransformer
 from radscribe.systems.r2gen_cmn import CrossModalMemoryNetwork
 from radscribe.vision.backbones import VisualTokens
+from radscribe.vision.vision_mamba import VisionMamba, VisionMambaSizes
+from radscribe.vision.vision_mamba_weights import own_names
 from radscribe.weights import load_strictly
 
 TOLERANCE = 1e-4
@@ -103,9 +107,7 @@ def _check(
     weights: dict[str, Tensor],
     architecture: _Architecture,
 ) -> GoldenCheck:
-    network = architecture.network(
-        architecture.config(config), config["d_vf"], config["vocab_tokens"] + 1, tensors
-    )
+    network = architecture.network(config, tensors)
     load_strictly(network, architecture.weights(weights), "the golden file's weights")
     network.eval()
 
@@ -132,7 +134,7 @@ def _largest_difference(ours: Tensor, golden: Tensor) -> float:
 
 
 def _roundings(
-    architecture: _Architecture, network: TransformerNetwork, tensors: dict[str, Tensor]
+    architecture: _Architecture, network: nn.Module, tensors: dict[str, Tensor]
 ) -> dict[str, float]:
     network.double()
     inputs = {name: value.double() if value.is_floating_point() else value for name, value in tensors.items()}
@@ -191,29 +193,51 @@ def _camanet_outputs(network: Any, tensors: dict[str, Tensor]) -> dict[str, Tens
 
 
 class _Architecture(NamedTuple):
-    """A released architecture: its system, and how its configuration and weights are converted."""
+    """A released architecture: its system, and how it is built, loaded and run."""
 
     system: str
-    network: Callable[..., TransformerNetwork]
-    config: Callable[[dict[str, Any]], TransformerConfig]
+    network: Callable[[dict[str, Any], dict[str, Tensor]], Any]
     weights: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     outputs: Callable[[Any, dict[str, Tensor]], dict[str, Tensor]] = _logprobs
 
 
-def _without_tensors(network: Callable[..., TransformerNetwork]) -> Callable[..., TransformerNetwork]:
-    return lambda config, channels, logits, tensors: network(config, channels, logits)
+def _words(
+    network: Callable[..., TransformerNetwork], converted: Callable[[dict[str, Any]], TransformerConfig]
+) -> Callable[[dict[str, Any], dict[str, Tensor]], TransformerNetwork]:
+    """How a network that writes words is built."""
+    return lambda config, tensors: network(converted(config), config["d_vf"], config["vocab_tokens"] + 1)
+
+
+def _camanet(config: dict[str, Any], tensors: dict[str, Tensor]) -> TransformerNetwork:
+    return _words(partial(_CAMANetWithGivenLogits, tensors=tensors), camanet_config)(config, tensors)
+
+
+def _vision_mamba(config: dict[str, Any], tensors: dict[str, Tensor]) -> VisionMamba:
+    names = {"embed_dim": "width", "depth": "layers", "d_state": "state", "d_conv": "convolution"}
+    names |= {"image_size": "image_size", "patch_size": "patch_size"}
+    return VisionMamba(VisionMambaSizes(**{ours: config[theirs] for theirs, ours in names.items()}))
 
 
 #: Architectures, each by the name of a released weight that only it has.
 _ARCHITECTURES = {
     "memory_matrix": _Architecture(
-        "r2gen-cmn", _without_tensors(CrossModalMemoryNetwork), r2gen_cmn_config, r2gen_cmn_weights
+        "r2gen-cmn", _words(CrossModalMemoryNetwork, r2gen_cmn_config), r2gen_cmn_weights
     ),
-    "model.rm.W.weight": _Architecture(
-        "r2gen", _without_tensors(MemoryDrivenTransformer), r2gen_config, r2gen_weights
+    "model.rm.W.weight": _Architecture("r2gen", _words(MemoryDrivenTransformer, r2gen_config), r2gen_weights),
+    "fore_back_learn.norm.gamma": _Architecture("camanet", _camanet, camanet_weights, _camanet_outputs),
+    "layers.0.mixer.A_c_b_log": _Architecture(
+        "vision-mamba",
+        _vision_mamba,
+        own_names,
+        lambda network, tensors: {"tokens": network.forward_features(tensors["input.images"])},
     ),
-    "fore_back_learn.norm.gamma": _Architecture(
-        "camanet", _CAMANetWithGivenLogits, camanet_config, camanet_weights, _camanet_outputs
+    MARK: _Architecture(
+        "am-mrg (Hopfield layer)",
+        lambda config, tensors: hopfield_layer(config),
+        hopfield_weights,
+        lambda layer, tensors: {
+            "retrieved": layer(tensors["input.queries"], layer.store(tensors["input.bank"]))
+        },
     ),
 }
 
@@ -239,14 +263,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise RadScribeError(
             f"'{path}' is not a safetensors file ({error})", "Take it from its source again"
         ) from error
-    if "config" not in metadata or "output.logprobs" not in tensors:
+    if "config" not in metadata or not _below(tensors, "output."):
         raise RadScribeError(
-            f"'{path}' is not a golden file", "It needs metadata 'config' and 'output.logprobs'"
+            f"'{path}' is not a golden file",
+            "It needs metadata 'config' and outputs, such as 'output.logprobs'",
         )
     try:
-        config = json.loads(metadata["config"])
-        config["d_vf"], config["vocab_tokens"], config["max_seq_length"]
-    except (ValueError, KeyError, TypeError) as error:
+        config = dict(json.loads(metadata["config"]))
+    except (ValueError, TypeError) as error:
         raise RadScribeError(
             f"'{path}' is not a golden file: its metadata 'config' is damaged "
             f"({type(error).__name__}: {error})",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -206,50 +205,6 @@ RELEASED_SYSTEMS = {
         ("visual_extractor.head.", "fore_back_learn."), camanet_weights, densenet_weights
     ),
 }
-
-
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    """Read the state dict of a released `.pth` file; only tensors and plain containers are unpickled.
-
-    Raises:
-        RadScribeError: there is no such file, or it is not a released checkpoint.
-    """
-    if not path.is_file():
-        raise RadScribeError(f"there is no checkpoint '{path}'", "Give the path of the released model.pth")
-    try:
-        # Old checkpoints may contain a NumPy scalar (the best score so far) next to the tensors.
-        with torch.serialization.safe_globals(_numpy_scalar_globals()):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle may raise any exception
-        raise RadScribeError(
-            f"'{path}' could not be read as a checkpoint ({type(error).__name__})",
-            "It must be a model.pth of the released code: tensors and plain containers, nothing that runs",
-        ) from error
-    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
-        raise RadScribeError(
-            f"'{path}' holds no state dict: names with tensors",
-            "Give the model.pth that the released code wrote",
-        )
-    if broken := [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]:
-        raise RadScribeError(
-            f"'{path}' is damaged: {broken[0]} holds a number that is not finite",
-            "Take it from its source again",
-        )
-    return state
-
-
-def _is_weight(entry: tuple[Any, Any]) -> bool:
-    name, tensor = entry
-    return isinstance(name, str) and isinstance(tensor, Tensor)
-
-
-def _numpy_scalar_globals() -> list[Any]:
-    import numpy as np
-    from numpy._core.multiarray import scalar
-
-    # NumPy 2 renamed the module; older checkpoints contain the old name.
-    return [np.dtype, type(np.dtype(np.float64)), scalar, (scalar, "numpy.core.multiarray.scalar")]
 
 
 def _refuse_batch_norm(released: Mapping[str, Any]) -> None:

@@ -5,41 +5,93 @@ Huang et al., CmEAA; equation numbers in this file are that paper's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from radscribe.errors import RadScribeError
 from radscribe.layers.dropout import Dropout
 from radscribe.layers.frozen_language_model import Embedded, FrozenLanguageModel
 from radscribe.layers.transformer import MultiHeadAttention
 
+#: An observation of a study, by its number, and whether it is positive.
+Label = tuple[int, bool]
 
-def phrase_vectors(language_model: FrozenLanguageModel, phrases: Sequence[Sequence[str]]) -> Embedded:
-    """E_s: a vector for each phrase of each study, the mean of its tokens' embeddings in the language model.
+
+class PhraseVectors(nn.Module):
+    """E_s: a vector for each phrase, the mean of its tokens' embeddings in the language model.
 
     The paper embeds phrases "through Llama2". The input embeddings are what the visual tokens stand among,
-    and need no run of the model.
+    and need no run of the model. A phrase has no position: their order has no meaning.
 
     Args:
-        language_model: whose embeddings are taken.
-        phrases: of each study, any number of them, each with a letter or more.
+        language_model: Language model whose embeddings are taken.
+        phrases: Phrases of each label, each phrase with a letter or more.
+        observations: Number of observations.
+        otherwise: Label whose phrases are read for a study that has no label with a phrase.
+
+    Attributes:
+        texts: Every phrase once.
     """
-    table = language_model.model.get_input_embeddings()
-    weight: Tensor = table.weight
 
-    def vector(phrase: str) -> Tensor:
-        ids = language_model.tokenizer.encode(phrase)
-        return table(torch.tensor(ids, device=weight.device)).mean(dim=0)
+    def __init__(
+        self,
+        language_model: FrozenLanguageModel,
+        phrases: Mapping[Label, Sequence[str]],
+        observations: int,
+        otherwise: Label,
+    ):
+        super().__init__()
+        self.texts = tuple(dict.fromkeys(phrase for of_label in phrases.values() for phrase in of_label))
+        number = {phrase: index for index, phrase in enumerate(self.texts)}
+        table = language_model.model.get_input_embeddings()
+        weight: Tensor = table.weight
+        vectors = weight.new_zeros(len(self.texts), language_model.width)
+        of_label = torch.zeros(observations, 2, len(self.texts), dtype=torch.bool, device=weight.device)
+        with torch.no_grad():
+            for phrase, index in number.items():
+                ids = torch.tensor(language_model.tokenizer.encode(phrase), device=weight.device)
+                vectors[index] = table(ids).mean(dim=0)
+        for (observation, positive), its_phrases in phrases.items():
+            of_label[observation, int(positive), [number[phrase] for phrase in its_phrases]] = True
+        self.otherwise = otherwise
+        self.vectors: Tensor
+        self.of_label: Tensor
+        # Both come from the phrase table and the language model, so no weights file has them.
+        self.register_buffer("vectors", vectors, persistent=False)
+        self.register_buffer("of_label", of_label, persistent=False)
 
-    empty = weight.new_zeros(0, language_model.width)
-    rows = [torch.stack([vector(phrase) for phrase in study]) if study else empty for study in phrases]
-    counts = torch.tensor([len(row) for row in rows], device=weight.device)
-    vectors = pad_sequence(rows, batch_first=True)
-    return Embedded(vectors, torch.arange(vectors.size(1), device=weight.device) < counts.unsqueeze(1))
+    def forward(self, labels: Tensor) -> Embedded:
+        """The phrases of each study's labels, each phrase once.
+
+        Args:
+            labels: float `[studies, observations]`: 1 positive, 0 negative, NaN without a label.
+
+        Returns:
+            Vectors `[studies, phrases, width]` of all phrases, with a mask of those of each study. It is
+            empty for a study only if `otherwise` has no phrase either.
+        """
+        polarity = torch.stack([labels == 0, labels == 1], dim=-1)
+        chosen = torch.einsum("sop,opn->sn", polarity.float(), self.of_label.float()) > 0
+        observation, positive = self.otherwise
+        default = self.of_label[observation, int(positive)]
+        chosen = torch.where(chosen.any(dim=1, keepdim=True), chosen, default)
+        return Embedded(self.vectors.expand(len(labels), -1, -1), chosen)
+
+
+class Read(NamedTuple):
+    """Visual tokens that have read phrases.
+
+    Attributes:
+        tokens: The tokens `[studies, tokens, width]`.
+        weights: Attention of each visual token to each phrase `[studies, heads, tokens, phrases]`.
+    """
+
+    tokens: Tensor
+    weights: Tensor
 
 
 class _EnhancementLayer(nn.Module):
@@ -56,11 +108,16 @@ class _EnhancementLayer(nn.Module):
 
     def forward(
         self, text: Tensor, text_mask: Tensor, visual: Tensor, visual_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """E_sa and E* from phrases and visual tokens `[studies, length, width]`; masks fit the attention."""
+    ) -> tuple[Tensor, Read]:
+        """E_sa, and E* with its attention, of phrases and visual tokens `[studies, length, width]`.
+
+        The masks fit the attention.
+        """
         text = self.text_norm(text + self.dropout(self.text(text, text, text_mask)))  # E_sa, Eq. 10
         visual = self.visual_norm(visual + self.dropout(self.visual(visual, visual, visual_mask)))  # X_sa
-        return text, self.cross_norm(visual + self.dropout(self.cross(visual, text, text_mask)))  # Eq. 9
+        memory = self.cross.project_memory(text)
+        read, weights = self.cross.attend_with_weights(visual, *memory, text_mask)
+        return text, Read(self.cross_norm(visual + self.dropout(read)), weights)  # Eq. 9
 
 
 class CrossModalEnhancement(nn.Module):
@@ -102,25 +159,24 @@ class CrossModalEnhancement(nn.Module):
             nn.Linear(hidden, outputs),
         )
 
-    def forward(self, visual: Tensor, visual_mask: Tensor, phrases: Embedded) -> Tensor:
-        """X_v' `[studies, tokens, outputs]` (Eq. 7).
+    def forward(self, visual: Tensor, visual_mask: Tensor, phrases: Embedded) -> Read:
+        """X_v' `[studies, tokens, outputs]` (Eq. 7), with the attention of the last layer.
 
         Args:
             visual: X_v^d `[studies, tokens, inputs]`.
             visual_mask: bool `[studies, tokens]`, True for tokens of a view that is there.
             phrases: E_s, a vector of each phrase of a study; a study may have none, and then E* is 0.
         """
-        attended = self.attended(visual, visual_mask, phrases)
-        return self.feed_forward(torch.cat([attended, visual], dim=-1))  # Eq. 8
+        attended, weights = self.attended(visual, visual_mask, phrases)
+        return Read(self.feed_forward(torch.cat([attended, visual], dim=-1)), weights)  # Eq. 8
 
-    def attended(self, visual: Tensor, visual_mask: Tensor, phrases: Embedded) -> Tensor:
-        """E* (Eq. 9-10); see `forward`."""
+    def attended(self, visual: Tensor, visual_mask: Tensor, phrases: Embedded) -> Read:
+        """E* (Eq. 9-10), with the attention of the last layer; see `forward`."""
         some = phrases.mask.any(dim=1)
         # Attention over nothing is not a number: a study without phrases attends to a 0, and gives 0.
         vectors = F.pad(phrases.embeddings, (0, 0, 0, 1)).to(visual.dtype)
         text_mask = torch.cat([phrases.mask, ~some.unsqueeze(1)], dim=1)[:, None, None]
-        text = self.phrases(vectors)
-        attended = visual
+        text, tokens = self.phrases(vectors), visual
         for layer in self.layers:
-            text, attended = layer(text, text_mask, attended, visual_mask[:, None, None])
-        return attended.masked_fill(~some[:, None, None], 0)
+            text, (tokens, weights) = layer(text, text_mask, tokens, visual_mask[:, None, None])
+        return Read(tokens.masked_fill(~some[:, None, None], 0), weights[..., :-1])

@@ -98,14 +98,37 @@ class MutualInformationAligner(nn.Module):
             image: C `[studies, k]`.
             words: embeddings of the words of each report.
         """
-        embeddings = words.embeddings.to(self.report.weight.dtype)
-        report = self.report(mean_token(embeddings, words.mask))
+        report = self._report(words)
         with torch.no_grad():
             shuffled = -self._bound(image, report.roll(1, dims=0))
         loss = -self._bound(image, report)
         if self.queue and self.training and torch.is_grad_enabled():
             self._remember(image, report)
         return loss, shuffled
+
+    @torch.no_grad()
+    def match(self, image: Tensor, words: Embedded) -> Tensor:
+        """How well each report fits each image, by the statistics networks `[images, reports]`.
+
+        Args:
+            image: C `[images, k]`.
+            words: Embeddings of the words of each report.
+        """
+        report = self._report(words)
+        rows = []
+        for one in image:
+            variables, other = self._pairs(one.expand_as(report), report)
+            rows.append(
+                sum(
+                    self.networks[number % len(self.networks)](variable, other)
+                    for number, variable in enumerate(variables)
+                )
+            )
+        return torch.stack(rows)
+
+    def _report(self, words: Embedded) -> Tensor:
+        """R `[reports, k]`."""
+        return self.report(mean_token(words.embeddings.to(self.report.weight.dtype), words.mask))
 
     def _pairs(self, image: Tensor, report: Tensor) -> tuple[list[Tensor], Tensor]:
         """The variables of each term, and what each is paired with."""

@@ -211,9 +211,9 @@ def distances_of_groups(
     for name, runs in groups.items():
         measured = []
         for run in runs:
-            studies = RunDirectory(run).open_store(store).studies(split)
-            trained = load(run)
-            check_parts(RunDirectory(run), trained.config)
+            directory, trained = RunDirectory(run), load(run)
+            studies = directory.open_store(store).studies(split)
+            check_parts(directory.path, trained.config, directory.read_facts())
             measured.append(embedding_distances(trained, studies, progress=progress))
         yield name, EmbeddingDistances.of_runs(measured)
 

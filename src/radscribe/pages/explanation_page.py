@@ -163,9 +163,10 @@ def _page(
 ) -> Markup:
     entry, run = get_system(config.system_name), explanations[0].draft.run
     layers, count = explanations[0].layers_and_heads
+    read = [phrase for each in explanations if each.phrases for phrase in each.phrases.attention]
     data = {
         "colours": _base64(heat_colours()),
-        "names": _MAP_NAMES,
+        "names": _MAP_NAMES | {_read(phrase): f"attention to the phrase “{phrase}”" for phrase in read},
         "layout": None if layout is None else layout.round(4).tolist(),
         "studies": [
             _study_data(explanation, indices)
@@ -225,6 +226,9 @@ def _study_data(explanation: Explanation, chosen: Sequence[int]) -> dict[str, An
     named, logprobs = observations_of_words(explanation), explanation.draft.token_logprobs
     memory = explanation.memory
     maps = [name for name, values in explanation.maps.items() if values.max() > 0]
+    shown = dict(explanation.maps)
+    if explanation.phrases:
+        shown |= {_read(phrase): values for phrase, values in explanation.phrases.attention.items()}
     return {
         "layers": layers,
         "heads": count,
@@ -242,7 +246,7 @@ def _study_data(explanation: Explanation, chosen: Sequence[int]) -> dict[str, An
         "start": f"map:{maps[0]}" if maps else f"word:{chosen[0] if chosen else 0}",
         "probabilities": explanation.probabilities,
         "attention": None if attention is None else packed(attention),
-        "maps": {name: packed(values.reshape(1, -1)) for name, values in explanation.maps.items()},
+        "maps": {name: packed(values.reshape(1, -1)) for name, values in shown.items()},
         "cams": {name: packed(values.reshape(1, -1)) for name, values in explanation.activation_maps.items()},
         "memory": {
             "words": packed(explanation.of_words(memory.of_pieces, axis=0)),
@@ -251,6 +255,11 @@ def _study_data(explanation: Explanation, chosen: Sequence[int]) -> dict[str, An
         if memory
         else None,
     }
+
+
+def _read(phrase: str) -> str:
+    """The name of the map of a phrase."""
+    return f"read {phrase}"
 
 
 @dataclass(frozen=True)
@@ -306,6 +315,7 @@ def _card(explanation: Explanation, index: int, section: str, *, plotted: bool) 
             }
             for name in sorted(explanation.activation_maps, key=lambda name: -probabilities[name])
         ],
+        read=explanation.phrases,
         plotted=plotted and memory is not None,
         memory_vectors=len(memory.vectors) if memory else 0,
         no_plot=NO_SCIKIT_LEARN,

@@ -75,13 +75,13 @@ class Part:
         return part
 
     @classmethod
-    def read(cls, path: Path, kind: str, files: Sequence[str]) -> Part:
+    def read(cls, path: Path, kind: str, files: Sequence[str] | None = None) -> Part:
         """Read `part.json`, and compare every file with its hash.
 
         Args:
             path: The directory of the part.
             kind: The kind that the part must have.
-            files: Names of the files that the part is loaded from.
+            files: Names of the files that the part is loaded from; without them, any files will do.
 
         Raises:
             RadScribeError: it is missing, damaged, of another kind or of a later RadScribe, or a file is
@@ -95,7 +95,7 @@ class Part:
             raise RadScribeError(
                 f"'{path / PART}' has format {values.get('format')}, and this RadScribe reads {FORMAT}", again
             )
-        if not _is_description(values) or sorted(values["files"]) != sorted(files):
+        if not _is_description(values) or (files and sorted(values["files"]) != sorted(files)):
             raise RadScribeError(f"'{path / PART}' is damaged: it does not describe a {kind}", again)
         part = cls(**values)
         if part.content_hash != content_hash(kind, part.files):

@@ -72,7 +72,7 @@ def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
         )
     before = read_json_object(out / FACTS, _DAMAGED)
     try:
-        different = _differences(before, now)
+        different = differences(before, now)
         before["finished"]
     except (KeyError, TypeError) as error:
         raise RadScribeError(
@@ -86,8 +86,16 @@ def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
     return before
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The differences between two trainings, in words."""
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The differences between two trainings, in words; empty if both would learn the same.
+
+    Args:
+        before: The facts of a training that was begun.
+        now: The facts of another: its kind, settings, content hash of the store, and text files.
+
+    Raises:
+        KeyError: `before` lacks one of these.
+    """
     kind = before.get("kind", "language-model")  # the only kind that earlier versions could resume
     if kind != now["kind"]:
         return [f"it was {kind}, is {now['kind']}"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -67,7 +68,7 @@ class Task(ABC):
     """
 
     kind: ClassVar[str]
-    patience: int | None = None
+    patience: float | None = None
     highest_rate: float
     inputs: dict[str, Any]
     model: Any
@@ -139,6 +140,7 @@ def pretrain(
     *,
     resume: bool = False,
     progress: bool = True,
+    command: str = "",
 ) -> dict[str, Any]:
     """Train a model that systems start from.
 
@@ -149,6 +151,8 @@ def pretrain(
         settings: Settings of this kind of pretraining.
         resume: Go on after the last checkpoint, exactly as if there had been no interruption.
         progress: Show the progress of the training.
+        command: Command that goes on with an interrupted training, whether it saved something or not; by
+            default `radscribe pretrain` with `--resume`.
 
     Returns:
         The facts that `pretraining.json` holds.
@@ -162,8 +166,9 @@ def pretrain(
     out = Path(out)
     settings.check()
     device = chosen_device(settings.device)
-    command = resume_command(kind.kind, store, out, settings)
-    room = f"Make room there or put it right, and go on: {command} (without --resume if '{out}' is empty)"
+    unless = "" if command else f" (without --resume if '{out}' is empty)"
+    command = command or resume_command(kind.kind, store, out, settings)
+    room = f"Make room there or put it right, and go on: {command}{unless}"
     loop = _Loop(out, settings, progress)
     with (
         only_training(out),
@@ -190,6 +195,14 @@ def pretrain(
             raise
         _finish(task, loop, out, facts)
     return facts
+
+
+def epochs_done(out: Path) -> int | None:
+    """Number of whole epochs in the newest readable checkpoint of a training; None before its first one."""
+    for path in (out / CHECKPOINT, out / PREVIOUS):
+        with suppress(Exception):  # torch raises errors of many kinds for a broken file
+            return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["epoch"])
+    return None
 
 
 def _finish(task: Task, loop: _Loop, out: Path, facts: dict[str, Any]) -> None:

@@ -89,8 +89,9 @@ def make(store: PreparedStore, out: Path, settings: PhraseTableSettings, *, prog
                 f"the {len(documents)} reports of the train split",
                 "Choose a lower --minimum_count, or a store with more reports",
             )
-        facts |= _measured(table, documents, settings.seed) | {"finished": True}
         try:
+            write_facts(out, facts)  # what is left after the process was killed is known to be unfinished
+            facts |= _measured(table, documents, settings.seed) | {"finished": True}
             for name, content in table.files().items():
                 write_whole(out / name, content)
             Part.write(out, KIND, FILES, facts["settings"], store)

@@ -7,7 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from radscribe.pretraining.bank_settings import ReportBankSettings, VisualBankSettings
 from radscribe.pretraining.settings import (
+    DiseaseQueriesSettings,
     LanguageModelSettings,
     MaskedAutoencoderSettings,
     ObservationClassifierSettings,
@@ -47,7 +49,14 @@ class PretrainingEntry:
         return bool(self.class_name)
 
     def make(
-        self, store: PreparedStore, out: Path, settings: Any, *, progress: bool, resume: bool = False
+        self,
+        store: PreparedStore,
+        out: Path,
+        settings: Any,
+        *,
+        progress: bool,
+        resume: bool = False,
+        command: str = "",
     ) -> str:
         """Make a part or a model of this kind.
 
@@ -56,7 +65,8 @@ class PretrainingEntry:
             out: The directory to write.
             settings: An instance of the settings class of this kind.
             progress: Show the progress.
-            resume: Continue an interrupted training; this is for a kind that is trained only.
+            resume: Continue an interrupted training; a kind that is not trained does not look at it.
+            command: Command that goes on after an interruption; see `pretraining.loop.pretrain`.
 
         Returns:
             A summary of the result, to be printed.
@@ -70,7 +80,8 @@ class PretrainingEntry:
         from radscribe.pretraining.loop import pretrain
 
         task = getattr(module, self.class_name)
-        return str(task.summary(pretrain(task, store, out, settings, resume=resume, progress=progress)))
+        facts = pretrain(task, store, out, settings, resume=resume, progress=progress, command=command)
+        return str(task.summary(facts))
 
 
 PRETRAININGS: dict[str, PretrainingEntry] = {
@@ -107,6 +118,17 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
             class_name="ObservationClassifierTask",
         ),
         PretrainingEntry(
+            name="disease-queries",
+            summary="Train a query for each observation on the views of a store: stage 1 of AM-MRG.",
+            description="It learns the observations of the train split, each with a query of a Q-Former that "
+            "reads the image, and keeps the weights with the highest mean AUC on the val split, where it is "
+            "measured; the test split is not used. 'radscribe observe' prints its probabilities for any "
+            "images.",
+            settings=DiseaseQueriesSettings,
+            module="radscribe.pretraining.disease_queries",
+            class_name="DiseaseQueriesTask",
+        ),
+        PretrainingEntry(
             name="masked-autoencoder",
             summary="Train a masked autoencoder on the images of a store, for bidirectional learning.",
             description="It learns to draw the patches that are left out of the views of the train split, "
@@ -135,6 +157,24 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
             "phrases there are, and how alike those of two studies are. Look at them with radscribe phrases.",
             settings=PhraseTableSettings,
             module="radscribe.pretraining.phrase_table",
+        ),
+        PretrainingEntry(
+            name="visual-bank",
+            summary="Make a bank of features of image regions, by observation, for AM-MRG.",
+            description="It reads the views of the train split alone. Activation maps of disease queries "
+            "find the regions of each observation that a study has, and their backbone encodes them. It "
+            "prints how many rows each observation has, and how many studies keep no region.",
+            settings=VisualBankSettings,
+            module="radscribe.pretraining.visual_bank",
+        ),
+        PretrainingEntry(
+            name="report-bank",
+            summary="Make a bank of features of reports, by observation, for AM-MRG.",
+            description="It reads the reports of the train split alone, takes some of each observation in "
+            "proportion to its frequency, and encodes them by a text encoder or a language model. It prints "
+            "how many rows each observation has.",
+            settings=ReportBankSettings,
+            module="radscribe.pretraining.report_bank",
         ),
     ]
 }

@@ -50,7 +50,7 @@ class RetrieverTask(Task):
     """
 
     kind = KIND
-    patience: int | None = 10
+    patience: float | None = 10
     model: RetrieverTowers
 
     def __init__(self, store: PreparedStore, settings: RetrieverSettings):

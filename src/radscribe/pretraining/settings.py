@@ -16,11 +16,13 @@ from radscribe.ranges import (
     BATCH,
     COUNT,
     COUNT_OR_NONE,
+    LAYERS,
     LEARNING_RATE,
     LENGTH,
     PIXELS,
     SEED,
     THREADS,
+    WEIGHT,
     WIDTH,
     check_options,
 )
@@ -133,12 +135,14 @@ class ViewClassifierSettings(PretrainingSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObservationClassifierSettings(PretrainingSettings):
-    """Settings of a classifier of the 14 observations.
+class ObservationSettings(PretrainingSettings):
+    """Settings of the parts that give the probability of each of the 14 observations.
 
     Attributes:
-        architecture: Backbone, by its name in timm.
-        weights: Weights to start from: none (random weights), the tag of published weights, or a file.
+        architecture: Backbone, by its name in timm; or `transformers`, for any image model in the format of
+            transformers.
+        weights: Weights to start from: none (random weights), the tag of published weights, or a file. With
+            the architecture `transformers`, a folder, or a name on the Hugging Face hub.
         short_side: Length in pixels that the short side of a view is resized to before the crop.
         crop: Side in pixels of the square that the backbone sees.
         labels: Source of the labels: `report` labels the section by rules, `store` takes the labels that the
@@ -147,25 +151,17 @@ class ObservationClassifierSettings(PretrainingSettings):
         section: Report section that is labelled; several sections are joined by ' + '.
         uncertain: What an uncertain observation counts as.
         missing: What an observation that is not mentioned counts as.
-        class_balanced: Let the studies with an observation weigh as much in the loss as those without it,
-            for each observation.
-        epochs: Number of passes over the training studies.
         batch: Number of studies per training step.
-        learning_rate: Learning rate at the start; it falls to 0.
     """
 
-    architecture: str = "test_resnet"
+    architecture: str
     weights: str = "none"
-    short_side: int = 144
-    crop: int = 128
+    short_side: int
+    crop: int
     labels: str = "report"
     section: str = "findings"
     uncertain: Literal["as_present", "as_absent", "ignore"] = "as_present"
     missing: Literal["as_absent", "ignore"] = "as_absent"
-    class_balanced: bool = False
-    epochs: int = 20
-    batch: int = 16
-    learning_rate: float = 2e-3
 
     def check(self) -> None:
         """See `PretrainingSettings.check`; it checks the source of the labels and the sizes too."""
@@ -180,6 +176,80 @@ class ObservationClassifierSettings(PretrainingSettings):
         if self.labels not in ("report", "store"):
             recorded["labels_sha256"] = sha256_of(Path(self.labels))
         return recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservationClassifierSettings(ObservationSettings):
+    """Settings of a classifier of the 14 observations.
+
+    Attributes:
+        class_balanced: Let the studies with an observation weigh as much in the loss as those without it,
+            for each observation.
+        epochs: Number of passes over the training studies.
+        learning_rate: Learning rate at the start; it falls to 0.
+    """
+
+    architecture: str = "test_resnet"
+    short_side: int = 144
+    crop: int = 128
+    class_balanced: bool = False
+    epochs: int = 20
+    batch: int = 16
+    learning_rate: float = 2e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiseaseQueriesSettings(ObservationSettings):
+    """Settings of disease queries (AM-MRG, stage 1).
+
+    Attributes:
+        head: What gives the logits: `per-query` (each query of a Q-Former its own), or `pooled-mlp` (the
+            released code: no Q-Former, but a perceptron for each observation on the mean visual token).
+        loss: `paper` is the binary cross-entropy, summed over the observations, with the orthogonality;
+            `released` smooths the labels by 0.1 and has no orthogonality.
+        orthogonality: Weight of the orthogonality of the queries; 0 leaves it out.
+        orthogonality_on: What is kept orthogonal: `queries`, or what they have read (`outputs`).
+        width: Width of queries and Q-Former.
+        layers: Number of layers of the Q-Former.
+        attention_heads: Number of attention heads of the Q-Former.
+        epochs: Number of passes over the training studies; the weights of the epoch with the highest mean AUC
+            on the val split are kept.
+        learning_rate: Highest learning rate; it rises to this and then falls to a hundredth of it.
+    """
+
+    architecture: str = "swin_large_patch4_window7_224"
+    weights: str = "ms_in22k"
+    short_side: int = 256
+    crop: int = 224
+    uncertain: Literal["as_present", "as_absent", "ignore"] = "as_absent"
+    head: Literal["per-query", "pooled-mlp"] = "per-query"
+    loss: Literal["paper", "released"] = "paper"
+    orthogonality: float = 1.0
+    orthogonality_on: Literal["queries", "outputs"] = "queries"
+    width: int = 768
+    layers: int = 12
+    attention_heads: int = 12
+    epochs: int = 30
+    batch: int = 32
+    learning_rate: float = 5e-5
+
+    def check(self) -> None:
+        """See `ObservationSettings.check`; it checks the sizes of the Q-Former too."""
+        ObservationSettings.check(self)
+        check_options(
+            {
+                "--orthogonality": (self.orthogonality, WEIGHT),
+                "--width": (self.width, WIDTH),
+                "--layers": (self.layers, LAYERS),
+                "--attention_heads": (self.attention_heads, WIDTH),
+            }
+        )
+        if self.width % self.attention_heads:
+            near = self.attention_heads * max(self.width // self.attention_heads, 1)
+            raise RadScribeError(
+                f"--width {self.width} is no multiple of --attention_heads {self.attention_heads}",
+                f"Give --attention_heads 1, or a --width such as {near}",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,5 +366,5 @@ class PhraseTableSettings:
         return settled
 
     def recorded(self) -> dict[str, Any]:
-        """The settings as they are kept with the table."""
-        return asdict(self)
+        """The settings as they are kept with the table; see `settled`."""
+        return asdict(self.settled())

@@ -5,7 +5,17 @@ A recipe is a function that returns a `RunConfig`; a variant calls its base and 
 
 from __future__ import annotations
 
-from radscribe.recipes import bidirectional, camanet, r2gen, r2gen_cmn, r2gen_gpt
+from radscribe.recipes import bidirectional, camanet, cmeaa, r2gen, r2gen_cmn, r2gen_gpt
 from radscribe.recipes.registry import RECIPES, Recipe, get_recipe
 
-__all__ = ["RECIPES", "Recipe", "bidirectional", "camanet", "get_recipe", "r2gen", "r2gen_cmn", "r2gen_gpt"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "bidirectional",
+    "camanet",
+    "cmeaa",
+    "get_recipe",
+    "r2gen",
+    "r2gen_cmn",
+    "r2gen_gpt",
+]

@@ -45,7 +45,7 @@ def mimic_cxr() -> RunConfig:
 
 @recipe("bidirectional/phantom", DOCS)
 def phantom() -> RunConfig:
-    """V2T+T2V+Rec on the phantom, with a small language model of your own and random weights elsewhere."""
+    """V2T+T2V+Rec on the phantom: a small language model made as a stage, random weights elsewhere."""
     data, training = datasets.phantom_language_model(), datasets.phantom_language_model_training()
     # A pretrained autoencoder keeps what it has learnt only if its rate is lower and rises slowly.
     training.backbone_learning_rate, training.warm_up_epochs = 3e-4, 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from radscribe.errors import RadScribeError
 from radscribe.recipes.registry import get_recipe
-from radscribe.runs.config import RunConfig, override
+from radscribe.runs.config import RunConfig, load_config, override
 from radscribe.runs.run_directory import RunDirectory
 
 
@@ -26,7 +26,8 @@ def configuration(
     Args:
         recipe: Name of the recipe.
         out: The run directory.
-        resume: If there is a run in `out`, start from the configuration that it was begun with.
+        resume: If there is a run in `out`, or parts of its stages, start from the configuration that it was
+            begun with.
         store: The prepared store; by default the store that the configuration names.
         fields: Fields to change, by section, as in `{"training": {"epochs": 3}}`.
 
@@ -36,8 +37,8 @@ def configuration(
     """
     config = get_recipe(recipe).build()
     run = RunDirectory(out)
-    if resume and run.config.is_file():
-        config = run.load_config()
+    if resume and (run.config.is_file() or run.stages_config.is_file()):
+        config = run.load_config() if run.config.is_file() else load_config(run.stages_config)
         if config.recipe != recipe:
             raise RadScribeError(
                 f"the run in '{out}' was begun with the recipe {config.recipe}, not {recipe}",

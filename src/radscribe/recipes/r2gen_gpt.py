@@ -41,10 +41,9 @@ def mimic_cxr() -> RunConfig:
 
 @recipe("r2gen-gpt/phantom", DOCS)
 def phantom() -> RunConfig:
-    """R2GenGPT on the phantom: a small language model of your own, the visual extractor trained as well."""
+    """R2GenGPT on the phantom: a small language model, made as a stage; the visual extractor trains too."""
     system = R2GenGPTConfig(
         backbone=datasets.phantom_backbone(),
-        # There is no default that everyone has; the error of the training says how to make a language model.
         language_model=LanguageModelConfig(name=""),
         alignment="deep",
         views="concatenate",

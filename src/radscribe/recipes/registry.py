@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from radscribe.errors import unknown_name
 from radscribe.runs.config import RunConfig
@@ -18,19 +19,34 @@ class Recipe:
         summary: First line of the docstring of its function.
         docs: The page of the documentation that explains it.
         build: Makes a fresh configuration.
+        stages: Settings of the parts that training makes where the recipe names none, by kind of part; what
+            is not in it follows the configuration, or is the default of `radscribe pretrain`.
     """
 
     name: str
     summary: str
     docs: str
     build: Callable[[], RunConfig]
+    stages: Mapping[str, Mapping[str, Any]]
 
 
 RECIPES: dict[str, Recipe] = {}
 
 
-def recipe(name: str, docs: str) -> Callable[[Callable[[], RunConfig]], Callable[[], RunConfig]]:
-    """Register the decorated function as the recipe `name`, explained on the page `docs`."""
+def recipe(
+    name: str, docs: str, *, stages: Mapping[str, Mapping[str, Any]] | None = None
+) -> Callable[[Callable[[], RunConfig]], Callable[[], RunConfig]]:
+    """Register the decorated function as a recipe.
+
+    Args:
+        name: Name of the recipe.
+        docs: Page of the documentation that explains it.
+        stages: See `Recipe`. A variant without them has those of the recipe before the last slash of its
+            name.
+    """
+    if stages is None:
+        base = name.rpartition("/")[0]
+        stages = RECIPES[base].stages if base in RECIPES else {}
 
     def register(build: Callable[[], RunConfig]) -> Callable[[], RunConfig]:
         def named() -> RunConfig:
@@ -38,7 +54,8 @@ def recipe(name: str, docs: str) -> Callable[[Callable[[], RunConfig]], Callable
             config.recipe = name
             return config
 
-        RECIPES[name] = Recipe(name, (build.__doc__ or "").strip().splitlines()[0], docs, named)
+        summary = (build.__doc__ or "").strip().splitlines()[0]
+        RECIPES[name] = Recipe(name, summary, docs, named, stages)
         return named
 
     return register

@@ -44,7 +44,7 @@ def check_run(path: Path) -> list[Checked]:
         path: Run directory.
     """
     from radscribe.runs.run_directory import RunDirectory
-    from radscribe.runs.run_parts import read_parts
+    from radscribe.runs.run_parts import part_path, read_parts
 
     run = RunDirectory(path)
 
@@ -61,8 +61,12 @@ def check_run(path: Path) -> list[Checked]:
 
     def parts() -> str:
         said = []
-        for name, part in read_parts(run).items():
-            if Path(part.path).exists():
+        needed = run.load_config().system.parts
+        for name, part in read_parts(run.path).items():
+            if name in needed:
+                part.check(part_path(run.path, part.kind))
+                said.append(f"{name} is in the run, with the hash on record")
+            elif Path(part.path).exists():
                 part.check(part.path)
                 said.append(f"{name} is in '{part.path}', with the hash on record")
             else:

@@ -11,7 +11,8 @@ from torch import Tensor
 from radscribe.observations import OBSERVATIONS
 from radscribe.runs.drafts import DraftReport
 from radscribe.studies.study import Study
-from radscribe.systems.system import Evidence, MemoryEvidence
+from radscribe.systems.study_observations import StudyObservations
+from radscribe.systems.system import Evidence, MemoryEvidence, PhraseEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,22 @@ class AddressedMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadPhrases:
+    """The phrases that a system read beside the image, and why these (CmEAA).
+
+    Attributes:
+        observations: The observations by which the phrases were chosen, and where each comes from.
+        weights: Weights of the visual tokens that have read the phrases, and of those that have not.
+        attention: For each phrase, how much each region attended to it `[views, rows, columns]`; of a region,
+            the sum over the phrases is 1. The phrase with the most attention comes first.
+    """
+
+    observations: StudyObservations
+    weights: tuple[float, float]
+    attention: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """A draft with what the system saw and where it looked. Research use, not for clinical diagnosis.
 
@@ -67,6 +84,7 @@ class Explanation:
         important: Whether the system itself selected each token as important, bool `[length]`; None if it
             does not select tokens.
         memory: Addressed memory, if the system has a memory matrix.
+        phrases: The phrases that were read, if the system reads phrases.
     """
 
     study: Study
@@ -80,6 +98,7 @@ class Explanation:
     probabilities: Mapping[str, float]
     important: np.ndarray | None
     memory: AddressedMemory | None
+    phrases: ReadPhrases | None
 
     @property
     def layers_and_heads(self) -> tuple[int, int]:
@@ -169,6 +188,7 @@ def explanation_of(
         else dict(zip(OBSERVATIONS, probabilities[0].tolist(), strict=True)),
         important=None if important is None else important[0, :length].cpu().numpy(),
         memory=None,
+        phrases=None,
     )
     if grid is None:
         return explanation
@@ -186,6 +206,7 @@ def explanation_of(
         if activation_maps is None
         else dict(zip(OBSERVATIONS, on_views(activation_maps[0]), strict=True)),
         memory=_memory_of(evidence.memory, length, on_views) if evidence.memory else None,
+        phrases=_phrases_of(evidence.phrases, on_views) if evidence.phrases else None,
     )
 
 
@@ -195,6 +216,18 @@ def _memory_of(
     of_regions = on_views(memory.of_regions[0].transpose(0, 1))
     return AddressedMemory(
         _numpy(memory.vectors), _numpy(memory.of_tokens[0, :length]), np.moveaxis(of_regions, 0, -1)
+    )
+
+
+def _phrases_of(phrases: PhraseEvidence, on_views: Callable[[Tensor], np.ndarray]) -> ReadPhrases:
+    attention = on_views(phrases.attention[0])
+    read = [number for number, chosen in enumerate(phrases.chosen[0].tolist()) if chosen]
+    read.sort(key=lambda number: -attention[number].sum())
+    enhanced, vanilla = phrases.weights[0].tolist()
+    return ReadPhrases(
+        phrases.observations[0],
+        (enhanced, vanilla),
+        {phrases.texts[number]: attention[number] for number in read},
     )
 
 

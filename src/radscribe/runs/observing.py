@@ -14,9 +14,12 @@ from torch import Tensor
 from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import THRESHOLD
+from radscribe.files import read_json_object
 from radscribe.observations import OBSERVATIONS
+from radscribe.parts.disease_queries import DiseaseQueries
 from radscribe.parts.observation_classifier import KIND, ObservationClassifier
-from radscribe.parts.part import PART, make_command
+from radscribe.parts.observation_part import ObservationPart
+from radscribe.parts.part import PART, Part, make_command
 from radscribe.runs.config import DataConfig
 from radscribe.runs.drafts import PHANTOM, RunOrigin, source_in_words
 from radscribe.runs.run_directory import RunDirectory
@@ -26,9 +29,19 @@ from radscribe.studies.given import Given, given_studies
 from radscribe.studies.rejection import Rejection
 from radscribe.vision.transforms import stack_views
 
+#: The parts that give probabilities of the observations, by their kinds.
+_PARTS: dict[str, type[ObservationPart]] = {
+    part.kind: part for part in (ObservationClassifier, DiseaseQueries)
+}
+_TRAIN = f"train it again: {make_command(KIND)}"
 #: An observation classifier takes all views of a study; no study has so many.
 _ALL_VIEWS = 1000
 _SYNTHETIC = "trained on synthetic images: its probabilities say nothing about real ones"
+
+
+def synthetic_caution(part: Part) -> str:
+    """The caution that belongs to all that a part says; empty if it did not learn from synthetic images."""
+    return _SYNTHETIC if part.store_source == PHANTOM else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +142,10 @@ class Observer:
 
     @classmethod
     def _of_part(cls, path: Path, device: str) -> Observer:
-        part = ObservationClassifier.part(path)
-        classifier = ObservationClassifier.load(path, device)
+        kind = read_json_object(path / PART, f"Take it from a copy, or {_TRAIN}").get("kind")
+        part_class = _PARTS.get(str(kind), ObservationClassifier)
+        part = part_class.part(path)
+        classifier = part_class.load(path, device)
         source = part.store_source
         return cls(
             predict=classifier.predict,
@@ -140,7 +155,7 @@ class Observer:
                 name=path.resolve().name,
                 sha256=part.content_hash,
                 trained_on=source_in_words(source),
-                caution=_SYNTHETIC if source == PHANTOM else "",
+                caution=synthetic_caution(part),
             ),
         )
 

@@ -5,6 +5,8 @@ vocabulary.json       the words, with the rules that made them
 weights.safetensors   the best weights by validation, without those of a frozen language model
 language_model.json   the language model that the run needs: name, revision and hash of its content
 parts.json            the parts of the training, such as a view classifier: kind, path, content hash
+parts/KIND/           those of them that drafting needs as well, and what else the stages of the run made;
+                      parts/config.yaml is what they were made for
 run.json              where the run came from: store, its hash, versions, best score; the hash of its weights
 training_log.jsonl    one line per logged step and per validation
 metrics.json          the scores of the test split and of the baselines; metrics.txt has all tables,
@@ -23,6 +25,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +36,9 @@ from torch import Tensor
 
 from radscribe.errors import RadScribeError, warn
 from radscribe.files import read_json_lines, read_json_object, sha256_of, write_whole
-from radscribe.runs.config import RunConfig, load_config, save_config
+from radscribe.runs.config import RunConfig, load_config, nested, override, save_config
 from radscribe.runs.drafts import PHANTOM, SYNTHETIC, RunOrigin, source_in_words
+from radscribe.runs.run_parts import PARTS, read_parts, with_own_parts
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.store_files import MANIFEST, read_manifest
 from radscribe.systems.registry import get_system
@@ -88,7 +92,9 @@ class RunDirectory:
         self.vocabulary = self.path / "vocabulary.json"
         self.weights = self.path / "weights.safetensors"
         self.language_model = self.path / "language_model.json"
-        self.parts = self.path / "parts.json"
+        self.parts = self.path / PARTS
+        self.stages = self.path / "parts"
+        self.stages_config = self.stages / "config.yaml"
         self.facts = self.path / "run.json"
         self.log = self.path / "training_log.jsonl"
         self.metrics = self.path / "metrics.json"
@@ -208,6 +214,10 @@ class RunDirectory:
             if path != self.language_model or path.is_file():
                 digest.update(sha256_of(path, _DAMAGED).encode())
         digest.update((self.read_facts().get("weights_sha256") or sha256_of(self.weights, _DAMAGED)).encode())
+        needed = self.load_config().system.parts
+        for name, part in read_parts(self.path).items():
+            if name in needed:
+                digest.update(part.content_hash.encode())
         return RunOrigin(self.path.resolve().name, digest.hexdigest(), self.trained_on, self.caution)
 
     def save_weights(self, system: System, **facts: Any) -> None:
@@ -225,7 +235,7 @@ class RunDirectory:
         write_whole(self.facts, json.dumps(self.read_facts() | facts, indent=2) + "\n")
 
     def load_config(self) -> RunConfig:
-        """The run's configuration.
+        """The run's configuration. A part that moved together with the run is named where it is now.
 
         Raises:
             RadScribeError: this is no run directory.
@@ -235,7 +245,12 @@ class RunDirectory:
                 f"'{self.path}' is no run directory: it has no config.yaml",
                 "Give a directory that radscribe train or radscribe interop import wrote",
             )
-        return load_config(self.config)
+        config = load_config(self.config)
+        for field, kind in config.system.made_of_a_store.items():
+            part, own = Path(attrgetter(field)(config.system)), self.stages / kind
+            if part.parts[-2:] == own.parts[-2:] and own.is_dir() and not part.is_dir():
+                config = override(config, nested({f"system.{field}": str(own.absolute())}))
+        return config
 
     def open_store(self, store: Path | None = None) -> PreparedStore:
         """Open the store that the run was trained on, or another store.
@@ -310,13 +325,13 @@ class RunDirectory:
         return KeptScores(folder / f"{name}.json", folder / f"{name}.txt", folder / f"drafts.{split}.jsonl")
 
     def load_system(self) -> System:
-        """Build the system and load its weights strictly.
+        """Build the system for drafting, and load its weights strictly.
 
         Raises:
             RadScribeError: a file is missing or damaged, the weights do not fit the configuration, or the
-            language model is not the one of the training.
+            language model or a part is not the one of the training.
         """
-        config, facts = self.load_config(), self.read_facts()
+        config, facts = with_own_parts(self.path, self.load_config()), self.read_facts()
         vocabulary = Vocabulary.load(self.vocabulary)
         self.check_weights()
         # The run has all weights except the language model's, so nothing is downloaded.
@@ -325,6 +340,7 @@ class RunDirectory:
         self.check_language_model(system)
         weights = self._load_weights(facts)
         load_strictly(system, weights, f"'{self.weights}'", own=system.own_state_dict())
+        system.fold()
         return system.eval()
 
     def _load_weights(self, facts: dict[str, Any]) -> dict[str, Tensor]:

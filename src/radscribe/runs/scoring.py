@@ -283,7 +283,8 @@ def _has_more_rows(new: Evaluation, metrics: Path) -> bool:
     """Whether scores have all that a file of scores has, and a further baseline."""
     old = Evaluation.read(metrics, "Delete it, and score again")
     same = new.provenance.references_sha256 == old.provenance.references_sha256
-    return same and old.scores.items() < new.scores.items()
+    kept = all(row.items() <= new.scores.get(name, {}).items() for name, row in old.scores.items())
+    return same and kept and old.scores.keys() < new.scores.keys()
 
 
 def with_retriever(evaluation: Evaluation, retriever: Retriever | None) -> Evaluation:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.images import ImageError, original_view, resize_view
+from radscribe.studies.image_error import ImageError
+from radscribe.studies.images import original_view, resize_view
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.staleness import FileState, file_states
 from radscribe.studies.store_writer import DecodedView

@@ -5,7 +5,8 @@ These rules give the ids, so that no id changes when another file is added:
 - The id of a single file is its path as it was given, without its suffix.
 - The id of an image or a sub-folder in a folder is its path within that folder, without a suffix. If several
   things are given, the folder's own path comes before it.
-- A study in a store or a table keeps the id that it has there.
+- A study in a store or a table keeps the id that it has there; in a folder or an archive of DICOM files, that
+  is its StudyInstanceUID.
 - The id of several views that are given together as one study is that of their first file.
 - The id of a picture in memory is its place among the given things: `study-1`, `study-2` and so on.
 """
@@ -22,14 +23,15 @@ import numpy as np
 from PIL import Image
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.images import read_picture
+from radscribe.studies.images import read_picture, view_of
+from radscribe.studies.readers.dicom_files import is_directory_file
 from radscribe.studies.readers.registry import find_reader, open_source
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.store_files import MANIFEST
-from radscribe.studies.study import RenderedView, Study, View
+from radscribe.studies.study import RenderedView, Study, View, without_suffix
 
-_TABLES_OF_STUDIES = (".csv", ".tsv", ".jsonl", ".json")
+_FILES_OF_STUDIES = (".csv", ".tsv", ".jsonl", ".json", ".zip")
 
 GivenView: TypeAlias = View | Path | str | Image.Image | np.ndarray
 #: A study, the views of one study, a single view, or the path of something that holds many studies.
@@ -64,7 +66,8 @@ def given_studies(
         given: One thing, or a list or an iterator of any mix of things. A `Study` is taken as it is. The path
             of an image file, a `View`, a PIL image and an array `[height, width]` or `[height, width, 3]`
             each become a study of one view. A tuple of these, or a list within the list, becomes one study
-            with several views. The path of a folder of images, a table or a prepared store gives all studies
+            with several views. The path of a folder of images, a table, an archive or DICOMDIR of DICOM
+            files, or a prepared store gives all studies
             in it.
         on_rejection: Function that is called with each study that cannot be used; without it, such a study
             raises an error.
@@ -97,8 +100,7 @@ def given_studies(
 
 def file_id(path: Path) -> str:
     """The id of a single file: its path as it was given, without its suffix."""
-    # The digits after the last dot of a DICOM identifier, such as 1.2.840.113, are no suffix.
-    return (path if path.suffix[1:].isdecimal() else path.with_suffix("")).as_posix()
+    return without_suffix(path).as_posix()
 
 
 def _records(item: Given, number: int, alone: bool, split: str | None) -> Iterator[Study | Rejection]:
@@ -118,10 +120,14 @@ def _records(item: Given, number: int, alone: bool, split: str | None) -> Iterat
         yield _of_views(item if isinstance(item, tuple | list) else [item], number)
     elif not path.exists():
         yield Rejection(file_id(path), str(path), f"no such file or folder: {path}")
-    elif path.is_dir() or (path.suffix.lower() in _TABLES_OF_STUDIES and path.is_file()):
+    elif path.is_dir() or is_directory_file(path) or _is_file_of_studies(path):
         yield from _of_source(path, alone)
     else:
-        yield Study(id=file_id(path), patient_id=file_id(path), views=(View(path),))
+        yield Study(id=file_id(path), patient_id=file_id(path), views=(view_of(path),))
+
+
+def _is_file_of_studies(path: Path) -> bool:
+    return path.suffix.lower() in _FILES_OF_STUDIES and path.is_file()
 
 
 def _of_views(given: Sequence[GivenView], number: int) -> Study:
@@ -136,7 +142,7 @@ def _of_views(given: Sequence[GivenView], number: int) -> Study:
         if isinstance(view, Image.Image | np.ndarray):
             view = View(_Picture(view, name))
         elif isinstance(view, str | Path):
-            view = View(Path(view))
+            view = view_of(Path(view))
         elif not isinstance(view, View):
             raise RadScribeError(
                 f"cannot draft a report for {type(view).__name__} {view!r:.80}",
@@ -152,7 +158,9 @@ def _of_source(path: Path, alone: bool) -> Iterator[Study | Rejection]:
     """The studies of a folder or a table. A folder or table that cannot be read becomes one rejection."""
     try:
         reader = find_reader(path)
-        for record in open_source(path, reader):
+        # Whoever drafts must find the studies again, so ids are kept; none of them goes into a store.
+        options = {"keep_ids": True} if reader == "dicom" else {}
+        for record in open_source(path, reader, **options):
             if alone or reader != "folder":
                 yield record
             elif isinstance(record, Study):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import math
 import os
 import stat
 import warnings
@@ -17,12 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from radscribe.errors import RadScribeError
-from radscribe.studies.study import RenderedView, View
+from radscribe.studies.dicom import HEAD, is_dicom, is_encrypted, projection_of_file, read_dicom
+from radscribe.studies.image_error import MAX_PIXELS, unreadable
+from radscribe.studies.study import Projection, RenderedView, View
+from radscribe.studies.windowing import windowed
 
-#: Largest number of pixels of an image. The largest radiographs have some 30 million; more is a decompression
-#: bomb or a scan of a wall.
-MAX_PIXELS = 100_000_000
 #: Largest ratio of the long side to the short side. A longer strip is no radiograph, and would grow without
 #: bound when it is resized.
 MAX_ASPECT = 16
@@ -32,8 +30,6 @@ MAX_BYTES = 8 * MAX_PIXELS
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 #: Short side in pixels of the views of a prepared store, unless the user asks for another.
 STORE_SHORT_SIDE = 256
-#: Percentiles of a deep picture's values that become black and white; a few hot or dead pixels lie outside.
-WINDOW_PERCENTILES = (0.1, 99.9)
 _TIFF_PHOTOMETRIC = 262
 _NO_FILE = {
     stat.S_IFDIR: "a folder",
@@ -42,22 +38,6 @@ _NO_FILE = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-
-
-class ImageError(RadScribeError):
-    """An image that cannot be used.
-
-    Attributes:
-        reason: The cause in a few words, as `rejected.csv` lists it.
-    """
-
-    def __init__(self, message: str, hint: str = "", *, reason: str = ""):
-        super().__init__(message, hint)
-        self.reason = reason or message
-
-
-def _unreadable(name: object, reason: str, hint: str = "") -> ImageError:
-    return ImageError(f"cannot read {name}: {reason}", hint, reason=reason)
 
 
 def read_image(path: Path | str) -> np.ndarray:
@@ -82,21 +62,32 @@ def read_file(path: Path | str) -> RenderedView:
     - Transparent pixels are composited on black, as air outside the film is.
     - A CMYK JPEG with an Adobe marker stores inverted ink; one without the marker stores plain ink.
     - The EXIF orientation is applied. If a file has several frames, the first is taken.
+    - DICOM is read as `dicom` says. Like every format, it is recognised by its content, not by its name.
 
     Returns:
-        pixels uint8 [height, width] without masks, and the window of a picture deeper than 8 bits.
+        pixels uint8 [height, width] without masks, the window of a picture deeper than 8 bits, and notes.
 
     Raises:
         ImageError: the file is missing, no regular file, empty, truncated, of an unknown or unsafe format,
-            damaged, larger than `MAX_PIXELS` or `MAX_BYTES`, or holds values that are not finite; the error
-            names the file and the reason.
+            damaged, larger than `MAX_PIXELS` or `MAX_BYTES`, holds values that are not finite, or is in DICOM
+            and no chest radiograph; the error names the file and the reason.
     """
-    path = Path(path)
-    data = _bytes_of(path)
+    return read_content(bytes_of(Path(path)), path)
+
+
+def read_content(data: bytes, path: Path | str) -> RenderedView:
+    """Decode the content of an image file to grey; see `read_file`.
+
+    Args:
+        data: Content of the file.
+        path: Name of the file in messages.
+    """
     if not data:
-        raise _unreadable(path, "empty file")
-    if data[128:132] == b"DICM":
-        raise _unreadable(path, "DICOM is not read yet", "Convert it to PNG first")
+        raise unreadable(path, "empty file")
+    if is_dicom(data[:HEAD]):
+        return read_dicom(data, path)
+    if is_encrypted(data[:HEAD]):
+        raise unreadable(path, "encrypted", "Decrypt it first")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken tags and size; the size is checked here
@@ -109,31 +100,40 @@ def read_file(path: Path | str) -> RenderedView:
                 raise OSError("truncated")
             return _grey(image)
     except Image.DecompressionBombError:
-        raise _unreadable(path, "too large", f"The limit is {MAX_PIXELS:,} pixels") from None
+        raise unreadable(path, "too large", f"The limit is {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise _unreadable(path, "not an image", "PNG, JPEG, TIFF, BMP and WebP are read") from None
+        raise unreadable(path, "not an image", "PNG, JPEG, TIFF, BMP, WebP and DICOM are read") from None
     except Exception as error:  # a decoder may raise anything on damaged bytes
         reason = "truncated" if "truncated" in str(error).lower() else f"damaged: {error}"
-        raise _unreadable(path, reason, "Fetch the file again") from error
+        raise unreadable(path, reason, "Fetch the file again") from error
 
 
-def _bytes_of(path: Path) -> bytes:
-    """The content of a regular file. Nothing else is opened, because opening a named pipe waits for ever."""
+def bytes_of(path: Path, name: object = None) -> bytes:
+    """The content of a regular file. Nothing else is opened, because opening a named pipe waits for ever.
+
+    Args:
+        path: Path of the file.
+        name: Name of the file in messages, if it is not its path.
+
+    Raises:
+        ImageError: the file is missing, no regular file, larger than `MAX_BYTES`, or cannot be read.
+    """
+    name = path if name is None else name
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             kind = _NO_FILE.get(stat.S_IFMT(status.st_mode), "no regular file")
-            raise _unreadable(path, f"not readable: {kind}, not a file")
+            raise unreadable(name, f"not readable: {kind}, not a file")
         if status.st_size > MAX_BYTES:
-            raise _unreadable(path, "too large", f"The limit is {MAX_BYTES:,} bytes")
+            raise unreadable(name, "too large", f"The limit is {MAX_BYTES:,} bytes")
         return path.read_bytes()
     except FileNotFoundError:
-        raise _unreadable(path, "missing") from None
+        raise unreadable(name, "missing") from None
     except OSError as error:
-        raise _unreadable(path, f"not readable: {error.strerror}") from error
+        raise unreadable(name, f"not readable: {error.strerror}") from error
     except ValueError:
-        shown = str(path).replace("\0", "\\0")
-        raise _unreadable(shown, "not readable: its name holds a NUL character") from None
+        shown = str(name).replace("\0", "\\0")
+        raise unreadable(shown, "not readable: its name holds a NUL character") from None
 
 
 def _has_end_marker(data: bytes) -> bool:
@@ -162,7 +162,7 @@ def read_picture(picture: Image.Image | np.ndarray, name: str = "the picture") -
     if isinstance(picture, np.ndarray):
         colours = picture.ndim == 3 and picture.shape[2] in (3, 4) and picture.dtype == np.uint8
         if not (picture.ndim == 2 or colours) or 0 in picture.shape or picture.dtype.kind not in "uif":
-            raise _unreadable(
+            raise unreadable(
                 name,
                 f"an array of {picture.dtype} {list(picture.shape)} is no picture",
                 "Give numbers [height, width], or uint8 [height, width, 3]",
@@ -171,16 +171,16 @@ def read_picture(picture: Image.Image | np.ndarray, name: str = "the picture") -
     else:
         width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise _unreadable(name, "too large", f"The limit is {MAX_PIXELS:,} pixels")
+        raise unreadable(name, "too large", f"The limit is {MAX_PIXELS:,} pixels")
     try:
         if not isinstance(picture, np.ndarray):
             return _grey(picture)
         if picture.dtype == np.uint8:
             return _grey(Image.fromarray(picture))
-        pixels, window = _windowed(picture)
+        pixels, window = windowed(picture)
         return RenderedView(pixels, window=window)
     except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise _unreadable(name, f"damaged: {error}") from error
+        raise unreadable(name, f"damaged: {error}") from error
 
 
 def _grey(image: Image.Image) -> RenderedView:
@@ -191,7 +191,7 @@ def _grey(image: Image.Image) -> RenderedView:
     white_is_zero = image.format == "TIFF" and image.getexif().get(_TIFF_PHOTOMETRIC) == 0
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        pixels, window = _windowed(np.asarray(image))
+        pixels, window = windowed(np.asarray(image))
         return RenderedView(255 - pixels if white_is_zero else pixels, window=window)
     if plain_ink:
         image = Image.fromarray(255 - np.asarray(image), "CMYK")
@@ -203,29 +203,11 @@ def _grey(image: Image.Image) -> RenderedView:
     return RenderedView(np.array(image.convert("L")))
 
 
-def _windowed(values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Stretch values [height, width] of any depth linearly to 0..255; values outside a window are clipped.
-
-    The window lies between the two `WINDOW_PERCENTILES`. Each percentile is moved inward to the next value
-    that occurs, so that one hot pixel lies outside in small pictures too. If the two are equal, as in a mask,
-    the window is the whole range. A constant picture is black.
-
-    Returns:
-        uint8 [height, width], and the values that become 0 and 255.
-    """
-    if not np.isfinite(values).all():
-        raise ValueError("holds values that are not finite")
-    last = values.size - 1
-    ranks = math.ceil(last * WINDOW_PERCENTILES[0] / 100), math.floor(last * WINDOW_PERCENTILES[1] / 100)
-    low, high = np.partition(values, ranks, axis=None)[list(ranks)]
-    if not low < high:
-        low, high = values.min(), values.max()
-    window = float(low), float(high)
-    if not low < high:
-        return np.zeros(values.shape, np.uint8), window
-    # 16 bits fit into float32 exactly; a span of float32 values may exceed what float32 holds.
-    exact = np.clip(values, low, high).astype(np.float32 if values.itemsize <= 2 else np.float64)
-    return np.rint((exact - window[0]) / (window[1] - window[0]) * 255).astype(np.uint8), window
+def view_of(path: Path, projection: Projection = "unknown") -> View:
+    """The view in a file. Unless the projection is known, it is that of the tags, if the file is in DICOM."""
+    if projection == "unknown" and path.suffix.lower() not in IMAGE_SUFFIXES:
+        projection = projection_of_file(path)
+    return View(path, projection)
 
 
 def original_view(view: View) -> RenderedView:
@@ -240,10 +222,10 @@ def original_view(view: View) -> RenderedView:
     rendered = view.source()
     shape = rendered.pixels.shape
     if rendered.pixels.dtype != np.uint8 or len(shape) != 2 or 0 in shape:
-        raise _unreadable(view.name, f"not 8-bit grey: {rendered.pixels.dtype} {list(shape)}")
+        raise unreadable(view.name, f"not 8-bit grey: {rendered.pixels.dtype} {list(shape)}")
     for observation, mask in rendered.masks.items():
         if mask.shape != shape:
-            raise _unreadable(view.name, f"mask of another shape: '{observation}' {list(mask.shape)}")
+            raise unreadable(view.name, f"mask of another shape: '{observation}' {list(mask.shape)}")
     return rendered
 
 
@@ -279,7 +261,7 @@ def resize_view(view: RenderedView, short_side: int, name: str = "the view") -> 
     if short == short_side:
         return view
     if long > MAX_ASPECT * short:
-        raise _unreadable(name, f"no radiograph: a strip of {width} x {height} pixels")
+        raise unreadable(name, f"no radiograph: a strip of {width} x {height} pixels")
     return dataclasses.replace(
         view,
         pixels=to_short_side(view.pixels, short_side),

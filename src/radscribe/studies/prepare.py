@@ -22,6 +22,7 @@ from radscribe.files import ENCODING, write_whole
 from radscribe.progress import Progress
 from radscribe.studies.decoder import Decoder
 from radscribe.studies.images import STORE_SHORT_SIDE
+from radscribe.studies.pseudonyms import with_key
 from radscribe.studies.readers.in_python import GIVEN, studies_in_python
 from radscribe.studies.readers.registry import READERS, find_reader, open_source, without_duplicates
 from radscribe.studies.rejection import NO_VIEW, Rejection
@@ -195,9 +196,11 @@ def _opened(
         reader = find_reader(source, reader)
         if "seed" in READERS[reader].options:
             reader_options.setdefault("seed", seed)
-        records = open_source(source, reader, **reader_options)
         root = Path(source).resolve()
         _check_places(root, out)
+        if "pseudonym_key" in READERS[reader].options:
+            reader_options = with_key(reader_options, out)
+        records = open_source(source, reader, **reader_options)
         return reader, root, records
     if reader != "auto" or reader_options:
         raise RadScribeError(

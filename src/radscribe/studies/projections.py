@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 from radscribe.studies.study import Projection, View
 
-_FRONTAL = frozenset({"PA", "AP", "FRONTAL"})
+_FRONTAL = frozenset({"PA", "AP", "FRONTAL", "POSTERO", "ANTERO", "POSTEROANTERIOR", "ANTEROPOSTERIOR"})
 _LATERAL = frozenset({"L", "LL", "RL", "LAT", "LATERAL"})
 
 
 def projection_of(words: str) -> Projection:
-    """The projection that words such as `PA`, `AP Supine`, `frontal`, `L`, `LL` or `XTABLE LATERAL` stand
-    for.
+    """The projection that words such as `PA`, `AP Supine`, `postero-anterior`, `frontal`, `L`, `LL` or
+    `XTABLE LATERAL` stand for.
 
     A lateral decubitus is a position of the patient: the view is frontal if the words also say AP or PA, else
     unknown. Words that name both projections, or neither, give `unknown`.

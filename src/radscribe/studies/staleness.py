@@ -33,7 +33,8 @@ class Fingerprint(NamedTuple):
     """What the source said of a study, and the state of the study's files, when the source was read.
 
     Attributes:
-        says: Hash of the study's text, observations, patient and split, and of the names of its images.
+        says: Hash of the study's text, observations, patient, split and prior, and of the names of its
+            images.
         files: State of each view's file; None also for a view that has no file.
     """
 
@@ -49,6 +50,7 @@ class Fingerprint(NamedTuple):
             dict(study.sections),
             dict(study.observations),
             [(Path(view.name).name, view.projection) for view in study.views],
+            *([study.prior] if study.prior else []),
         ]
         says = hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:32]
         return cls(says, tuple(file_states(study.views) if files is None else files))
@@ -71,7 +73,11 @@ class Fingerprint(NamedTuple):
 
 def file_states(views: Iterable[View]) -> list[FileState]:
     """The state of each view's file, without opening it."""
-    return [_state(view.source) if isinstance(view.source, Path) else None for view in views]
+    # A function that reads a file says which.
+    paths = (
+        view.source if isinstance(view.source, Path) else getattr(view.source, "path", None) for view in views
+    )
+    return [_state(path) if isinstance(path, Path) else None for path in paths]
 
 
 def _state(path: Path) -> FileState:

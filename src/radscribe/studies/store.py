@@ -169,6 +169,7 @@ def _study(record: dict[str, Any], split: Split, pixels: MappedFile, masks: Mapp
             shape=tuple(view["shape"]),
             sha256=view["sha256"],
             window=tuple(view["window"]) if view["window"] else None,
+            notes=tuple(view.get("notes", ())),
             pixels_at=view["pixels_at"],
             masks_at=view["masks_at"],
             _pixels=pixels,
@@ -182,4 +183,5 @@ def _study(record: dict[str, Any], split: Split, pixels: MappedFile, masks: Mapp
         split=split,
         sections=record["sections"],
         observations=record["observations"],
+        prior=record.get("prior"),
     )

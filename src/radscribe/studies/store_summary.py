@@ -11,6 +11,7 @@ from typing import Self
 from radscribe.observations import OBSERVATION_STATES
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store_files import REJECTED
+from radscribe.studies.stored_view import StoredView
 from radscribe.studies.study import PROJECTIONS, SPLITS, Study
 
 
@@ -27,6 +28,7 @@ class StoreSummary:
         words_distinct: Number of distinct words in findings and impressions, ignoring case and punctuation.
         labels: Number of observations that a labelled source states, by state, over all studies.
         shared_patients: Number of patients whom the source itself put into more than one split.
+        notes: Number of views by what there is to know about them.
         rejected: Number of rejected records by kind of reason.
         size: Size on disk in bytes.
     """
@@ -40,6 +42,7 @@ class StoreSummary:
     words_distinct: int
     labels: dict[str, int]
     shared_patients: int
+    notes: dict[str, int]
     rejected: dict[str, int]
     size: int
 
@@ -74,6 +77,15 @@ class StoreSummary:
                 if state != "not_mentioned" and labels[state]
             },
             shared_patients=sum(len(found) > 1 for found in splits_of_patient.values()),
+            notes=dict(
+                Counter(
+                    note
+                    for study in studies
+                    for view in study.views
+                    if isinstance(view.source, StoredView)
+                    for note in view.source.notes
+                ).most_common()
+            ),
             rejected=dict(Counter(rejection.kind for rejection in rejections).most_common()),
             size=sum(path.stat().st_size for path in path.iterdir() if path.is_file()),
         )
@@ -105,6 +117,8 @@ class StoreSummary:
         if self.labels:
             states = " · ".join(f"{state} {count:,}" for state, count in self.labels.items())
             lines.append(f"labels     {sum(self.labels.values()):,} observations: {states}")
+        for note, count in self.notes.items():
+            lines.append(f"note       {note}: {count:,} views")
         lines.append(f"rejected   {sum(self.rejected.values()):,}")
         for reason, count in self.rejected.items():
             lines.append(f"           {reason}: {count:,}")

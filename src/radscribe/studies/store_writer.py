@@ -44,7 +44,7 @@ class DecodedView:
     """A decoded view that is ready to be written to the store.
 
     Attributes:
-        file, original_size, window: As in `StoredView`.
+        file, original_size, window, notes: As in `StoredView`.
         shape: Height and width of `pixels`.
         pixels: The pixels as height * width bytes.
         masks: Packed bits of each mask, by observation.
@@ -56,6 +56,7 @@ class DecodedView:
     original_size: tuple[int, int]
     shape: tuple[int, int]
     window: tuple[float, float] | None
+    notes: tuple[str, ...]
     pixels: bytes
     masks: dict[str, bytes]
     sha256: str
@@ -68,7 +69,7 @@ class DecodedView:
         digest = hashlib.sha256(pixels + b"".join(masks.values())).hexdigest()
         height, width = view.pixels.shape
         shape = height, width
-        return cls(projection, file, original_size, shape, view.window, pixels, masks, digest)
+        return cls(projection, file, original_size, shape, view.window, view.notes, pixels, masks, digest)
 
 
 class StoreWriter:
@@ -204,6 +205,8 @@ class StoreWriter:
                 self._write(MASKS, bits)
             line = asdict(view) | {"pixels_at": pixels_at, "masks_at": masks_at}
             del line["pixels"], line["masks"]
+            if not view.notes:
+                del line["notes"]
             lines.append(line)
         record = {
             "id": study.id,
@@ -211,6 +214,7 @@ class StoreWriter:
             "split": study.split,
             "sections": dict(study.sections),
             "observations": dict(study.observations),
+            **({"prior": study.prior} if study.prior else {}),
             "views": lines,
             "broken": broken,
             "ends": self._ends,

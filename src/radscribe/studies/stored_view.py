@@ -50,6 +50,7 @@ class StoredView:
         shape: Height and width in pixels in the store.
         sha256: Hash of the view's pixels and masks in the store.
         window: For a file deeper than 8 bits, the two values in it that became 0 and 255; else None.
+        notes: What to know about the view, such as `burned-in text`.
     """
 
     file: str
@@ -57,6 +58,7 @@ class StoredView:
     shape: tuple[int, int]
     sha256: str
     window: tuple[float, float] | None
+    notes: tuple[str, ...]
     pixels_at: int
     masks_at: Mapping[str, int]
     _pixels: MappedFile = field(repr=False)
@@ -78,6 +80,7 @@ class StoredView:
                 for observation, bits in masks.items()
             },
             self.window,
+            self.notes,
         )
 
     @property

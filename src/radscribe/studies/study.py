@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, get_args
+from pathlib import Path, PurePath
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -28,11 +28,21 @@ class RenderedView:
         pixels: Grey pixels, uint8 [height, width]; dense tissue is white.
         masks: Mask of each finding by observation name, bool [height, width].
         window: For a file deeper than 8 bits, the two values in it that became 0 and 255; else None.
+        notes: What to know about the view, such as `burned-in text`.
     """
 
     pixels: np.ndarray
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     window: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+
+_AnyPath = TypeVar("_AnyPath", bound=PurePath)
+
+
+def without_suffix(path: _AnyPath) -> _AnyPath:
+    """The path without its suffix. The digits that end a DICOM id such as 1.2.840.113 are none."""
+    return path if path.suffix[1:].isdecimal() else path.with_suffix("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,8 @@ class Study:
         sections: Report sections by name (`findings`, `impression`, `indication`, `comparison`); a missing
             section has no key.
         observations: State of each observation that the source labels, by CheXpert name.
+        prior: Id of the patient's latest usable study before this one, by date and time; None if there is
+            none, or if the source does not state when its studies were made.
     """
 
     id: str
@@ -78,6 +90,7 @@ class Study:
     split: Split | None = None
     sections: Mapping[str, str] = field(default_factory=dict)
     observations: Mapping[str, ObservationState] = field(default_factory=dict)
+    prior: str | None = None
 
     def report(self, section: str) -> str:
         """The text of a section, or of several, as in `findings + impression`; empty if the study has none of

@@ -8,12 +8,13 @@ observations of the image (Eq. 7-10), and a vector for the whole image that NMIA
 11-15). Two weights of each study balance the pair (Eq. 1-2).
 
 The paper leaves much open. Each reading is a field, and its default stands beside its equation with the
-reason. The phrases of Eq. 6 come from outside: a function from views to phrase vectors, which sees no report.
+reason. Three parts come first (`SystemConfig.parts`): a phrase table (Eq. 6), and a classifier and a
+retriever, which find the observations of a study (`study_observations.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -23,11 +24,13 @@ from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError
 from radscribe.layers.contrastive import mean_token
-from radscribe.layers.cross_modal_enhancement import CrossModalEnhancement
+from radscribe.layers.cross_modal_enhancement import CrossModalEnhancement, PhraseVectors
 from radscribe.layers.frozen_language_model import Embedded, LanguageModelConfig
 from radscribe.layers.mutual_information import Estimator, Marginals
 from radscribe.layers.mutual_information_aligner import MutualInformationAligner
 from radscribe.layers.rep_adapter import Raised, RepAdapters
+from radscribe.observations import OBSERVATIONS
+from radscribe.parts.phrase_table import POLARITIES, PhraseTable
 from radscribe.ranges import (
     COUNT_OR_NONE,
     DROPOUT,
@@ -40,17 +43,28 @@ from radscribe.ranges import (
 )
 from radscribe.systems.config import SystemConfig
 from radscribe.systems.language_model_system import LanguageModelSystem
-from radscribe.systems.system import Batch, Losses
+from radscribe.systems.study_observations import (
+    StudyObservations,
+    StudyObservationsConfig,
+    StudyObserver,
+    as_tensor,
+)
+from radscribe.systems.system import Batch, Evidence, Losses, PhraseEvidence
 from radscribe.text.prompts import CMEAA_PROMPT
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import Backbone, BackboneConfig, VisualTokens, average_views
+from radscribe.vision.transforms import TransformConfig
 
 #: The preset `stable`: fields of `CmEAAConfig`. The defaults are the preset `paper`, whose bound has no upper
 #: limit: it grows until its numbers overflow, and on the way it outweighs the cross-entropy.
 STABLE: dict[str, Any] = {"estimator": "jsd", "alignment_weight": 0.1}
 
-#: Phrase vectors of each study, from views `[studies, views, height, width]` and their mask.
-PhraseSource = Callable[[Tensor, Tensor], Embedded]
+
+def _no_parts() -> RadScribeError:
+    return RadScribeError(
+        "CFE needs phrases of the observations of each image, and no parts find them",
+        "Train it with radscribe train, which makes them, or without: --system.enhancement false",
+    )
 
 
 def _swin() -> BackboneConfig:
@@ -86,6 +100,10 @@ class CmEAAConfig(SystemConfig):
             `derangement` (a permutation that moves every study), or `all_pairs` of the batch.
         queue: How many vectors of earlier batches NMIA compares with as well.
         shared_critic: Use one statistics network for both pairs of `fused`.
+        observations: How the observations of a study are found.
+        observation_classifier: Directory that `radscribe pretrain observation-classifier` wrote.
+        retriever: Directory that `radscribe pretrain retriever` wrote.
+        phrases: Directory that `radscribe pretrain phrases` wrote.
     """
 
     backbone: BackboneConfig = field(default_factory=_swin)
@@ -109,6 +127,10 @@ class CmEAAConfig(SystemConfig):
     marginals: Marginals = "permutation"
     queue: int = 0
     shared_critic: bool = True
+    observations: StudyObservationsConfig = field(default_factory=StudyObservationsConfig)
+    observation_classifier: str = ""
+    retriever: str = ""
+    phrases: str = ""
 
     def __post_init__(self) -> None:
         check_fields(
@@ -127,6 +149,14 @@ class CmEAAConfig(SystemConfig):
         )
         # The second projection of a RepAdapter has two groups.
         check_divisible("system.adapter_width", self.adapter_width, "the two groups,", 2)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """See `SystemConfig.parts`; without CFE none is needed."""
+        if not self.enhancement:
+            return {}
+        retriever = {"retriever": "retriever"} if self.observations.reads_reports else {}
+        return {"observation_classifier": "observation-classifier", **retriever, "phrases": "phrases"}
 
 
 # --- Eq. 1-4: the pair of RepAdapters, and their weights --------------------------------------------------
@@ -207,11 +237,14 @@ class Adapted(NamedTuple):
     Attributes:
         tokens: X~* `[studies, tokens, width]` (Eq. 4).
         weights: w0 and w1 of each study `[studies, 2]`; None without CFE.
+        attention: Attention of each visual token to each phrase `[studies, heads, tokens, phrases]`; None
+            without CFE.
         image: C of NMIA `[studies, k]`; None without NMIA.
     """
 
     tokens: Tensor
     weights: Tensor | None
+    attention: Tensor | None
     image: Tensor | None
 
 
@@ -275,7 +308,7 @@ class CrossModalAdapter(nn.Module):
             phrases: vectors of the phrases of each study, which CFE needs.
         """
         tokens = self.before(visual.tokens)
-        weights = image = None
+        weights = attention = image = None
         if self.adapters is not None:
             *enhanced, vanilla = self.adapters(tokens)  # f_d(X_i), if there is CFE, and f_u(X_i)
             tokens = vanilla
@@ -283,12 +316,13 @@ class CrossModalAdapter(nn.Module):
                 assert phrases is not None
                 weights = self.weights(visual)
                 first, second = weights.to(vanilla.dtype)[..., None, None].unbind(dim=1)
-                tokens = first * self.enhancement(enhanced[0], visual.mask, phrases) + second * vanilla
+                read, attention = self.enhancement(enhanced[0], visual.mask, phrases)
+                tokens = first * read + second * vanilla
             if self.aligner is not None:
                 aligned = self.aligner(vanilla, visual.mask)
                 tokens = tokens + aligned.tokens.unsqueeze(1)  # Eq. 14: one for every token
                 image = aligned.image
-        return Adapted(self.norm(self.after(tokens)), weights, image)
+        return Adapted(self.norm(self.after(tokens)), weights, attention, image)
 
     def fold(self) -> None:
         """Have the RepAdapters be plain linear maps from now on; for drafting, not for training."""
@@ -300,41 +334,45 @@ class CrossModalAdapter(nn.Module):
 
 
 class CmEAA(LanguageModelSystem):
-    """The system: visual extractor, adapter, frozen language model.
+    """The system `cmeaa`: visual extractor, adapter, frozen language model.
 
     Args:
-        config: parts and switches.
-        vocabulary: of the training reports, of which the cleaning rules are used.
-        maximum_length: training reports are cut to this many tokens.
-        phrase_source: gives the phrase vectors of each study from its views, which CFE needs. It is the same
-            in training and in drafting, and sees no report.
+        config: Parts and switches. Where CFE is used and the configuration names no phrase table, the system
+            has its sizes, but cannot be used before `read`.
+        vocabulary: Vocabulary of the training reports, of which the cleaning rules are used.
+        maximum_length: Training reports are cut to this many tokens.
 
     Raises:
-        RadScribeError: CFE is used, and there is no source of phrases.
+        RadScribeError: a part is missing or damaged.
     """
 
     report_prompt = CMEAA_PROMPT
 
-    def __init__(
-        self,
-        config: CmEAAConfig,
-        vocabulary: Vocabulary,
-        maximum_length: int,
-        phrase_source: PhraseSource | None = None,
-    ):
+    def __init__(self, config: CmEAAConfig, vocabulary: Vocabulary, maximum_length: int):
         super().__init__(config.language_model, vocabulary, maximum_length)
-        if config.enhancement and phrase_source is None:
-            raise RadScribeError(
-                "CFE needs phrases of the observations of each image, and there is no source of them",
-                "Train without it: --system.enhancement false",
-            )
         self.config = config
         self.averaged = config.views == "average"
-        self.phrase_source = phrase_source if config.enhancement else None
         self.backbone = Backbone(config.backbone)
         self.backbone.requires_grad_(not config.frozen_backbone)
         self.adapter = CrossModalAdapter(config, self.backbone.channels, self.language_model.width)
+        self.phrases: PhraseVectors | None = None
+        self.observer: StudyObserver | None = None
+        if config.enhancement and config.phrases:
+            self.read(PhraseTable.load(config.phrases))
+            places = config.observation_classifier, config.retriever
+            self.observer = StudyObserver.load(config.observations, *places)
         self.train()
+
+    def read(self, table: PhraseTable) -> None:
+        """Take the phrases that CFE reads from a table."""
+        labels: dict[tuple[int, bool], Sequence[str]] = {
+            (number, polarity == "positive"): phrases
+            for number, name in enumerate(OBSERVATIONS)
+            for polarity in POLARITIES
+            if (phrases := table.phrases(name, polarity))
+        }
+        no_finding = OBSERVATIONS.index("No Finding"), True
+        self.phrases = PhraseVectors(self.language_model, labels, len(OBSERVATIONS), no_finding)
 
     def train(self, mode: bool = True) -> CmEAA:
         """A frozen visual extractor is always in evaluation mode."""
@@ -347,18 +385,61 @@ class CmEAA(LanguageModelSystem):
         """See `System.backbone_parameters`."""
         return list(self.backbone.parameters())
 
+    def check_views(self, transform: TransformConfig) -> None:
+        """See `System.check_views`."""
+        if self.observer:
+            self.observer.check_views(transform)
+
+    def training_labels(
+        self, labels: Tensor, reports: Sequence[str], views: Iterable[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The observations of training studies; see `System.training_labels` and `StudyObserver`."""
+        if self.observer is None:
+            return labels
+        found, begin = [], 0
+        for pixels, view_mask in views:
+            end = begin + len(pixels)
+            found += self.observer.observe_training(pixels, view_mask, reports[begin:end], labels[begin:end])
+            begin = end
+        return as_tensor(found)
+
+    def observe(self, views: Tensor, view_mask: Tensor) -> list[StudyObservations]:
+        """The observations by which the phrases of a study are chosen in drafting, from views alone.
+
+        Args:
+            views: The views as `System.generate` takes them.
+            view_mask: bool `[studies, views]`, True for views that are there.
+
+        Raises:
+            RadScribeError: the system was built without its parts.
+        """
+        if self.observer is None:
+            raise _no_parts()
+        return self.observer.observe(views, view_mask)
+
     def visual_embeddings(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
         """X~* of the views; see `LanguageModelSystem.visual_embeddings`."""
-        visual, adapted = self.adapt(views, view_mask)
+        labels = as_tensor(self.observe(views, view_mask)) if self.config.enhancement else None
+        visual, adapted = self.adapt(views, view_mask, labels)
         return visual._replace(tokens=adapted.tokens)
 
-    def adapt(self, views: Tensor, view_mask: Tensor) -> tuple[VisualTokens, Adapted]:
-        """The visual tokens X_i of each study, and what the adapter makes of them (Eq. 3)."""
+    def adapt(self, views: Tensor, view_mask: Tensor, labels: Tensor | None) -> tuple[VisualTokens, Adapted]:
+        """The visual tokens X_i of each study, and what the adapter makes of them (Eq. 3).
+
+        Args:
+            views: The views as `System.generate` takes them.
+            view_mask: bool `[studies, views]`, True for views that are there.
+            labels: The observations of each study as `as_tensor` gives them, which CFE needs.
+        """
         with torch.no_grad() if self.config.frozen_backbone else nullcontext():
             visual: VisualTokens = self.backbone(views, view_mask)
         if self.averaged:
             visual = average_views(visual, view_mask)
-        phrases = None if self.phrase_source is None else self.phrase_source(views, view_mask)
+        phrases = None
+        if self.config.enhancement:
+            if self.phrases is None or labels is None:
+                raise _no_parts()
+            phrases = self.phrases(labels.to(views.device))
         return visual, self.adapter(visual, phrases)
 
     def forward(self, batch: Batch) -> Losses:
@@ -367,16 +448,16 @@ class CmEAA(LanguageModelSystem):
         Raises:
             RadScribeError: L_NMI is not finite.
         """
-        visual, adapted = self.adapt(batch.views, batch.view_mask)
+        visual, adapted = self.adapt(batch.views, batch.view_mask, batch.labels)
         prompt = self.prompt(visual._replace(tokens=adapted.tokens))
         total = self.language_model.loss(prompt, batch.tokens)  # Eq. 5
         losses = Losses(total, {"cross_entropy": total})
         if adapted.weights is not None:
-            losses.shares["weight_of_enhanced"] = adapted.weights[:, 0].detach().mean()
-        if self.adapter.aligner is not None:
+            enhanced, vanilla = adapted.weights.detach().mean(dim=0)
+            losses.shares |= {"weight_of_enhanced": enhanced, "weight_of_vanilla": vanilla}
+        if (aligner := self.adapter.aligner) is not None:
             assert adapted.image is not None
-            words = self.language_model.embed_words(batch.tokens[:, 1:])  # neither begin nor end
-            alignment, shuffled = self.adapter.aligner.loss(adapted.image, words)
+            alignment, shuffled = aligner.loss(adapted.image, self._words(batch.tokens))
             if not torch.isfinite(alignment):
                 fields = " ".join(f"--system.{name} {value}" for name, value in STABLE.items())
                 raise RadScribeError(
@@ -384,9 +465,53 @@ class CmEAA(LanguageModelSystem):
                     f"Train again with the preset stable, whose bound has an upper limit: {fields}",
                 )
             losses.total = total + self.config.alignment_weight * alignment  # Eq. 16
+            # Terms are losses: each is a bound with its sign changed.
             losses.terms |= {"alignment": alignment, "alignment_of_shuffled": shuffled}
+            losses.shares["gradient_of_alignment"] = aligner.reduce.gradient_share.clone()
         return losses
 
+    def _words(self, tokens: Tensor) -> Embedded:
+        """The embeddings of the words of reports, without begin and end."""
+        return self.language_model.embed_words(tokens[:, 1:])
+
+    @torch.inference_mode()
+    def image_vectors(self, views: Tensor, view_mask: Tensor) -> Tensor | None:
+        """C of NMIA; see `MatchesReports`. None without NMIA."""
+        aligner, adapters = self.adapter.aligner, self.adapter.adapters
+        if aligner is None or adapters is None:
+            return None
+        visual: VisualTokens = self.backbone(views, view_mask)
+        if self.averaged:
+            visual = average_views(visual, view_mask)
+        return aligner(adapters(self.adapter.before(visual.tokens))[-1], visual.mask).image
+
+    @torch.inference_mode()
+    def match_reports(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """See `MatchesReports`; the statistics networks of NMIA say how well a report fits."""
+        assert self.adapter.aligner is not None
+        return self.adapter.aligner.match(images, self._words(tokens))
+
+    @torch.inference_mode()
+    def explain(self, views: Tensor, view_mask: Tensor, tokens: Tensor) -> Evidence:
+        """See `System.explain`; with CFE, also what the visual tokens have read, and why that."""
+        evidence = super().explain(views, view_mask, tokens)
+        if self.phrases is None:
+            return evidence
+        observed = self.observe(views, view_mask)
+        labels = as_tensor(observed)
+        _, adapted = self.adapt(views, view_mask, labels)
+        assert adapted.attention is not None
+        assert adapted.weights is not None
+        attention, _ = self.on_views(adapted.attention.float().mean(dim=1).transpose(1, 2), view_mask)
+        evidence.phrases = PhraseEvidence(
+            observations=observed,
+            texts=self.phrases.texts,
+            chosen=self.phrases(labels.to(views.device)).mask,
+            attention=attention,
+            weights=adapted.weights,
+        )
+        return evidence
+
     def fold(self) -> None:
-        """Have the RepAdapters be plain linear maps from now on; for drafting, not for training."""
+        """Have the RepAdapters be plain linear maps from now on; see `System.fold`."""
         self.adapter.fold()

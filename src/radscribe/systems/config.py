@@ -50,6 +50,20 @@ class SystemConfig:
         """All other components that can start from published weights, as the switches are set now."""
         return ()
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """The kind of each part that the system needs, by the field that names the part's directory.
+
+        A kind is a name in `radscribe pretrain`. The field is empty as long as no part is given.
+        """
+        return {}
+
+    @property
+    def made_of_a_store(self) -> dict[str, str]:
+        """The kinds of `parts` and of the language model, by field; a language model may also be named."""
+        language_model = {"language_model.name": "language-model"} if self.language_model else {}
+        return language_model | self.parts
+
     def start_from_nothing(self) -> None:
         """Let the backbone and the other components start from random weights."""
         self.backbone.weights = "none"

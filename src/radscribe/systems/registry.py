@@ -117,6 +117,16 @@ SYSTEMS: dict[str, SystemEntry] = {
             module="radscribe.systems.bidirectional",
             class_name="Bidirectional",
         ),
+        SystemEntry(
+            name="cmeaa",
+            title="CmEAA: Cross-modal Enhancement and Alignment Adapter for Radiology Report Generation",
+            published="Huang, Han, Li, Li, Wu, Zhang. COLING 2025",
+            summary="An adapter reads phrases of train reports, and is aligned with whole reports.",
+            variants=("linear", "cfe", "nmia", "k-32", "k-64", "k-128", "k-512", "stable", "paper"),
+            docs="systems/cmeaa.md",
+            module="radscribe.systems.cmeaa",
+            class_name="CmEAA",
+        ),
     ]
 }
 

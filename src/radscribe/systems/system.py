@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,11 @@ from torch.nn.utils.rnn import pad_sequence
 from radscribe.decoding.search import Decoded, DecodingConfig
 
 if TYPE_CHECKING:
+    from radscribe.systems.study_observations import StudyObservations
     from radscribe.text.language_model_files import LanguageModelRecord
     from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
     from radscribe.vision.backbones import Grid
+    from radscribe.vision.transforms import TransformConfig
 
 
 @dataclass(slots=True)
@@ -127,6 +129,27 @@ class MemoryEvidence:
 
 
 @dataclass(slots=True)
+class PhraseEvidence:
+    """Which phrases the visual tokens of each study have read, and why these (CmEAA).
+
+    Attributes:
+        observations: The observations of each study by which its phrases were chosen, and their origins.
+        texts: All phrases.
+        chosen: bool `[studies, phrases]`, True for the phrases of a study.
+        attention: Attention of each visual token to each phrase `[studies, phrases, tokens]`; of a token, its
+            sum over the phrases is 1. Tokens are as in `Evidence`.
+        weights: Weights of the tokens that have read phrases, and of those that have not, which sum to 1,
+            `[studies, 2]`.
+    """
+
+    observations: Sequence[StudyObservations]
+    texts: Sequence[str]
+    chosen: Tensor
+    attention: Tensor
+    weights: Tensor
+
+
+@dataclass(slots=True)
 class Evidence:
     """Where a system looks as it writes given reports, and what it recognises.
 
@@ -142,6 +165,7 @@ class Evidence:
         probabilities: Probability of each of `OBSERVATIONS` `[studies, observations]`.
         important: bool `[studies, length]`, True for tokens that the system itself selected as important.
         memory: Which memory vectors were addressed, for a system with a memory matrix.
+        phrases: Which phrases were read, for a system that reads phrases.
     """
 
     token_mask: Tensor
@@ -152,6 +176,28 @@ class Evidence:
     probabilities: Tensor | None = None
     important: Tensor | None = None
     memory: MemoryEvidence | None = None
+    phrases: PhraseEvidence | None = None
+
+
+@runtime_checkable
+class MatchesReports(Protocol):
+    """A system that can tell which report belongs to which images, without writing one."""
+
+    def image_vectors(self, views: Tensor, view_mask: Tensor) -> Tensor | None:
+        """A vector of the images of each study `[studies, width]`; None if it was built without them.
+
+        Args:
+            views: The views as `System.generate` takes them.
+            view_mask: bool `[studies, views]`, True for views that are there.
+        """
+
+    def match_reports(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """How well each report fits the images of each study `[studies, reports]`, the higher the better.
+
+        Args:
+            images: What `image_vectors` gives.
+            tokens: The reports as in `Batch`.
+        """
 
 
 class System(nn.Module):
@@ -181,6 +227,31 @@ class System(nn.Module):
     @abstractmethod
     def encode_report(self, report: str) -> list[int]:
         """The tokens of a report for training, including begin and end."""
+
+    def training_labels(
+        self, labels: Tensor, reports: Sequence[str], views: Iterable[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """The labels that training studies have in `Batch.labels`; by default those that are given.
+
+        Args:
+            labels: Labels of the studies, from their reports or their data set, as in `Batch.labels`.
+            reports: The report of each study.
+            views: The views of the studies in their order, as `generate` takes them, in batches with their
+                masks. They are read only if they are asked for.
+        """
+        return labels
+
+    def check_views(self, transform: TransformConfig) -> None:
+        """Check that the system can take views of this geometry; by default it can.
+
+        Raises:
+            RadScribeError: a part of the system takes others.
+        """
+        return
+
+    def fold(self) -> None:
+        """Merge what only training needs to be apart, for drafting; by default nothing."""
+        return
 
     @abstractmethod
     def backbone_parameters(self) -> list[nn.Parameter]:

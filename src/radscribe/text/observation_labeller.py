@@ -116,7 +116,7 @@ def label_report(text: str) -> ObservationLabels:
     lower = text.lower()
     if len(lower) != len(text):
         lower = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
-    for begin, end in _sentences(lower):
+    for begin, end in sentence_spans(lower):
         for observations, state, mention, cue in read_sentence(lower[begin:end]):
             for name in observations:
                 if _PRECEDENCE[state] > _PRECEDENCE[states[name]]:
@@ -134,7 +134,7 @@ def _shifted(span: Span, by: int) -> Span:
     return span[0] + by, span[1] + by
 
 
-def _sentences(text: str) -> Iterator[Span]:
+def sentence_spans(text: str) -> Iterator[Span]:
     """Spans of the sentences, without the blanks around them; a semicolon also ends a sentence."""
     begin = 0
     ends = [match.span() for match in _SENTENCE_ENDS.finditer(text)]

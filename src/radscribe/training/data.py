@@ -10,13 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from radscribe.device import chosen_device
 from radscribe.parts.view_classifier import ViewClassifier, with_predicted_projections
+from radscribe.progress import track
 from radscribe.runs.config import DataConfig
 from radscribe.runs.labels import labels_of
-from radscribe.runs.views import Item, collate, projections_of
+from radscribe.runs.views import Item, collate, evaluation_batches, projections_of
 from radscribe.studies.study import Study
 from radscribe.systems.system import Batch, System
 from radscribe.vision.transforms import (
@@ -49,7 +52,14 @@ class TrainingSet(Dataset):
 
     @classmethod
     def of(
-        cls, studies: Sequence[Study], system: System, config: DataConfig, seed: int, device: str = "auto"
+        cls,
+        studies: Sequence[Study],
+        system: System,
+        config: DataConfig,
+        seed: int,
+        device: str = "auto",
+        *,
+        progress: bool = False,
     ) -> TrainingSet:
         """Encode and label the reports of `studies` once, and predict unknown projections if configured.
 
@@ -58,7 +68,8 @@ class TrainingSet(Dataset):
             system: The system that encodes the reports as its tokens.
             config: Settings of section, labels, views and view classifier.
             seed: Random seed of the order of studies and of the crops.
-            device: Device of the view classifier: `auto`, `cpu` or `cuda`.
+            device: Device of the view classifier and of other parts: `auto`, `cpu` or `cuda`.
+            progress: Show the progress where views are looked at.
 
         Raises:
             RadScribeError: labels are missing, there is no such view classifier, or a view cannot be read.
@@ -66,8 +77,10 @@ class TrainingSet(Dataset):
         if config.view_classifier:
             classifier = ViewClassifier.load(config.view_classifier, device)
             studies = with_predicted_projections(studies, classifier, config.views)
-        tokens = [system.encode_report(study.report(config.section)) for study in studies]
-        return cls(studies, tokens, labels_of(studies, config), config, seed)
+        reports = [study.report(config.section) for study in studies]
+        views = _views_of(studies, config, chosen_device(device), progress)
+        labels = system.training_labels(torch.from_numpy(labels_of(studies, config)), reports, views)
+        return cls(studies, [system.encode_report(text) for text in reports], labels.numpy(), config, seed)
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -78,6 +91,15 @@ class TrainingSet(Dataset):
         study = self.studies[number]
         views, projections = training_views(study, self.config, random), projections_of(study, self.config)
         return study.id, views, self.tokens[number], self.labels[number], projections
+
+
+def _views_of(
+    studies: Sequence[Study], config: DataConfig, device: torch.device, progress: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The views of studies and their masks, in batches, without random changes."""
+    batches = evaluation_batches(studies, config, batch_size=16, workers=0)
+    for batch in track(batches, len(batches), "observations", "batches", show=progress):
+        yield batch.views.to(device), batch.view_mask.to(device)
 
 
 class TrainingBatches:

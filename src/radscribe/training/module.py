@@ -15,11 +15,14 @@ from torch import Tensor
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.metrics import text_statistics
 from radscribe.runs.config import RunConfig, selection_score
-from radscribe.systems.system import Batch, System
+from radscribe.systems.system import Batch, MatchesReports, System, pad_tokens
 from radscribe.training.data import TrainingBatches
 from radscribe.training.optimizer import create_optimizer
 from radscribe.training.schedule import set_learning_rates
 from radscribe.weights import load_strictly
+
+#: Studies among which a report is looked for.
+_AMONG = 100
 
 
 class TrainingModule(LightningModule):
@@ -48,6 +51,7 @@ class TrainingModule(LightningModule):
         self.validation_references = validation_references
         self.advice = advice
         self._drafts: dict[str, str] = {}
+        self._images: list[Tensor] = []
         self._shares: dict[str, float] = {}
         self._studies = 0
 
@@ -108,13 +112,17 @@ class TrainingModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the drafts of the last validation."""
-        self._drafts = {}
+        self._drafts, self._images = {}, []
         self._validation_began = time.monotonic()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Draft the studies of a batch."""
         draft = self.system.generate(batch.views, batch.view_mask, self.config.decoding)
         self._drafts |= dict(zip(batch.study_ids, draft.texts, strict=True))
+        if isinstance(self.system, MatchesReports):
+            images = self.system.image_vectors(batch.views, batch.view_mask)
+            if images is not None:
+                self._images.append(images)
 
     def on_validation_epoch_end(self) -> None:
         """Score the drafts against the references of the protocol."""
@@ -126,8 +134,27 @@ class TrainingModule(LightningModule):
         selection = self.config.training.select_by
         for name, score in (scores | {selection: selection_score(selection, scores)}).items():
             self.log(f"val/{name}", score, prog_bar=name == selection)
+        if self._images:
+            self.log("val/retrieval", self._retrieval([self.validation_references[study] for study in ids]))
         self.log("val/distinct", float(len(set(self._drafts.values()))))
         self.log("val/seconds", time.monotonic() - self._validation_began)
+
+    def _retrieval(self, references: list[str]) -> float:
+        """The share of studies whose own report fits their images best, among 100 studies at a time.
+
+        A report that is written the same way as the own one counts as the own one.
+        """
+        assert isinstance(self.system, MatchesReports)
+        images, found = torch.cat(self._images), 0
+        tokens = [self.system.encode_report(reference) for reference in references]
+        for begin in range(0, len(tokens), _AMONG):
+            some = slice(begin, begin + _AMONG)
+            scores = self.system.match_reports(images[some], pad_tokens(tokens[some]).to(images.device))
+            chosen = scores.argmax(dim=1).tolist()
+            found += sum(
+                references[begin + row] == references[begin + best] for row, best in enumerate(chosen)
+            )
+        return found / len(references)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The weights that a checkpoint keeps; those of a frozen language model are not among them."""

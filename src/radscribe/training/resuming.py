@@ -78,13 +78,13 @@ def check_new(run: RunDirectory) -> None:
     """Check that a run can begin in a directory.
 
     Raises:
-        RadScribeError: there is a run already, or something else.
+        RadScribeError: there is a run already, or something else than the parts of its stages.
     """
     if run.config.is_file():
         raise RadScribeError(
             f"there is a run in '{run.path}' already", "Go on with it by --resume, or choose another --out"
         )
-    check_empty(run.path)
+    check_empty(run.path, but=run.stages.name)
 
 
 def check_same_store(run: RunDirectory, store: PreparedStore) -> None:

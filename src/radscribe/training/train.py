@@ -32,10 +32,10 @@ from radscribe.interruption import (
     only_training,
     worker_errors_explained,
 )
-from radscribe.runs.config import RunConfig, field_names
+from radscribe.runs.config import RunConfig, TrainingConfig, field_names
 from radscribe.runs.model_card import write_model_card
 from radscribe.runs.run_directory import RunDirectory
-from radscribe.runs.run_parts import check_parts, record_parts
+from radscribe.runs.run_parts import check_origin, check_parts, parts_of, record_parts, with_own_parts
 from radscribe.runs.scoring import score_run, scored_references, write_drafts
 from radscribe.runs.views import evaluation_batches, projections_of, studies_with_report
 from radscribe.studies.store import PreparedStore
@@ -88,12 +88,7 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     run = RunDirectory(out)
     if resume and not run.config.is_file():
         raise RadScribeError(f"there is no run to resume in '{run.path}'", "Leave out --resume to begin it")
-    if not config.store:
-        raise RadScribeError(
-            f"recipe {config.recipe} needs a prepared store",
-            "Make one with radscribe prepare SOURCE --out STORE, and pass --store STORE",
-        )
-    config = dataclasses.replace(copy.deepcopy(config), store=str(Path(config.store).absolute()))
+    config = with_store(config)
     training = _Training(run, config, progress)
     command = resume_command(run, config)
     with (
@@ -105,6 +100,50 @@ def train(config: RunConfig, out: Path | str, *, resume: bool = False, progress:
     ):
         training.run_all(stop, resume)
     return run
+
+
+def with_store(config: RunConfig) -> RunConfig:
+    """A copy of a configuration, with the absolute path of its store.
+
+    Raises:
+        RadScribeError: it names no store.
+    """
+    if not config.store:
+        raise RadScribeError(
+            f"recipe {config.recipe} needs a prepared store",
+            "Make one with radscribe prepare SOURCE --out STORE, and pass --store STORE",
+        )
+    return dataclasses.replace(copy.deepcopy(config), store=str(Path(config.store).absolute()))
+
+
+def check_rates(training: TrainingConfig) -> None:
+    """Check that a warm-up can rise to the learning rates.
+
+    Raises:
+        RadScribeError: it begins above one of them.
+    """
+    lowest = min(training.backbone_learning_rate, training.learning_rate)
+    if training.warm_up_epochs and training.warm_up_from > lowest:
+        raise RadScribeError(
+            f"training.warm_up_from {training.warm_up_from:g} is above a learning rate that the warm-up "
+            f"shall rise to, {lowest:g}",
+            "Pass a lower one, such as --training.warm_up_from 0",
+        )
+
+
+def open_studies(config: RunConfig) -> tuple[PreparedStore, list[Study], list[Study]]:
+    """Open the store of a configuration: the store, and the studies of its train and val splits.
+
+    Raises:
+        RadScribeError: there is no store, its views have another size than the configuration needs, or no
+            study of a split has the section to draft.
+    """
+    store = PreparedStore(config.store)
+    check_store(store, config.data.transform)
+    train_studies, validation_studies = (
+        studies_with_report(store.studies(split), config.data.section, split) for split in ("train", "val")
+    )
+    return store, train_studies, validation_studies
 
 
 class _Training:
@@ -125,13 +164,7 @@ class _Training:
     def run_all(self, stop: StopRequest, resume: bool) -> None:
         """Do everything, from opening the store to scoring the test split."""
         run, training = self.run, self.config.training
-        lowest = min(training.backbone_learning_rate, training.learning_rate)
-        if training.warm_up_epochs and training.warm_up_from > lowest:
-            raise RadScribeError(
-                f"training.warm_up_from {training.warm_up_from:g} is above a learning rate that the warm-up "
-                f"shall rise to, {lowest:g}",
-                "Pass a lower one, such as --training.warm_up_from 0",
-            )
+        check_rates(training)
         if resume:
             resume = self._resume()
         else:
@@ -140,15 +173,15 @@ class _Training:
         keep_large_blocks()
         if training.threads:
             torch.set_num_threads(training.threads)
-        store = PreparedStore(config.store)
-        check_store(store, config.data.transform)
-        train_studies = studies_with_report(store.studies("train"), config.data.section, "train")
-        validation_studies = studies_with_report(store.studies("val"), config.data.section, "val")
+        store, train_studies, validation_studies = open_studies(config)
         if resume:
             vocabulary = Vocabulary.load(run.vocabulary)
             check_same_store(run, store)
-            check_parts(run, config)
+            check_parts(run.path, config, run.read_facts())
+            config.system = with_own_parts(run.path, config).system
         else:
+            parts_of(config)
+            check_origin(config, store)
             reports = [study.report(config.data.section) for study in train_studies]
             vocabulary = Vocabulary.build(reports, config.data.cleaning, config.data.minimum_count)
         check_fits(config, vocabulary, device)
@@ -156,18 +189,23 @@ class _Training:
         system = get_system(config.system_name).build(config.system, vocabulary, config.data.maximum_length)
         if resume:
             run.check_language_model(system)
-        training_set = TrainingSet.of(train_studies, system, config.data, training.seed, training.device)
+        else:
+            assert isinstance(system.backbone, ViewEncoder)
+            config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)
+        system.check_views(config.data.transform)
+        training_set = TrainingSet.of(
+            train_studies, system, config.data, training.seed, training.device, progress=self.progress
+        )
         if system.learns_projections:
             _warn_of_unknown_projections(training_set, config)
         batches = TrainingBatches(training_set, training.batch_size, training.workers)
         references = scored_references(validation_studies, config.data, vocabulary, system.tokenizer)
         if not resume:  # the run directory is made only now, when nothing is missing
             assert isinstance(system.backbone, ViewEncoder)
-            config.data.transform = settled_transform(config.data.transform, store, system.backbone.pixels)
             system.backbone.keep_normalisation()
             run.create(config, vocabulary, _facts(run, config, store))
             run.record_language_model(system)
-            record_parts(run, config)
+            record_parts(run.path, config)
         if self.changes:
             record_changes(run, config, self.changes, self.saved.step if self.saved else 0)
         module = TrainingModule(system, config, batches, references, _advice(run, config))

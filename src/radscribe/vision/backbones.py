@@ -1,4 +1,4 @@
-"""Image backbones from timm, which turn all views of a study into visual tokens in one call."""
+"""Image backbones, from timm or our own, which turn all views of a study into visual tokens in one call."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from radscribe.vision.published_pixels import (
     pixels_of_timm,
     stated_beside,
 )
+from radscribe.vision.vision_mamba import VISION_MAMBAS, VisionMamba
+from radscribe.vision.vision_mamba_weights import create_vision_mamba
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,7 +29,8 @@ class BackboneConfig:
     """The architecture of a backbone, and the weights that it starts from; the two are chosen separately.
 
     Attributes:
-        architecture: Name of a timm model without a tag, such as `resnet101`.
+        architecture: Name of a timm model without a tag, such as `resnet101`, or of a vision Mamba:
+            `arm_base_pz16` or `arm_large_pz16`.
         weights: Weights to start from: `none` (random weights), the tag of published weights (`tv_in1k` means
             torchvision's ImageNet weights), or the path of a weights file (`.safetensors`, `.pth`).
         output_stride: Number of pixels of a view's side per visual token. Most architectures have 32; some
@@ -104,7 +107,7 @@ def share_among_views(attention: Tensor, view_mask: Tensor) -> Tensor:
 
 
 def create_backbone(config: BackboneConfig) -> nn.Module:
-    """Build the timm model without a head, and load its weights.
+    """Build the timm model without a head or the vision Mamba, and load its weights.
 
     Raises:
         RadScribeError: the architecture, the tag or the file is not there, or the download failed.
@@ -112,8 +115,14 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
     import timm
 
     name, weights = config.architecture, config.weights
+    if name in VISION_MAMBAS:
+        if config.output_stride != 32:
+            raise _no_output_stride(config)
+        if weights != "none" and not Path(weights).is_file():
+            raise _no_weights(config, [])
+        return create_vision_mamba(name, weights)
     if name not in timm.list_models(name):
-        similar = difflib.get_close_matches(name, timm.list_models(), n=8)
+        similar = difflib.get_close_matches(name, [*timm.list_models(), *VISION_MAMBAS], n=8)
         raise unknown_name("backbone architecture", name, similar or ["every model of timm.list_models()"])
     headless: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     if config.output_stride != 32:
@@ -122,10 +131,7 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
             with torch.device("meta"):  # only to see whether it can be built
                 timm.create_model(name, pretrained=False, **headless)
         except (TypeError, NotImplementedError, AssertionError, KeyError) as error:
-            raise RadScribeError(
-                f"{name} has no output stride {config.output_stride}",
-                "Leave system.backbone.output_stride at 32, or choose a ResNet",
-            ) from error
+            raise _no_output_stride(config) from error
     if weights == "none":
         return timm.create_model(name, pretrained=False, **headless)
     tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{name}.*")]
@@ -139,10 +145,7 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
                 "or train from random weights with none instead of the path",
             ) from error
     if not Path(weights).is_file():
-        raise RadScribeError(
-            f"the weights '{weights}' of {name} are neither a file nor a published tag",
-            f"Tags of {name}: {', '.join(tags) or 'none'}. Or pass the path of a weights file, or none",
-        )
+        raise _no_weights(config, tags)
     overlay = {"file": weights, **stated_beside(Path(weights))}
     # Published files are recognised by their names, such as resnet101-63fe2227.pth of tv_in1k.
     published = {tag: timm.get_pretrained_cfg(f"{name}.{tag}") for tag in tags}
@@ -161,6 +164,21 @@ def create_backbone(config: BackboneConfig) -> nn.Module:
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]})",
             "Pass a file of this architecture",
         ) from error
+
+
+def _no_output_stride(config: BackboneConfig) -> RadScribeError:
+    return RadScribeError(
+        f"{config.architecture} has no output stride {config.output_stride}",
+        "Leave system.backbone.output_stride at 32, or choose a ResNet",
+    )
+
+
+def _no_weights(config: BackboneConfig, tags: list[str]) -> RadScribeError:
+    name = config.architecture
+    return RadScribeError(
+        f"the weights '{config.weights}' of {name} are neither a file nor a published tag",
+        f"Tags of {name}: {', '.join(tags) or 'none'}. Or pass the path of a weights file, or none",
+    )
 
 
 class Normalisation(nn.Module):
@@ -224,14 +242,21 @@ class ViewEncoder(nn.Module):
 
 
 class Backbone(ViewEncoder):
-    """A timm model as a view encoder."""
+    """A timm model or a vision Mamba as a view encoder.
 
-    def __init__(self, config: BackboneConfig):
+    Args:
+        config: Architecture, weights and normalisation.
+        class_token: Whether the tokens of a view contain the class token, where the model has one. Then they
+            have no grid. In a vision Mamba it stands in the middle, in a ViT at the beginning.
+    """
+
+    def __init__(self, config: BackboneConfig, *, class_token: bool = False):
         # Channels last is a quarter faster for convolutions, on the CPU too, and takes less memory.
         model: Any = create_backbone(config).to(memory_format=torch.channels_last)
         pixels = DEFAULT_PIXELS if config.weights == "none" else pixels_of_timm(model.pretrained_cfg)
         super().__init__(model.num_features, pixels, config.normalisation)
         self.model = model
+        self.class_token = class_token
 
     def encode_views(self, views: Tensor) -> Tensor:
         """See `ViewEncoder.encode_views`."""
@@ -241,6 +266,11 @@ class Backbone(ViewEncoder):
             if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
                 return features.flatten(1, 2)
             return features.flatten(2).transpose(1, 2)
+        if self.class_token:
+            return features
+        if isinstance(self.model, VisionMamba):
+            middle = self.model.class_position
+            return torch.cat([features[:, :middle], features[:, middle + 1 :]], dim=1)
         return features[:, getattr(self.model, "num_prefix_tokens", 0) :]
 
 

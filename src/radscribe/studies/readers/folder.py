@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from radscribe.errors import RadScribeError
 from radscribe.files import file_problem, read_text
-from radscribe.studies.images import IMAGE_SUFFIXES
+from radscribe.studies.dicom import HEAD, is_dicom
+from radscribe.studies.images import IMAGE_SUFFIXES, view_of
 from radscribe.studies.projections import frontal_first
 from radscribe.studies.readers.path_patterns import PathPattern
 from radscribe.studies.rejection import (
@@ -30,7 +31,7 @@ from radscribe.studies.rejection import (
     stated,
 )
 from radscribe.studies.store_files import is_store
-from radscribe.studies.study import Projection, Study, View
+from radscribe.studies.study import Projection, Study, without_suffix
 
 #: Largest number of images of a study. A sub-folder with more is a pile of studies (`NORMAL/`, `images/`),
 #: not one examination.
@@ -40,11 +41,14 @@ MAX_REPORT_BYTES = 1_000_000
 
 IMAGE = "image"
 REPORT = "report"
-DICOM = "DICOM is not read yet: convert it, for example by dcmj2pnm +on2 IN.dcm OUT.png of dcmtk"
+DICOM = "dicom"
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Every path below a folder, sorted, and what it is: `IMAGE`, `REPORT`, or why it cannot be used.
+    """Every path below a folder, sorted: `IMAGE`, `DICOM`, `REPORT`, or why it cannot be used.
+
+    What has the suffix of an image is an `IMAGE`, and so is what is only called DICOM; the content of other
+    files is looked at.
 
     A hidden folder is listed as one path, and so is a folder that was reached before by a symbolic link.
     Prepared stores are left out.
@@ -80,22 +84,24 @@ def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return IMAGE
-    if suffix in (".dcm", ".dicom") or _is_dicom(path):
+    if is_dicom_file(path):
         return DICOM
+    if suffix in (".dcm", ".dicom"):
+        return IMAGE
     return REPORT if suffix == ".txt" else f"not an image: {suffix or 'no suffix'}"
 
 
-def _is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by the mark at its byte 128; a DICOM file often has no suffix."""
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file is DICOM, by its content; a DICOM file often has no suffix."""
     try:
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return is_dicom(file.read(HEAD))
     except OSError:
         return False
 
 
 def is_folder_of_images(folder: Path) -> bool:
-    """Whether a folder holds, at any depth, an image or a DICOM file that can be converted to one."""
+    """Whether a folder holds an image at any depth."""
     return folder.is_dir() and any(kind in (IMAGE, DICOM) for _, kind in files_below(folder))
 
 
@@ -105,7 +111,7 @@ def read_folder(
     """Read a folder of images by the rule at the top of this file.
 
     If at least one study has a text, studies without one are rejected. The projection is taken from the word
-    `frontal` or `lateral` in a file's name; without such a word it is unknown.
+    `frontal` or `lateral` in a file's name; without such a word, from the tags of a DICOM file.
 
     Args:
         source: Folder of images.
@@ -154,7 +160,7 @@ def _grouped(source: Path, find_study: PathPattern | None) -> Generator[Rejectio
         if kind == REPORT:
             if texts.setdefault(inside.with_suffix("").as_posix(), path) is not path:
                 yield Rejection(name, str(path), DUPLICATE_ID)
-        elif kind != IMAGE:
+        elif kind not in (IMAGE, DICOM):
             yield Rejection(name, str(path), kind)
         elif find_study is None:
             alone = len(inside.parts) == 1
@@ -171,7 +177,7 @@ def _grouped(source: Path, find_study: PathPattern | None) -> Generator[Rejectio
 
 
 def _identifier(key: str) -> str:
-    return PurePosixPath(key[1:]).with_suffix("").as_posix() if key.startswith("/") else key
+    return without_suffix(PurePosixPath(key[1:])).as_posix() if key.startswith("/") else key
 
 
 def _owned(
@@ -221,7 +227,7 @@ def _study(source: Path, owned: _Owned, texts: Mapping[str, Path], with_texts: b
         if not findings:
             return Rejection(identifier, str(texts[identifier]), EMPTY_REPORT)
         sections["findings"] = findings
-    views = frontal_first(View(path, _projection_in_name(path)) for path in images)
+    views = frontal_first(view_of(path, _projection_in_name(path)) for path in images)
     return Study(identifier, patient_id, views, sections=sections)
 
 

@@ -10,8 +10,12 @@ from pathlib import Path
 
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.files import A_FOLDER, file_problem
+from radscribe.studies.readers.chexpert_plus import TABLE, read_chexpert_plus
+from radscribe.studies.readers.dicom import read_dicom_files
+from radscribe.studies.readers.dicom_files import holds_dicom
 from radscribe.studies.readers.folder import is_folder_of_images, read_folder
 from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
+from radscribe.studies.readers.mimic_cxr import METADATA, is_mimic_cxr, read_mimic_cxr
 from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
 from radscribe.studies.readers.table import TABLE_SUFFIXES, find_tables, read_table
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
@@ -81,14 +85,32 @@ READERS: dict[str, Reader] = {
             (source.suffix.lower() == ".json" and source.is_file()) or (source / ANNOTATION_FILE).is_file()
         ),
     ),
+    "mimic-cxr": Reader(
+        "MIMIC-CXR-JPG of PhysioNet with MIMIC-CXR's reports, with its splits and labels",
+        read_mimic_cxr,
+        f"a folder with {METADATA}.gz",
+        is_mimic_cxr,
+    ),
+    "chexpert-plus": Reader(
+        "CheXpert Plus: its table of reports and its PNG images, with its splits and labels",
+        read_chexpert_plus,
+        f"a folder with {TABLE}",
+        lambda source: (source / TABLE).is_file(),
+    ),
     "table": Reader(
         "a CSV, TSV or JSONL table of your own: image, report, and what else is known",
         read_table,
         "a .csv, .tsv or .jsonl file, or a folder with just one",
         _is_table,
     ),
+    "dicom": Reader(
+        "DICOM files, grouped by their tags: a folder, a zip archive, a DICOMDIR or one file",
+        read_dicom_files,
+        "DICOM files without other images beside them, in a folder or a .zip file",
+        holds_dicom,
+    ),
     "folder": Reader(
-        "a folder of PNG, JPEG, TIFF, BMP or WebP images, with or without <id>.txt reports",
+        "a folder of PNG, JPEG, TIFF, BMP, WebP or DICOM images, with or without <id>.txt reports",
         read_folder,
         "a folder with PNG, JPEG, TIFF, BMP or WebP images",
         is_folder_of_images,
@@ -102,7 +124,7 @@ READERS: dict[str, Reader] = {
 }
 
 #: Readers of forms that any folder may have; they are tried only if no other reader recognises a source.
-_GENERAL = ("table", "folder")
+_GENERAL = ("table", "dicom", "folder")
 
 
 def find_reader(source: Path | str, reader: str = "auto") -> str:

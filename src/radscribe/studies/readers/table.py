@@ -19,12 +19,12 @@ from radscribe.files import (
     require_different,
 )
 from radscribe.observations import OBSERVATIONS, ObservationState, parse_state
-from radscribe.studies.images import IMAGE_SUFFIXES
+from radscribe.studies.images import IMAGE_SUFFIXES, view_of
 from radscribe.studies.projections import frontal_first, projection_of
 from radscribe.studies.readers.path_patterns import PathPattern
 from radscribe.studies.rejection import BAD_RECORD, EMPTY_REPORT, NO_VIEW, Rejection, has_report, stated
 from radscribe.studies.splits import split_of
-from radscribe.studies.study import SECTIONS, Study, View
+from radscribe.studies.study import SECTIONS, Study
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 _FIELDS = ("image", "images", "report", "study", "patient", "view", "split")
@@ -328,7 +328,7 @@ def _records(
         if missing:
             yield Rejection(identifier, str(file), missing)
         else:
-            views.append(View(file, projection_of(word)))
+            views.append(view_of(file, projection_of(word)))
     if not views:
         return
     try:

@@ -1,4 +1,4 @@
-"""The texts about an observation classifier: its summary on the screen, and its model card."""
+"""The texts about a part that gives probabilities of the observations: on the screen, and its model card."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMNS = ["train", "val", *_MEASURED.values()]
 def summary(facts: Mapping[str, Any]) -> str:
     """The text that is printed at the end of the training."""
     lines = [
-        f"observation classifier   {facts['settings']['architecture']}",
+        f"{_name(facts):25}{facts['settings']['architecture']}",
         *(f"{split:25}{_count(counts)}" for split, counts in facts["labels"].items()),
         "",
         f"{'present in':26}{'train':>6}{'val':>6}" + "".join(f"{head:>12}" for head in _MEASURED.values()),
@@ -38,7 +38,7 @@ def section(facts: Mapping[str, Any]) -> Section:
     settings = facts["settings"]
     rows = "\n".join(f"| {name} | {' | '.join(cells)} |" for name, cells in _rows(facts).items())
     return Section(
-        title=f"Observation classifier, {settings['architecture']}",
+        title=f"{_name(facts).capitalize()}, {settings['architecture']}",
         purpose="Gives the probability of each of the 14 CheXpert observations in the views of a chest X-ray "
         "study.",
         caution="It knows what its labels say, and labels by rules repeat the errors of the rules.",
@@ -56,6 +56,10 @@ def section(facts: Mapping[str, Any]) -> Section:
 `F1`: of what reaches the threshold. `error`: the expected calibration error with the temperature;
 `error at 1`: with temperature 1.""",
     )
+
+
+def _name(facts: Mapping[str, Any]) -> str:
+    return str(facts["kind"]).replace("-", " ")
 
 
 def _rows(facts: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -108,6 +112,11 @@ def _notes(facts: Mapping[str, Any]) -> list[str]:
     if not facts["labels"]["val"]["studies"]:
         return [*notes, "Not measured: the val split has no labels."]
     known = sum(values["auc"] is not None for values in measured.values())
+    if "best_epoch" in facts:
+        notes.append(
+            f"The weights are those of epoch {facts['best_epoch']} of {facts['epochs']}, which have the "
+            "highest mean AUC on the val split; expect less on other studies."
+        )
     return [
         *notes,
         f"The mean AUC is of {known} observations: some studies of the val split have them, others have not.",

@@ -1,0 +1,84 @@
+"""The command that shows which patches of images activation maps keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from radscribe.about import NOTICE
+from radscribe.cli.output import print_rejections
+from radscribe.errors import RadScribeError, unknown_name
+
+if TYPE_CHECKING:
+    from radscribe.studies.rejection import Rejection
+
+
+def regions(
+    queries: Path,
+    source: list[str],
+    *,
+    out: Path,
+    maps: Literal["grad", "grad++", "hires", "xgrad", "eigen", "layer"] = "grad",
+    threshold: float = 0.75,
+    most: int = 6,
+    patch: int = 16,
+    observation: list[str] | None = None,
+    split: str | None = None,
+    studies: int = 50,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    progress: bool = True,
+) -> None:
+    """Write a page with the patches of images that activation maps of disease queries keep.
+
+    Each view has a row for each observation: the image, the activation map, and the patches. It prints how
+    many maps keep no patch. Studies that cannot be read are named on standard error and left out.
+
+    Args:
+        queries: Directory that 'radscribe pretrain disease-queries' wrote.
+        source: Prepared stores, folders of images, tables of studies, or single image files.
+        out: HTML file to write.
+        maps: Way of making the maps: Grad-CAM, Grad-CAM++, HiResCAM, XGrad-CAM, Eigen-CAM or LayerCAM.
+        threshold: A patch is kept if its mean activation, from 0 to 1, exceeds this.
+        most: Largest number of patches that are kept of a map.
+        patch: Side of a patch in pixels.
+        observation: Names of the observations to show; without it those whose probability reaches its
+            threshold.
+        split: Split to show where the source is a prepared store: train, val, test or all; without it all
+            studies are looked at.
+        studies: Largest number of studies that are shown.
+        device: Device to compute on; auto takes a GPU where there is one.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
+    """
+    from itertools import islice
+
+    from radscribe.observations import OBSERVATIONS
+    from radscribe.pages.regions_page import check_page, counted, write_regions_page
+    from radscribe.parts.activation_maps import ActivationMaps
+    from radscribe.parts.disease_queries import DiseaseQueries
+    from radscribe.progress import track
+    from radscribe.ranges import COUNT, check_options
+    from radscribe.runs.observing import synthetic_caution
+    from radscribe.runs.regions import RegionFinder
+    from radscribe.studies.given import given_studies
+    from radscribe.vision.regions import RegionConfig
+
+    check_options({"--studies": (studies, COUNT)})
+    for name in observation or []:
+        if name not in OBSERVATIONS:
+            raise unknown_name("observation", name, OBSERVATIONS)
+    check_page(out)
+    config = RegionConfig(maps=maps, threshold=threshold, most=most, patch=patch)
+    part = DiseaseQueries.load(queries, device)
+    finder = RegionFinder(ActivationMaps(part, maps), config)
+    rejections: list[Rejection] = []
+    given = islice(given_studies(source, rejections.append, split=split), studies)
+    found_regions = finder.of_studies(given, observation or finder.above, rejections.append)
+    found = list(track(found_regions, studies, "regions", "studies", show=progress))
+    print_rejections(rejections)
+    if not found:
+        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
+        raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
+    caution = synthetic_caution(DiseaseQueries.part(queries))
+    write_regions_page(found, out, config=config, name=queries.resolve().name, caution=caution)
+    print(f"{len(found)} studies: {counted(found)}; {NOTICE}")
+    print(f"look at it: {out.resolve().as_uri()}")

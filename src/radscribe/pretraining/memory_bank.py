@@ -1,0 +1,101 @@
+"""What the making of both kinds of memory banks has in common: the directory, and the texts about a bank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from radscribe.errors import RadScribeError
+from radscribe.interruption import check_empty, disk_errors_explained, empty, only_training
+from radscribe.parts.memory_bank import FILES, BankKind, MemoryBank
+from radscribe.parts.part import Part
+from radscribe.pretraining.bank_settings import BankSettings
+from radscribe.pretraining.facts import begun_facts, write_facts
+from radscribe.pretraining.model_card import Section, write_model_card
+from radscribe.pretraining.observation_task import LabelledStudies
+from radscribe.studies.store import PreparedStore
+
+#: Raw features of the rows, what each row is of, and facts about them.
+Filled = tuple[Tensor, Sequence[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def labelled_train_studies(store: PreparedStore, settings: BankSettings) -> LabelledStudies:
+    """The labelled studies of the train split.
+
+    Raises:
+        RadScribeError: there is none.
+    """
+    train = LabelledStudies.of(store, "train", settings)
+    if not (train.labels == 1).any():
+        raise RadScribeError(
+            f"no study of the train split of '{store.path}' has an observation by its labels",
+            "Choose another report section with --section, or other labels with --labels",
+        )
+    return train
+
+
+def make_bank(
+    kind: BankKind,
+    store: PreparedStore,
+    out: Path,
+    settings: BankSettings,
+    fill: Callable[[], Filled],
+    section: Callable[[Mapping[str, Any]], Section],
+) -> dict[str, Any]:
+    """Make a memory bank, and write its directory.
+
+    Args:
+        kind: Kind of the bank.
+        store: The store that it is made from.
+        out: Directory to write. A making that fails leaves nothing there.
+        settings: Settings of the bank.
+        fill: Makes the rows. The facts that it gives have `recorded`, which is added to the settings.
+        section: The content of the model card, from the facts.
+
+    Returns:
+        The facts that `pretraining.json` holds.
+
+    Raises:
+        RadScribeError: there is something in `out` already, or the disk is full.
+    """
+    room = "Make room there or put it right, and give the same command again"
+    with only_training(out), disk_errors_explained(out, room):
+        check_empty(out)
+        raw, rows, found = fill()
+        recorded = settings.recorded() | found["recorded"]
+        inputs = {name: value for name, value in found.items() if name != "recorded"}
+        facts = begun_facts(kind, store, recorded, inputs)
+        facts |= {"rows": len(rows), "raw_width": raw.size(1), "width": settings.width}
+        try:
+            MemoryBank.make(raw, rows, settings.width, settings.seed).save(out)
+            part = Part.write(out, kind, FILES, recorded, store)
+            facts |= {"content_hash": part.content_hash, "finished": True}
+            write_model_card(out, facts, section(facts))
+            write_facts(out, facts)
+        except BaseException:  # whoever tries again finds the directory empty
+            empty(out)
+            raise
+    return facts
+
+
+def lines_of(facts: Mapping[str, Any]) -> list[str]:
+    """The lines that are printed of any bank."""
+    projected = facts["raw_width"] != facts["width"]
+    return [
+        f"rows           {facts['rows']:,} of width {facts['width']}"
+        + (f", projected at random from {facts['raw_width']}" if projected else ""),
+        f"content hash   {facts['content_hash'][:12]}",
+    ]
+
+
+def projection_note(facts: Mapping[str, Any]) -> str:
+    """One sentence on the projection, for the model card."""
+    if facts["raw_width"] == facts["width"]:
+        return f"The features have the width of the bank, {facts['width']}, and are not projected."
+    return (
+        f"The features of width {facts['raw_width']} stay in the bank, beside the random projection to width "
+        f"{facts['width']} (seed {facts['settings']['seed']})."
+    )

@@ -1,0 +1,106 @@
+"""Image models of `transformers` as backbones, which turn views into visual tokens."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from radscribe.errors import RadScribeError
+from radscribe.vision.backbones import ViewEncoder
+from radscribe.vision.published_pixels import (
+    DEFAULT_PIXELS,
+    NormalisationConfig,
+    PublishedPixels,
+    pixels_of_transformers,
+)
+from radscribe.weights import without_bars
+
+#: Name of the architecture that stands for any image model of `transformers`.
+ARCHITECTURE = "transformers"
+
+
+class TransformersBackbone(ViewEncoder):
+    """An image model of `transformers`; its visual tokens are the last hidden state, without class tokens.
+
+    Args:
+        model: Image model.
+        side: Side in pixels of the views that it will see.
+        pixels: Mean, standard deviation and interpolation that its weights need.
+        normalisation: Mean and standard deviation that go before those of `pixels`.
+
+    Raises:
+        RadScribeError: the model does not encode views of this size.
+    """
+
+    def __init__(self, model: Any, side: int, pixels: PublishedPixels, normalisation: NormalisationConfig):
+        try:
+            with torch.no_grad():
+                state = model.eval()(pixel_values=torch.zeros(1, 3, side, side)).last_hidden_state
+        except Exception as error:  # every model fails in its own way
+            takes = getattr(model.config, "image_size", None)
+            raise RadScribeError(
+                f"the {model.config.model_type} model does not encode views of {side} pixels "
+                f"({' '.join(str(error).split())[:150]})",
+                f"Give --crop {takes}" if isinstance(takes, int) else "Choose an image model with --weights",
+            ) from error
+        super().__init__(state.size(1 if state.dim() == 4 else 2), pixels, normalisation)
+        self.model = model
+
+    @classmethod
+    def pretrained(cls, weights: str, side: int, normalisation: NormalisationConfig) -> Self:
+        """The model of a folder, or of a name on the Hugging Face hub, with its weights.
+
+        Raises:
+            RadScribeError: it cannot be loaded, lacks weights, or does not encode views of this size.
+        """
+        from transformers import AutoModel
+
+        try:
+            with without_bars():
+                model, report = AutoModel.from_pretrained(weights, output_loading_info=True)
+        except Exception as error:  # every hub client and every format fails in its own way
+            raise RadScribeError(
+                f"the image model '{weights}' could not be loaded ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]})",
+                "Give --weights the folder of an image model in transformers format, or its name on the hub",
+            ) from error
+        # The pooler is not used, and models without one are common.
+        if missing := [name for name in report["missing_keys"] if "pooler" not in name]:
+            raise RadScribeError(
+                f"the image model '{weights}' lacks {len(missing)} weights, such as {min(missing)}",
+                "Give --weights the folder of a whole model",
+            )
+        return cls(model, side, pixels_of_transformers(weights, "weights"), normalisation)
+
+    @classmethod
+    def described(
+        cls, configuration: Mapping[str, Any], side: int, normalisation: NormalisationConfig
+    ) -> Self:
+        """The model of a configuration as `configuration` gives it, with random weights.
+
+        Raises:
+            ValueError, KeyError, TypeError: the configuration is damaged.
+            RadScribeError: the model does not encode views of this size.
+        """
+        from transformers import AutoConfig, AutoModel
+
+        config = AutoConfig.for_model(**configuration)
+        return cls(AutoModel.from_config(config), side, DEFAULT_PIXELS, normalisation)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The configuration of the model, ready for JSON."""
+        return json.loads(self.model.config.to_json_string(use_diff=False))
+
+    def encode_views(self, views: Tensor) -> Tensor:
+        """See `ViewEncoder.encode_views`."""
+        state = self.model(pixel_values=self.normalise(views)).last_hidden_state
+        if state.dim() == 4:
+            return state.flatten(2).transpose(1, 2)
+        # Class and register tokens stand before the patches, which fill a square.
+        return state[:, state.size(1) - math.isqrt(state.size(1)) ** 2 :]

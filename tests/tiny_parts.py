@@ -1,0 +1,44 @@
+"""Parts of a few kilobytes that systems start from, made from a tiny store by the real pretrainings."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from radscribe.pretraining.registry import PRETRAININGS
+from radscribe.studies.prepare import prepare
+from radscribe.studies.store import PreparedStore
+
+_SMALL: dict[str, dict[str, Any]] = {
+    "observation-classifier": {"architecture": "test_byobnet", "short_side": 64, "crop": 56, "epochs": 1},
+    "retriever": {
+        "architecture": "test_byobnet",
+        "short_side": 64,
+        "crop": 56,
+        "width": 16,
+        "epochs": 1,
+    },
+    "phrases": {"minimum_count": 3},
+}
+_TRAINED = {"batch": 8, "threads": 1, "device": "cpu"}
+
+
+def make_part(kind: str, store: Path, out: Path, **settings: Any) -> Path:
+    """Make a part of this kind from a store, with some settings changed."""
+    entry = PRETRAININGS[kind]
+    chosen = _SMALL[kind] | (_TRAINED if entry.trained else {}) | settings
+    entry.make(PreparedStore(store), out, entry.settings(**chosen), progress=False)
+    return out
+
+
+@functools.cache
+def tiny_parts() -> dict[str, str]:
+    """The directory of a part of each kind, all made from one store of 40 studies."""
+    folder = Path(tempfile.mkdtemp(prefix="radscribe-parts-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    prepare("phantom", folder / "store", short_side=64, studies=40, workers=1, progress=False)
+    return {kind: str(make_part(kind, folder / "store", folder / kind)) for kind in _SMALL}
