@@ -144,7 +144,8 @@ PRETRAININGS: dict[str, PretrainingEntry] = {
             description="It learns from images and reports of the train split, keeps the weights that rank "
             "the reports of the val split best, and prints how often it finds the right one; the test split "
             "is not used. Its directory holds the texts of the train reports, and may only go where these "
-            "may. Pass it to radscribe retrieve, or to radscribe evaluate with --retriever.",
+            "may. Pass it to radscribe retrieve, to radscribe evaluate with --retriever, or to a recipe of "
+            "cmeaa with --system.retriever.",
             settings=RetrieverSettings,
             module="radscribe.pretraining.retriever",
             class_name="RetrieverTask",
