@@ -149,8 +149,9 @@ def test_a_killed_training_goes_on_with_its_own_parts(tmp_path):
         setattr(given.system, field, str(shutil.copytree(tiny_parts()[kind], tmp_path / "parts" / kind)))
     first = train(given, tmp_path / "run", progress=False)
     shutil.rmtree(tmp_path / "parts")
-    given.training.epochs = 2
-    resumed = train(given, first.path, resume=True, progress=False)
+    longer = first.load_config()
+    longer.training.epochs = 2
+    resumed = train(longer, first.path, resume=True, progress=False)
     found = []
     for each in (whole, resumed):
         log = [json.loads(line) for line in each.log.read_text().splitlines()]

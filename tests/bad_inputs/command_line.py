@@ -38,7 +38,7 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("pretrain view-classifier", "radscribe pretrain view-classifier needs STORE and --out"),
     ("pretrain masked-autoencoder s", "radscribe pretrain masked-autoencoder needs --out"),
     ("pretrain retriever s", "radscribe pretrain retriever needs --out"),
-    ("retrieve", "radscribe retrieve needs PART and SOURCE"),
+    ("retrieve", "radscribe retrieve needs RETRIEVER and SOURCE"),
     ("pretrain language-model", "radscribe pretrain language-model needs STORE and --out"),
     ("pretrain language-model s --out new --arch x", "language-model has no option --arch"),
     # Names that commands had earlier.
@@ -131,7 +131,7 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("systems --no-json=3", "--no-json takes no value"),
     ("systems --help=3", "--help takes no value"),
     ("explain {run} --out new --study A --layer two", "--layer needs a whole number, not 'two'"),
-    ("bench foo", "TASK needs one of decode, train, memory, score, not 'foo'"),
+    ("bench foo", "TASK needs one of decode, train, memory, scan, score, not 'foo'"),
     ("bench decode --paper-size=no", "--paper-size takes no value"),
     ("bench plan r2gen-gpt/iu-xray --teraflops fast", "--teraflops needs a number, not 'fast'"),
     ("train r2gen-cmn/phantom --training.learning_rate nan", "--training.learning_rate needs a number"),

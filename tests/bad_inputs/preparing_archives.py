@@ -149,7 +149,7 @@ PLUS = [
         "CheXpert Plus with a table that is cut off",
         f"prepare c {OUT}",
         (f"c/{TABLE}, line", "Is it cut off there? Fetch the file again"),
-        arrange=plus(cut(TABLE, 600)),
+        arrange=plus(lambda tree: cut(TABLE, (tree / TABLE).read_bytes().index(b"Clear") + 3)(tree)),
     ),
     Row(
         "CheXpert Plus without a column",

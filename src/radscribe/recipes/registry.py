@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from radscribe.errors import unknown_name
@@ -27,7 +27,7 @@ class Recipe:
     summary: str
     docs: str
     build: Callable[[], RunConfig]
-    stages: Mapping[str, Mapping[str, Any]]
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 RECIPES: dict[str, Recipe] = {}
