@@ -572,6 +572,7 @@ def test_what_cannot_be_trained_leaves_nothing(store, tmp_path, options, message
 # --- the baseline ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_beside_what_the_retriever_finds(finished_run, trained, retriever, store, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     before = Evaluation.read(run / "metrics.json", "")

@@ -303,9 +303,9 @@ class RetrieverSettings(PretrainingSettings):
     cleaning: CleaningName = "iu_xray"
     maximum_length: int = 128
     width: int = 256
-    epochs: int = 30
+    epochs: int = 20
     batch: int = 32
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-3
 
     def check(self) -> None:
         """See `PretrainingSettings.check`; it checks the other sizes too."""
