@@ -658,7 +658,7 @@ def test_unseen_reports_are_found(tmp_path):
     """In the val split, of which it saw no study."""
     store = tiny_store(tmp_path / "store", studies=400)
     facts = train_tiny(
-        store, tmp_path / "part", epochs=12, batch=32, width=64, maximum_length=128, learning_rate=3e-3
+        store, tmp_path / "part", epochs=6, batch=16, width=64, maximum_length=128, learning_rate=3e-3
     )
     found, chance = facts["validation"]["retriever"], facts["validation"]["chance"]
     assert found["recall@1"] > 4 * chance["recall@1"]
