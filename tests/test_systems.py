@@ -7,6 +7,7 @@ import tiny
 import torch
 
 from radscribe.decoding.search import DecodingConfig
+from radscribe.layers.hopfield import HopfieldConfig
 from radscribe.observations import OBSERVATIONS
 from radscribe.recipes import get_recipe
 from radscribe.systems.registry import SYSTEMS, get_system
@@ -72,6 +73,11 @@ VARIANTS = [
     ("cmeaa", {"enhancement": False, "aligner": True}),
     ("cmeaa", {"enhancement": True, "aligner": False}),
     ("cmeaa", {"enhancement": False, "aligner": False}),
+    ("am-mrg", {"encoder": "stage-1", "query_former": "stage-1"}),
+    ("am-mrg", {"encoder": "own", "query_former": "stage-1", "order": "blocks"}),
+    ("am-mrg", {"encoder": "own", "query_former": "blip2-fresh", "trained": "hopfield"}),
+    ("am-mrg", {"hopfield": HopfieldConfig(form="printed", beta=0.5)}),
+    ("am-mrg", {"visual_memory": False, "report_memory": False}),
 ]
 
 

@@ -35,6 +35,9 @@ def config(recipe: str = "r2gen-cmn/phantom", **fields: Any) -> RunConfig:
         small |= {"width": 32, "feed_forward": 48, "heads": 4, "layers": 1, "dropout": 0.1}
     if base.system_name == "r2gen-cmn":
         small |= {"memory_size": 24, "top_k": 5}
+    if base.system_name == "am-mrg":
+        small |= {"hopfield": {"heads": 2, "hidden": 8}}
+        small |= {"q_former": {"width": 16, "layers": 2, "heads": 2, "channels": 24}}
     if base.system_name == "bidirectional":
         small["vision"] = {"image_size": 56, "patch_size": 14}
     changed = override(

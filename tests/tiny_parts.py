@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tiny_language_models import tiny_language_model
+
 from radscribe.pretraining.registry import PRETRAININGS
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
@@ -23,14 +25,30 @@ _SMALL: dict[str, dict[str, Any]] = {
         "epochs": 1,
     },
     "phrases": {"minimum_count": 3},
+    "disease-queries": {
+        "architecture": "test_byobnet",
+        "weights": "none",
+        "short_side": 64,
+        "crop": 56,
+        "width": 16,
+        "layers": 2,
+        "attention_heads": 2,
+        "epochs": 1,
+    },
+    "visual-bank": {"width": 16, "most_rows": 4, "threshold": 0.3, "patch": 14, "device": "cpu"},
+    "report-bank": {"width": 16, "rows": 20, "pooling": "embeddings", "device": "cpu"},
 }
 _TRAINED = {"batch": 8, "threads": 1, "device": "cpu"}
 
 
 def make_part(kind: str, store: Path, out: Path, **settings: Any) -> Path:
-    """Make a part of this kind from a store, with some settings changed."""
+    """Make a part of this kind, with some settings changed; the parts that it needs stand beside `out`."""
     entry = PRETRAININGS[kind]
-    chosen = _SMALL[kind] | (_TRAINED if entry.trained else {}) | settings
+    needed = {
+        "visual-bank": {"queries": str(out.parent / "disease-queries")},
+        "report-bank": {"encoder": str(tiny_language_model())},
+    }
+    chosen = _SMALL[kind] | (_TRAINED if entry.trained else {}) | needed.get(kind, {}) | settings
     entry.make(PreparedStore(store), out, entry.settings(**chosen), progress=False)
     return out
 

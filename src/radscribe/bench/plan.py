@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from radscribe.bench.speed import rounded
@@ -27,6 +28,7 @@ from radscribe.parts.phrase_table import POLARITIES, Phrase, PhraseList, PhraseT
 from radscribe.ranges import WIDTH, Range, check_options
 from radscribe.recipes import get_recipe
 from radscribe.runs.config import RunConfig
+from radscribe.systems.am_mrg import AMMRG
 from radscribe.systems.bidirectional import BidirectionalConfig
 from radscribe.systems.cmeaa import CmEAA
 from radscribe.systems.language_model_system import LanguageModelSystem
@@ -52,6 +54,8 @@ _LLAMA_2_7B: dict[str, Any] = {
     "max_position_embeddings": 4096,
 }
 _KNOWN = {"meta-llama/Llama-2-7b-chat-hf": _LLAMA_2_7B, "meta-llama/Llama-2-7b-hf": _LLAMA_2_7B}
+#: Rows of the memory banks of AM-MRG's paper (section IV-B).
+_ROWS = {"visual-bank": 6943, "report-bank": 6000}
 #: Phrases of a full list of a phrase table.
 _PHRASES = 30
 #: A word that is one token for every tokenizer here.
@@ -233,9 +237,13 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
     if isinstance(system, CmEAA) and system.config.enhancement:
         system.read(_full_table())
         system.observer = _NothingObserved()
+    if isinstance(system, AMMRG):
+        for kind in system.memories:
+            system.memory(kind).fill(torch.randn(_ROWS[kind], system.queries.size(1)))
     batch = _study(config, system)
     counter = FlopCounterMode(display=False)
-    with counter, torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed"):
+    half = torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed")
+    with _WithoutProducts(), counter, half:
         kept, loss = _kept(lambda: system(batch).total, system)
         loss.backward()
     trained: dict[str, int] = {}
@@ -244,7 +252,7 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
             part = name.partition(".")[0]
             trained[part] = trained.get(part, 0) + parameter.numel()
     frozen = [parameter for parameter in system.parameters() if not parameter.requires_grad]
-    with torch.no_grad():
+    with torch.no_grad(), _WithoutProducts():
         prompt = system.prompt(system.visual_embeddings(batch.views, batch.view_mask))
     return _Counted(
         trained=trained,
@@ -256,6 +264,26 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
         operations=counter.get_total_flops(),
         prompt=prompt.length,
     )
+
+
+class _WithoutProducts(TorchDispatchMode):
+    """Makes zeros of every matrix product, whose values do not matter here: only sizes are counted.
+
+    The products of a large language model take minutes on a CPU, in 16 bits above all.
+    """
+
+    _sizes: ClassVar[dict[Any, Callable[..., tuple[int, ...]]]] = {
+        torch.ops.aten.mm.default: lambda a, b: (a.size(0), b.size(1)),
+        torch.ops.aten.addmm.default: lambda _, a, b, **scales: (a.size(0), b.size(1)),
+        torch.ops.aten.bmm.default: lambda a, b: (a.size(0), a.size(1), b.size(2)),
+    }
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation; see `TorchDispatchMode`."""
+        size = self._sizes.get(func)
+        if size is None:
+            return func(*args, **(kwargs or {}))
+        return args[-1].new_zeros(size(*args, **(kwargs or {})))
 
 
 def _full_table() -> PhraseTable:

@@ -241,6 +241,10 @@ class EnergyDescent(nn.Module):
                 break
         return states
 
+    def associations(self, queries: Tensor, stored: StoredPatterns) -> Tensor:
+        """How much each row is associated with the state where a descent ends: `[1, ..., rows]` (Eq. 5)."""
+        return association(self(queries, stored), stored.keys).unsqueeze(0)
+
 
 def energy(states: Tensor, queries: Tensor, bank: Tensor, weight: float) -> Tensor:
     """The energy of each state (Eq. 2), `[...]`.

@@ -39,6 +39,7 @@ from radscribe.pages.page_parts import (
     render,
     split_sentences,
 )
+from radscribe.pages.recalled_entries import RecalledSource
 from radscribe.systems.registry import get_system
 
 if TYPE_CHECKING:
@@ -173,8 +174,9 @@ def _page(
             for explanation, indices in zip(explanations, chosen, strict=True)
         ],
     }
+    source = RecalledSource(config) if any(explanation.recall for explanation in explanations) else None
     cards = [
-        _card(explanation, index, config.data.section, plotted=layout is not None)
+        _card(explanation, index, config.data.section, source, plotted=layout is not None)
         for index, explanation in enumerate(explanations, start=1)
     ]
     head_options = {"mean": f"mean of {count}", "max": f"maximum of {count}"}
@@ -279,7 +281,9 @@ class _Word:
     named: bool
 
 
-def _card(explanation: Explanation, index: int, section: str, *, plotted: bool) -> Markup:
+def _card(
+    explanation: Explanation, index: int, section: str, source: RecalledSource | None, *, plotted: bool
+) -> Markup:
     """One study as HTML."""
     study, memory = explanation.study, explanation.memory
     words = _words(explanation)
@@ -316,6 +320,8 @@ def _card(explanation: Explanation, index: int, section: str, *, plotted: bool) 
             for name in sorted(explanation.activation_maps, key=lambda name: -probabilities[name])
         ],
         read=explanation.phrases,
+        recalled=source.card(explanation.recall) if source and explanation.recall else [],
+        no_store=source.problem if source else "",
         plotted=plotted and memory is not None,
         memory_vectors=len(memory.vectors) if memory else 0,
         no_plot=NO_SCIKIT_LEARN,

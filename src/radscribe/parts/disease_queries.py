@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from radscribe.layers.q_former import q_former
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.observation_part import ObservationPart
 from radscribe.vision.backbones import BackboneConfig, average_views
@@ -25,9 +26,6 @@ KIND = "disease-queries"
 #: Head of the classification: a logit from each query, or perceptrons on the mean visual token.
 Head = Literal["per-query", "pooled-mlp"]
 
-#: The ratio of the widths of feed-forward layer and Q-Former, and the share of dropout, as in BERT.
-_FEED_FORWARD = 4
-_DROPOUT = 0.1
 _FIRST_DEVIATION = 0.02
 #: Inner widths of the released perceptrons after the first, which has a quarter of the backbone's channels.
 _INNER = 48
@@ -85,7 +83,7 @@ class DiseaseQueries(ObservationPart):
         if queries.head == "per-query":
             self.queries = nn.Parameter(torch.empty(len(OBSERVATIONS), queries.width))
             nn.init.normal_(self.queries, std=_FIRST_DEVIATION)
-            self.qformer = _q_former(queries, channels)
+            self.qformer = q_former(queries.width, queries.layers, queries.heads, channels)
             self.head: QueryHead | PooledHead = QueryHead(queries.width)
         else:
             self.head = PooledHead(channels)
@@ -177,24 +175,6 @@ class PooledHead(nn.Module):
         for perceptron, value in zip(self.perceptrons, log_odds, strict=True):
             last: Any = perceptron[-1]  # type: ignore[index]
             last.bias.copy_(torch.stack([-value, value]) / 2)
-
-
-def _q_former(config: QueryConfig, channels: int) -> nn.Module:
-    """The Q-Former of BLIP-2 with random weights, which reads visual tokens of `channels` and no text."""
-    from transformers import Blip2QFormerConfig, Blip2QFormerModel
-
-    return Blip2QFormerModel(
-        Blip2QFormerConfig(
-            hidden_size=config.width,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            intermediate_size=_FEED_FORWARD * config.width,
-            hidden_dropout_prob=_DROPOUT,
-            attention_probs_dropout_prob=_DROPOUT,
-            encoder_hidden_size=channels,
-            cross_attention_frequency=2,
-        )
-    )
 
 
 def orthogonality(queries: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Any
 from radscribe.errors import RadScribeError
 from radscribe.files import read_json_object, sha256_of, write_whole
 from radscribe.studies.store import PreparedStore
+from radscribe.vision.transforms import TransformConfig
 
 PART = "part.json"
 #: Version of the format of `part.json`; a later RadScribe may write a higher one.
@@ -128,6 +129,31 @@ def content_hash(kind: str, files: Mapping[str, str]) -> str:
     """
     lines = [kind, *(f"{name} {files[name]}" for name in sorted(files))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def check_same_views(kind: str, own: TransformConfig, transform: TransformConfig) -> None:
+    """Check that a part takes the views of a system as they are.
+
+    Args:
+        kind: Kind of the part.
+        own: Image geometry that the part was trained with.
+        transform: Image geometry of the system.
+
+    Raises:
+        RadScribeError: the part was trained with views of another size.
+    """
+    if (own.short_side, own.crop, own.evaluation) != (
+        transform.short_side,
+        transform.crop,
+        transform.evaluation,
+    ):
+        raise RadScribeError(
+            f"the {kind} was trained with views of {own.crop} pixels from a short side of "
+            f"{own.short_side} ({own.evaluation}), and the system's have {transform.crop} from "
+            f"{transform.short_side} ({transform.evaluation})",
+            f"Train one that fits: {make_command(kind)} --short_side {transform.short_side} "
+            f"--crop {transform.crop}",
+        )
 
 
 def make_command(kind: str) -> str:

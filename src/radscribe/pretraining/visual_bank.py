@@ -138,14 +138,20 @@ class _Filling:
                 part.backbone.encode_views(some.to(device)).mean(dim=1)
                 for some in patches.split(self.settings.batch)
             ]
-            places = [region._asdict() for region in found.regions]
+            places = [region._asdict() | {"side": side} for region in found.regions]
             return torch.cat(encoded).cpu(), places
         view = masked(found.pixels, found.regions, side)
         tokens = part.backbone.encode_views(view.unsqueeze(0).to(device))[0]
         grid = Grid.of_square(len(tokens))
         assert grid is not None  # the activation maps need it too
         cells = cells_of(found.regions, side, len(view), grid.rows)
-        return tokens[cells].cpu(), [{"cell": cell} for cell in cells]
+        length = len(view) // grid.rows
+        places = [
+            {"cell": cell, "top": row * length, "left": column * length, "side": length}
+            for cell in cells
+            for row, column in [divmod(cell, grid.columns)]
+        ]
+        return tokens[cells].cpu(), places
 
 
 def summary(facts: Mapping[str, Any]) -> str:

@@ -19,8 +19,9 @@ class Recipe:
         summary: First line of the docstring of its function.
         docs: The page of the documentation that explains it.
         build: Makes a fresh configuration.
-        stages: Settings of the parts that training makes where the recipe names none, by kind of part; what
-            is not in it follows the configuration, or is the default of `radscribe pretrain`.
+        stages: Settings of the parts that training makes where the recipe names none, by kind of part. The
+            kind of another stage stands for what that stage makes. What is not in it follows the
+            configuration, or is the default of `radscribe pretrain`.
     """
 
     name: str

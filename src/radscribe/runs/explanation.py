@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -12,7 +13,7 @@ from radscribe.observations import OBSERVATIONS
 from radscribe.runs.drafts import DraftReport
 from radscribe.studies.study import Study
 from radscribe.systems.study_observations import StudyObservations
-from radscribe.systems.system import Evidence, MemoryEvidence, PhraseEvidence
+from radscribe.systems.system import Evidence, MemoryEvidence, PhraseEvidence, RecallEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,46 @@ class ReadPhrases:
 
 
 @dataclass(frozen=True, slots=True)
+class RecalledEntry:
+    """An entry of a memory bank that a disease query recalled (AM-MRG).
+
+    Attributes:
+        weight: Association of the query with the entry; over the whole bank the sum is 1.
+        of: What the entry is of: `observation`, and `study` with the place in it where that is known.
+    """
+
+    weight: float
+    of: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRecall:
+    """What the disease query of one observation recalled from one memory bank.
+
+    Attributes:
+        entries: The entries that it recalled most, in this order.
+        perplexity: The number of entries among which the recall is spread.
+    """
+
+    entries: tuple[RecalledEntry, ...]
+    perplexity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What the disease queries of a system recalled from its memory banks (AM-MRG).
+
+    Attributes:
+        probabilities: Probability of each observation by the disease queries of stage 1; empty if the system
+            was built without them.
+        banks: What the query of each observation recalled, by kind of bank and observation.
+    """
+
+    probabilities: Mapping[str, float]
+    banks: Mapping[str, Mapping[str, QueryRecall]]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """A draft with what the system saw and where it looked. Research use, not for clinical diagnosis.
 
@@ -85,6 +126,7 @@ class Explanation:
             does not select tokens.
         memory: Addressed memory, if the system has a memory matrix.
         phrases: The phrases that were read, if the system reads phrases.
+        recall: What disease queries recalled, if the system has memory banks.
     """
 
     study: Study
@@ -99,6 +141,7 @@ class Explanation:
     important: np.ndarray | None
     memory: AddressedMemory | None
     phrases: ReadPhrases | None
+    recall: Recall | None = None
 
     @property
     def layers_and_heads(self) -> tuple[int, int]:
@@ -189,6 +232,7 @@ def explanation_of(
         important=None if important is None else important[0, :length].cpu().numpy(),
         memory=None,
         phrases=None,
+        recall=_recall_of(evidence.recall) if evidence.recall else None,
     )
     if grid is None:
         return explanation
@@ -228,6 +272,30 @@ def _phrases_of(phrases: PhraseEvidence, on_views: Callable[[Tensor], np.ndarray
         phrases.observations[0],
         (enhanced, vanilla),
         {phrases.texts[number]: attention[number] for number in read},
+    )
+
+
+def _recall_of(recall: RecallEvidence) -> Recall:
+    def of_bank(kind: str) -> dict[str, QueryRecall]:
+        found, entries = recall.banks[kind], recall.entries[kind]
+        rows, weights = found.rows[0].tolist(), found.weights[0].tolist()
+        return {
+            name: QueryRecall(
+                tuple(
+                    RecalledEntry(weight, entries[row])
+                    for row, weight in zip(rows[i], weights[i], strict=True)
+                ),
+                perplexity,
+            )
+            for i, (name, perplexity) in enumerate(
+                zip(OBSERVATIONS, found.perplexity[0].tolist(), strict=True)
+            )
+        }
+
+    known = recall.probabilities
+    return Recall(
+        {} if known is None else dict(zip(OBSERVATIONS, known[0].tolist(), strict=True)),
+        {kind: of_bank(kind) for kind in recall.banks},
     )
 
 

@@ -55,6 +55,9 @@ class SystemEntry:
         return getattr(import_module(self.module), self.class_name)(config, vocabulary, maximum_length)
 
 
+#: Language models that AM-MRG compares, as text encoders and as writers.
+_COMPARED_LANGUAGE_MODELS = ("llama-2", "vicuna", "orca-2", "yi-1.5", "gpt2-medium")
+
 SYSTEMS: dict[str, SystemEntry] = {
     entry.name: entry
     for entry in [
@@ -126,6 +129,25 @@ SYSTEMS: dict[str, SystemEntry] = {
             docs="systems/cmeaa.md",
             module="radscribe.systems.cmeaa",
             class_name="CmEAA",
+        ),
+        SystemEntry(
+            name="am-mrg",
+            title="Activating Associative Disease-Aware Vision Token Memory for LLM-Based X-ray Report "
+            "Generation",
+            published="Wang, Wang, Wang, Jiang, Li, Wang, Tian, Tang. arXiv 2025",
+            summary="Disease queries recall regions and reports from memory banks by Hopfield layers.",
+            variants=(
+                *("baseline", "visual", "report", "released"),
+                *(f"regions-{rows}" for rows in (100, 250, 750, 1000)),
+                *(f"reports-{rows}" for rows in (500, 1000, 3000, 10000)),
+                *(f"beta-{beta}" for beta in ("0.5", 1, 2, 8, 16)),
+                *(f"maps-{maps}" for maps in ("hires", "xgrad", "eigen", "grad++")),
+                *(f"encoder-{model}" for model in _COMPARED_LANGUAGE_MODELS),
+                *(f"llm-{model}" for model in _COMPARED_LANGUAGE_MODELS if model != "llama-2"),
+            ),
+            docs="systems/am-mrg.md",
+            module="radscribe.systems.am_mrg",
+            class_name="AMMRG",
         ),
     ]
 }

@@ -16,10 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.observation_classifier import ObservationClassifier
-from radscribe.parts.part import make_command
+from radscribe.parts.part import check_same_views
 from radscribe.parts.report_index import RetrievedReport
 from radscribe.parts.retriever import Retriever
 from radscribe.ranges import SHARE, check_fields
@@ -159,18 +158,7 @@ class StudyObserver:
         if self.retriever is not None:
             parts["retriever"] = self.retriever.transform
         for kind, own in parts.items():
-            if (own.short_side, own.crop, own.evaluation) != (
-                transform.short_side,
-                transform.crop,
-                transform.evaluation,
-            ):
-                raise RadScribeError(
-                    f"the {kind} was trained with views of {own.crop} pixels from a short side of "
-                    f"{own.short_side} ({own.evaluation}), and the system's have {transform.crop} from "
-                    f"{transform.short_side} ({transform.evaluation})",
-                    f"Train one that fits: {make_command(kind)} --short_side {transform.short_side} "
-                    f"--crop {transform.crop}",
-                )
+            check_same_views(kind, own, transform)
 
     def observe(self, views: Tensor, view_mask: Tensor) -> list[StudyObservations]:
         """The observations of each study, from its views alone.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from radscribe.decoding.search import Decoded, DecodingConfig
 
 if TYPE_CHECKING:
+    from radscribe.layers.memory import Recalled
     from radscribe.systems.study_observations import StudyObservations
     from radscribe.text.language_model_files import LanguageModelRecord
     from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
@@ -150,6 +151,22 @@ class PhraseEvidence:
 
 
 @dataclass(slots=True)
+class RecallEvidence:
+    """What the disease queries recalled from memory banks (AM-MRG).
+
+    Attributes:
+        probabilities: Calibrated probability of each of `OBSERVATIONS` by the disease queries of stage 1
+            `[studies, observations]`; None if the system was built without them.
+        banks: The rows that the query of each of `OBSERVATIONS` recalled most, by kind of bank.
+        entries: What each row of a bank is of, by kind of bank; see `MemoryBank`.
+    """
+
+    probabilities: Tensor | None
+    banks: Mapping[str, Recalled]
+    entries: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(slots=True)
 class Evidence:
     """Where a system looks as it writes given reports, and what it recognises.
 
@@ -166,6 +183,7 @@ class Evidence:
         important: bool `[studies, length]`, True for tokens that the system itself selected as important.
         memory: Which memory vectors were addressed, for a system with a memory matrix.
         phrases: Which phrases were read, for a system that reads phrases.
+        recall: What was recalled, for a system with memory banks.
     """
 
     token_mask: Tensor
@@ -177,6 +195,7 @@ class Evidence:
     important: Tensor | None = None
     memory: MemoryEvidence | None = None
     phrases: PhraseEvidence | None = None
+    recall: RecallEvidence | None = None
 
 
 @runtime_checkable

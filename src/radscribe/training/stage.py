@@ -26,14 +26,21 @@ from radscribe.studies.store import PreparedStore
 from radscribe.text.language_model_files import LanguageModelFiles
 
 #: Stages in their order, as far as it matters; further ones follow.
-_ORDER = ("language-model", "observation-classifier", "retriever", "phrases")
+_ORDER = (
+    "language-model",
+    "observation-classifier",
+    "retriever",
+    "phrases",
+    "disease-queries",
+    "visual-bank",
+    "report-bank",
+)
 #: Settings of parts that follow a field of the configuration, unless the recipe says otherwise.
 _FOLLOWED = {
     "section": "data.section",
     "cleaning": "data.cleaning",
     "short_side": "data.transform.short_side",
     "crop": "data.transform.crop",
-    "image_size": "data.transform.crop",
     "seed": "training.seed",
     "threads": "training.threads",
     "device": "training.device",
@@ -207,9 +214,16 @@ def stages_of(config: RunConfig, out: Path | str) -> list[Stage]:
         out: The run directory.
     """
     recipe, directories = get_recipe(config.recipe).stages, RunDirectory(out).stages
+    needed = config.system.made_of_a_store
+    # A setting that names another stage stands for what that stage makes, or for what is given for it.
+    place_of = {
+        kind: attrgetter(field)(config.system) or str((directories / kind).absolute())
+        for field, kind in needed.items()
+    }
     stages = []
-    for field, kind in config.system.made_of_a_store.items():
+    for field, kind in needed.items():
         settings = PRETRAININGS[kind].settings
+        own = {name: place_of.get(value, value) for name, value in recipe.get(kind, {}).items()}
         names = {entry.name for entry in fields(settings)}
         followed = {name: attrgetter(source)(config) for name, source in _FOLLOWED.items() if name in names}
         stages.append(
@@ -218,7 +232,7 @@ def stages_of(config: RunConfig, out: Path | str) -> list[Stage]:
                 option=f"--system.{field}",
                 given=attrgetter(field)(config.system),
                 path=directories / kind,
-                settings=settings(**followed | dict(recipe.get(kind, {}))),
+                settings=settings(**followed | own),
             )
         )
     return sorted(stages, key=lambda stage: _ORDER.index(stage.kind) if stage.kind in _ORDER else len(_ORDER))

@@ -225,6 +225,14 @@ class ViewEncoder(nn.Module):
     def encode_views(self, views: Tensor) -> Tensor:
         """Visual tokens `[views, tokens, channels]` of uint8 grey views `[views, height, width]`."""
 
+    def patches(self, of_tokens: Tensor) -> Tensor:
+        """The patches' part of anything that each visual token of a view has, without class tokens.
+
+        Args:
+            of_tokens: Values of the tokens of one view `[..., tokens, size]`.
+        """
+        return of_tokens
+
     def forward(self, views: Tensor, view_mask: Tensor) -> VisualTokens:
         """Encode all views of all studies in one call; absent views cost nothing.
 
@@ -266,12 +274,17 @@ class Backbone(ViewEncoder):
             if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
                 return features.flatten(1, 2)
             return features.flatten(2).transpose(1, 2)
-        if self.class_token:
-            return features
+        return features if self.class_token else self._without_class_tokens(features)
+
+    def patches(self, of_tokens: Tensor) -> Tensor:
+        """See `ViewEncoder.patches`."""
+        return self._without_class_tokens(of_tokens) if self.class_token else of_tokens
+
+    def _without_class_tokens(self, of_tokens: Tensor) -> Tensor:
         if isinstance(self.model, VisionMamba):
             middle = self.model.class_position
-            return torch.cat([features[:, :middle], features[:, middle + 1 :]], dim=1)
-        return features[:, getattr(self.model, "num_prefix_tokens", 0) :]
+            return torch.cat([of_tokens[..., :middle, :], of_tokens[..., middle + 1 :, :]], dim=-2)
+        return of_tokens[..., getattr(self.model, "num_prefix_tokens", 0) :, :]
 
 
 def check_crop(backbone: Backbone, architecture: str, crop: int) -> None:
