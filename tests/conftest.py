@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import tiny_config, tiny_store
@@ -70,6 +71,12 @@ def finished_run(store, path_without_java, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", path_without_java)
         return train(tiny_config(store, epochs=1), out, progress=False).path
+
+
+@pytest.fixture(scope="module")
+def facts(trained: Path) -> dict[str, Any]:
+    """What `trained`, a directory that a test file pretrains for its own tests, says of its pretraining."""
+    return json.loads((trained / "pretraining.json").read_text())
 
 
 @pytest.fixture(scope="session")

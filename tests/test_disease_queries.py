@@ -53,11 +53,6 @@ def trained(store, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def facts(trained):
-    return json.loads((trained / "pretraining.json").read_text())
-
-
 def tiny_part(head="per-query"):
     torch.manual_seed(0)
     return DiseaseQueries(

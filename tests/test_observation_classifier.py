@@ -57,11 +57,6 @@ def trained(store, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def facts(trained):
-    return json.loads((trained / "pretraining.json").read_text())
-
-
-@pytest.fixture(scope="module")
 def camanet(store, tmp_path_factory):
     """A run of a system that classifies observations."""
     config = tiny_config(store, "camanet/phantom", epochs=1)

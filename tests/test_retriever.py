@@ -58,11 +58,6 @@ def retriever(trained):
     return Retriever.load(trained, "cpu")
 
 
-@pytest.fixture(scope="module")
-def facts(trained):
-    return json.loads((trained / "pretraining.json").read_text())
-
-
 def changed_store(store, out, change) -> Path:
     """A copy of a store, with its lines of studies changed in place."""
     shutil.copytree(store, out)

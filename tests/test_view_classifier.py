@@ -62,11 +62,6 @@ def trained(store, tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="module")
-def facts(trained):
-    return json.loads((trained / "pretraining.json").read_text())
-
-
 def store_with(store_path, out, projection: Callable[[str, str], str]) -> PreparedStore:
     """A copy of a store in which `projection`, of a view's split and true projection, says what is known."""
     shutil.copytree(store_path, out)

@@ -80,9 +80,7 @@ def bench(
     check_options({"--views": (views, Range(1, 1000)), "--beam": (beam, Range(1, 1000))})
     if task == "train":
         keep_large_blocks()  # training does this too; drafting does not
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    device = chosen_device("auto")
+    device = _device_on(threads)
     name = "/".join(filter(None, [system, "iu-xray" if paper_size else "phantom", variant]))
     config = get_recipe(name).build()
     config.system.backbone.weights = "none"
@@ -111,6 +109,20 @@ def bench(
         "iu_xray_minutes": rounded(whole_seconds * math.ceil(IU_XRAY_STUDIES[task] / batch) / 60),
         # The peak is that of the whole system, which includes everything that the backbone needs.
         "peak_memory_gb": rounded(_peak_memory_gb(device)),
+        **_measured_on(threads, device),
+    }
+
+
+def _device_on(threads: int) -> torch.device:
+    """The device to measure on, for random numbers that are the same in every call."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    return chosen_device("auto")
+
+
+def _measured_on(threads: int, device: torch.device) -> dict[str, Any]:
+    """What was measured on, as the last values of a result."""
+    return {
         "threads": threads,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
@@ -184,9 +196,7 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
         RadScribeError: a number is out of range.
     """
     _check_ranges(batch, length, threads, repeats)
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    device = chosen_device("auto")
+    device = _device_on(threads)
     sizes = R2GenConfig()
     memory = RelationalMemory(sizes.memory_slots, sizes.width, sizes.memory_heads, dropout=0.0).to(device)
     words = torch.randn(batch, length, sizes.width, device=device, requires_grad=True)
@@ -209,9 +219,7 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
         "released_seconds": rounded(released),
         "ratio_to_released": rounded(ours / released),
         "largest_difference": rounded(difference),
-        "threads": threads,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
-        "torch": torch.__version__,
+        **_measured_on(threads, device),
     }
 
 
@@ -248,9 +256,7 @@ def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[s
         RadScribeError: a number is out of range.
     """
     _check_ranges(batch, length, threads, repeats)
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    device = chosen_device("auto")
+    device = _device_on(threads)
     sizes = VISION_MAMBAS["arm_base_pz16"]
     channels, state = sizes.width, sizes.state
     x, step = (torch.randn(batch, length, channels, device=device) for _ in range(2))
@@ -284,9 +290,7 @@ def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[s
         "sequential_seconds": rounded(sequential),
         "ratio_to_sequential": rounded(ours / sequential),
         "largest_difference": rounded(difference),
-        "threads": threads,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
-        "torch": torch.__version__,
+        **_measured_on(threads, device),
     }
 
 

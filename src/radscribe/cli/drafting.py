@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from radscribe.about import NOTICE
-from radscribe.cli.output import print_caution, print_rejections
+from radscribe.cli.output import print_caution, print_rejections, print_studies
 from radscribe.errors import RadScribeError
 
 if TYPE_CHECKING:
@@ -108,24 +108,14 @@ def retrieve(
             studies are taken.
         device: Device to compute on; auto takes a GPU where there is one.
     """
-    from json import dumps
-
     from radscribe.ranges import COUNT, check_options
     from radscribe.runs.retrieved_reports import ReportFinder
 
     check_options({"--count": (count, COUNT)})
     rejections: list[Rejection] = []
     finder = ReportFinder.load(retriever, device)
-    found = 0
-    for study in finder.find(source, count, exclude_own=not own, on_rejection=rejections.append, split=split):
-        print(dumps(study.to_json()) if json else study)
-        found += 1
-    print_rejections(rejections)
-    if not found:
-        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
-        raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
-    if not json:  # Each JSON line has the notice.
-        print(f"{found} studies, {len(rejections)} rejected; {NOTICE}")
+    found = finder.find(source, count, exclude_own=not own, on_rejection=rejections.append, split=split)
+    print_studies(found, source, rejections, json=json)
     print_caution(retriever, finder)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from radscribe.about import NOTICE
-from radscribe.cli.output import print_caution, print_rejections
+from radscribe.cli.output import print_caution, print_studies
 from radscribe.errors import RadScribeError
 
 if TYPE_CHECKING:
@@ -43,14 +41,6 @@ def observe(
 
     rejections: list[Rejection] = []
     observer = Observer.load(classifier, device)
-    observed = 0
-    for study in observer.observe(source, batch_size=batch, on_rejection=rejections.append, split=split):
-        print(dumps(study.to_json()) if json else study)
-        observed += 1
-    print_rejections(rejections)
-    if not observed:
-        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
-        raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
-    if not json:  # Each JSON line has the notice.
-        print(f"{observed} studies, {len(rejections)} rejected; {NOTICE}")
+    observed = observer.observe(source, batch_size=batch, on_rejection=rejections.append, split=split)
+    print_studies(observed, source, rejections, json=json)
     print_caution(classifier, observer)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from radscribe.about import NOTICE
+from radscribe.errors import RadScribeError
+
 if TYPE_CHECKING:
-    from radscribe.runs.observing import Observer
-    from radscribe.runs.retrieved_reports import ReportFinder
+    from radscribe.runs.observing import ObservedStudy, Observer
+    from radscribe.runs.retrieved_reports import FoundReports, ReportFinder
     from radscribe.runs.trained_system import TrainedSystem
     from radscribe.studies.rejection import Rejection
 
@@ -24,6 +27,47 @@ def print_rejections(rejections: Sequence[Rejection]) -> None:
     """Name on standard error each study that was left out, with the reason."""
     for rejection in rejections:
         print(f"rejected {rejection.study_id}: {rejection.reason}", file=sys.stderr)
+
+
+def require_studies(studies: int, source: Sequence[str], rejections: Sequence[Rejection]) -> None:
+    """Name the studies that were left out, and raise RadScribeError if none is left.
+
+    Args:
+        studies: Number of studies that are left.
+        source: What the user gave.
+        rejections: Studies that were left out.
+    """
+    print_rejections(rejections)
+    if not studies:
+        reason = rejections[0].reason if rejections else "there is none"
+        raise RadScribeError(f"no study of {', '.join(source)} could be read: {reason}")
+
+
+def print_studies(
+    studies: Iterable[FoundReports | ObservedStudy],
+    source: Sequence[str],
+    rejections: Sequence[Rejection],
+    *,
+    json: bool,
+) -> None:
+    """Print what was found for each study, and at the end their number with the notice.
+
+    Args:
+        studies: What was found, study by study.
+        source: What the user gave.
+        rejections: Studies that were left out; they are complete when `studies` ends.
+        json: Print one JSON object per study, which has the notice itself.
+
+    Raises:
+        RadScribeError: there is no study.
+    """
+    printed = 0
+    for study in studies:
+        print(dumps(study.to_json()) if json else study)
+        printed += 1
+    require_studies(printed, source, rejections)
+    if not json:
+        print(f"{printed} studies, {len(rejections)} rejected; {NOTICE}")
 
 
 def print_caution(path: Path, trained: TrainedSystem | Observer | ReportFinder) -> None:

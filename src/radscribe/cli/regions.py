@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from radscribe.about import NOTICE
-from radscribe.cli.output import print_rejections
-from radscribe.errors import RadScribeError, unknown_name
+from radscribe.cli.output import require_studies
+from radscribe.errors import unknown_name
 
 if TYPE_CHECKING:
     from radscribe.studies.rejection import Rejection
@@ -74,10 +74,7 @@ def regions(
     given = islice(given_studies(source, rejections.append, split=split), studies)
     found_regions = finder.of_studies(given, observation or finder.above, rejections.append)
     found = list(track(found_regions, studies, "regions", "studies", show=progress))
-    print_rejections(rejections)
-    if not found:
-        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
-        raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
+    require_studies(len(found), source, rejections)
     caution = synthetic_caution(DiseaseQueries.part(queries))
     write_regions_page(found, out, config=config, name=queries.resolve().name, caution=caution)
     print(f"{len(found)} studies: {counted(found)}; {NOTICE}")

@@ -18,6 +18,7 @@ written.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
@@ -181,11 +182,8 @@ def decode(
         config: The settings of the decoding.
         device: The device that holds the tensors of the search.
     """
-    leading = None
-    for leading in decode_steps(step, state, studies, config, device):  # noqa: B007 (the last one counts)
-        pass
-    assert leading is not None
-    return leading()
+    (last,) = deque(decode_steps(step, state, studies, config, device), maxlen=1)
+    return last()
 
 
 def decode_steps(

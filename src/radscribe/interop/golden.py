@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from radscribe.decoding.search import DecodingConfig
@@ -258,7 +259,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        tensors = load_file(path)
     except SafetensorError as error:
         raise RadScribeError(
             f"'{path}' is not a safetensors file ({error})", "Take it from its source again"

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -103,7 +104,7 @@ class StoreWriter:
         self.fingerprints: dict[str, Fingerprint] = {}
         # Unbuffered: what is written survives the death of the process, in the order of writing.
         self._files = {
-            name: open(folder / name, "ab", buffering=0)  # noqa: SIM115
+            name: FileIO(folder / name, "a")
             for folder, names in ((path, (PIXELS, MASKS)), (self.index, (SOURCES, STUDIES)))
             for name in names
         }
