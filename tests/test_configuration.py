@@ -57,7 +57,9 @@ def test_a_configuration_lists_what_its_system_starts_from(name):
     config = get_recipe(name).build().system
     listed = COMPONENTS.get(name, ())
     assert config.components == tuple(getattr(config, field) for field in listed)
-    assert (config.language_model is not None) == name.startswith(("r2gen-gpt", "bidirectional", "cmeaa"))
+    assert (config.language_model is not None) == name.startswith(
+        ("r2gen-gpt", "bidirectional", "cmeaa", "am-mrg")
+    )
     weighted = [config.backbone, *config.components]
     for component in weighted:
         component.weights = "somewhere"

@@ -39,7 +39,7 @@ from radscribe.systems.registry import SYSTEMS
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.vision.backbones import BackboneConfig
 
-WITH_LANGUAGE_MODEL = {"r2gen-gpt", "bidirectional", "cmeaa"}
+WITH_LANGUAGE_MODEL = {"r2gen-gpt", "bidirectional", "cmeaa", "am-mrg"}
 BANNER = "Research use, not for clinical diagnosis"
 
 #: A run of every system, and of the variants that have other evidence.
@@ -59,6 +59,7 @@ RUNS = {
     "bidirectional": ("bidirectional", {}),
     "cmeaa": ("cmeaa", {}),
     "cmeaa, averaged": ("cmeaa", {"views": "average"}),
+    "am-mrg": ("am-mrg", {"encoder": "own"}),
 }
 
 

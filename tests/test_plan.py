@@ -18,7 +18,9 @@ TINY = tiny_language_model("llama")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["bidirectional/phantom", "r2gen-gpt/phantom", "cmeaa/phantom"])
+@pytest.mark.parametrize(
+    "recipe", ["bidirectional/phantom", "r2gen-gpt/phantom", "cmeaa/phantom", "am-mrg/phantom"]
+)
 def test_four_layers_are_counted_from_one_and_two(recipe):
     one, two, four = (_count(get_recipe(recipe).build(), _shapes("", TINY), layers) for layers in (1, 2, 4))
     assert one.further(two, 3) == four

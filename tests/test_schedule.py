@@ -74,6 +74,15 @@ RATES = {
     "bidirectional/mimic-cxr": (5, {epoch: (rate, rate) for epoch, rate in COSINE_OVER_5.items()}),
     "cmeaa/iu-xray": (10, {1: (None, 1e-4), 6: (None, 5.05e-5), 10: (None, 3.4227e-6)}),
     "cmeaa/mimic-cxr": (3, {1: (None, 1e-5), 2: (None, 7.525e-6), 3: (None, 2.575e-6)}),
+    **{
+        f"am-mrg/iu-xray{variant}": (30, {1: (1e-4, 1e-4), 16: (5.05e-5, 5.05e-5), 30: (1.27116618e-6,) * 2})
+        for variant in ("", "/released")
+    },
+    **{
+        f"am-mrg/{data}{variant}": (10, {1: (1e-4, 1e-4), 6: (5.05e-5, 5.05e-5), 10: (3.4227e-6,) * 2})
+        for data in ("mimic-cxr", "chexpert-plus")
+        for variant in ("", "/released")
+    },
 }
 #: The first and the last step of the epochs in which the rates rise.
 WARM_UPS = {

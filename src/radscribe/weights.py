@@ -57,16 +57,21 @@ def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> 
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Switch off the progress bars of `transformers` for reading and writing files; downloads keep theirs."""
+    """Switch off what `transformers` prints as it reads and writes files; downloads keep their bars.
+
+    Its report on missing and unexpected weights goes too: whoever loads weights checks them.
+    """
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     enable_progress_bars()  # the line above also switches off the bars of downloads
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 

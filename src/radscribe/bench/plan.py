@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from radscribe.bench.speed import rounded
+from radscribe.bench.recall import ROWS
+from radscribe.bench.timing import rounded
 from radscribe.decoding.search import beams_of
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
@@ -54,8 +55,6 @@ _LLAMA_2_7B: dict[str, Any] = {
     "max_position_embeddings": 4096,
 }
 _KNOWN = {"meta-llama/Llama-2-7b-chat-hf": _LLAMA_2_7B, "meta-llama/Llama-2-7b-hf": _LLAMA_2_7B}
-#: Rows of the memory banks of AM-MRG's paper (section IV-B).
-_ROWS = {"visual-bank": 6943, "report-bank": 6000}
 #: Phrases of a full list of a phrase table.
 _PHRASES = 30
 #: A word that is one token for every tokenizer here.
@@ -239,7 +238,7 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
         system.observer = _NothingObserved()
     if isinstance(system, AMMRG):
         for kind in system.memories:
-            system.memory(kind).fill(torch.randn(_ROWS[kind], system.queries.size(1)))
+            system.memory(kind).fill(torch.randn(ROWS[kind], system.queries.size(1)))
     batch = _study(config, system)
     counter = FlopCounterMode(display=False)
     half = torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed")

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from radscribe.bench.speed import check_ranges, machine, medians_in_turn, rounded
-from radscribe.device import chosen_device
+from radscribe.bench.timing import check_ranges, device_on, measured_on, medians_in_turn, rounded
 from radscribe.layers.memory import Memory
 from radscribe.observations import OBSERVATIONS
 from radscribe.systems.am_mrg import AMMRGConfig
@@ -36,9 +35,7 @@ def bench_recall(*, batch: int, threads: int, repeats: int) -> dict[str, Any]:
         RadScribeError: a number is out of range.
     """
     check_ranges(batch=batch, threads=threads, repeats=repeats)
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    device = chosen_device("auto")
+    device = device_on(threads)
     config = AMMRGConfig()
     width = config.q_former.width
     memories = [Memory(config.hopfield, width).to(device).eval() for _ in ROWS]
@@ -76,6 +73,5 @@ def bench_recall(*, batch: int, threads: int, repeats: int) -> dict[str, Any]:
         "drafting_seconds_per_study": rounded(drafting_each),
         "drafting_ratio": rounded(drafting / drafting_each),
         "largest_difference": rounded(difference),
-        "threads": threads,
-        **machine(device),
+        **measured_on(threads, device),
     }

@@ -7,23 +7,27 @@ backbone alone, measured in the same run on the same input.
 from __future__ import annotations
 
 import math
-import platform
-import resource
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch.optim import Optimizer
 
+from radscribe.bench.timing import (
+    check_ranges,
+    device_on,
+    measured_on,
+    medians_in_turn,
+    peak_memory_gb,
+    rounded,
+    seconds,
+)
 from radscribe.decoding.search import DecodingConfig
-from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.layers.relational_memory import RelationalMemory
 from radscribe.observations import OBSERVATIONS
-from radscribe.ranges import BATCH, COUNT, LENGTH, THREADS, Range, check_options
+from radscribe.ranges import COUNT, Range, check_options
 from radscribe.recipes import get_recipe
 from radscribe.systems.r2gen import R2GenConfig
 from radscribe.systems.registry import get_system
@@ -76,11 +80,11 @@ def bench(
         RadScribeError: a number is out of range, or there is no such system or variant.
     """
     get_system(system)
-    _check_ranges(batch, length, threads, repeats)
+    check_ranges(batch=batch, length=length, threads=threads, repeats=repeats)
     check_options({"--views": (views, Range(1, 1000)), "--beam": (beam, Range(1, 1000))})
     if task == "train":
         keep_large_blocks()  # training does this too; drafting does not
-    device = _device_on(threads)
+    device = device_on(threads)
     name = "/".join(filter(None, [system, "iu-xray" if paper_size else "phantom", variant]))
     config = get_recipe(name).build()
     config.system.backbone.weights = "none"
@@ -94,7 +98,7 @@ def bench(
         )
     else:
         passes = _training_passes(model, study_batch, create_optimizer(model, config.training))
-    whole_seconds, backbone_seconds = _medians_in_turn(passes, repeats, device)
+    whole_seconds, backbone_seconds = medians_in_turn(passes, repeats, device)
     return {
         "task": task,
         "recipe": name,
@@ -108,24 +112,8 @@ def bench(
         "ratio_to_backbone": rounded(whole_seconds / backbone_seconds),
         "iu_xray_minutes": rounded(whole_seconds * math.ceil(IU_XRAY_STUDIES[task] / batch) / 60),
         # The peak is that of the whole system, which includes everything that the backbone needs.
-        "peak_memory_gb": rounded(_peak_memory_gb(device)),
-        **_measured_on(threads, device),
-    }
-
-
-def _device_on(threads: int) -> torch.device:
-    """The device to measure on, for random numbers that are the same in every call."""
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    return chosen_device("auto")
-
-
-def _measured_on(threads: int, device: torch.device) -> dict[str, Any]:
-    """What was measured on, as the last values of a result."""
-    return {
-        "threads": threads,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
-        "torch": torch.__version__,
+        "peak_memory_gb": rounded(peak_memory_gb(device)),
+        **measured_on(threads, device),
     }
 
 
@@ -168,14 +156,6 @@ def _training_passes(model: System, batch: Batch, optimizer: Optimizer) -> _Pass
     return whole, backbone_only
 
 
-def _medians_in_turn(
-    runs: Sequence[Callable[[], object]], repeats: int, device: torch.device
-) -> tuple[float, ...]:
-    """Median seconds of each run after one warm-up; they alternate, so a busy moment slows all equally."""
-    taken = [[_seconds(run, device) for run in runs] for _ in range(repeats + 1)]
-    return tuple(statistics.median(seconds) for seconds in zip(*taken[1:], strict=True))
-
-
 def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict[str, Any]:
     """Compare the time of R2Gen's relational memory with that of the released code's loop.
 
@@ -195,8 +175,8 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
     Raises:
         RadScribeError: a number is out of range.
     """
-    _check_ranges(batch, length, threads, repeats)
-    device = _device_on(threads)
+    check_ranges(batch=batch, length=length, threads=threads, repeats=repeats)
+    device = device_on(threads)
     sizes = R2GenConfig()
     memory = RelationalMemory(sizes.memory_slots, sizes.width, sizes.memory_heads, dropout=0.0).to(device)
     words = torch.randn(batch, length, sizes.width, device=device, requires_grad=True)
@@ -206,7 +186,7 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
         states().sum().backward()
 
     released_loop = partial(_released_memory_loop, memory, words)
-    ours, released = _medians_in_turn(
+    ours, released = medians_in_turn(
         [partial(run, partial(memory, words)), partial(run, released_loop)], repeats, device
     )
     with torch.no_grad():
@@ -219,7 +199,7 @@ def bench_memory(*, batch: int, length: int, threads: int, repeats: int) -> dict
         "released_seconds": rounded(released),
         "ratio_to_released": rounded(ours / released),
         "largest_difference": rounded(difference),
-        **_measured_on(threads, device),
+        **measured_on(threads, device),
     }
 
 
@@ -255,8 +235,8 @@ def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[s
     Raises:
         RadScribeError: a number is out of range.
     """
-    _check_ranges(batch, length, threads, repeats)
-    device = _device_on(threads)
+    check_ranges(batch=batch, length=length, threads=threads, repeats=repeats)
+    device = device_on(threads)
     sizes = VISION_MAMBAS["arm_base_pz16"]
     channels, state = sizes.width, sizes.state
     x, step = (torch.randn(batch, length, channels, device=device) for _ in range(2))
@@ -274,10 +254,10 @@ def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[s
         torch.autograd.grad(scan(*inputs).sum(), inputs)
 
     forms = (selective_scan, sequential_scan)
-    forward, sequential_forward = _medians_in_turn(
+    forward, sequential_forward = medians_in_turn(
         [partial(without_gradients, form) for form in forms], repeats, device
     )
-    ours, sequential = _medians_in_turn([partial(with_gradients, form) for form in forms], repeats, device)
+    ours, sequential = medians_in_turn([partial(with_gradients, form) for form in forms], repeats, device)
     difference = (without_gradients(selective_scan) - without_gradients(sequential_scan)).abs().max().item()
     return {
         "task": "scan",
@@ -290,7 +270,7 @@ def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[s
         "sequential_seconds": rounded(sequential),
         "ratio_to_sequential": rounded(ours / sequential),
         "largest_difference": rounded(difference),
-        **_measured_on(threads, device),
+        **measured_on(threads, device),
     }
 
 
@@ -339,43 +319,13 @@ def bench_scoring(*, pairs: int, resamples: int) -> dict[str, Any]:
         expected["ROUGE-L"] = Rouge().compute_score(truths, hypotheses)[0]
         expected["CIDEr"] = Cider().compute_score(truths, hypotheses)[0]
 
-    seconds, reference_seconds = _seconds(ours, cpu), _seconds(theirs, cpu)
+    own_seconds, reference_seconds = seconds(ours, cpu), seconds(theirs, cpu)
     return {
         "task": "score",
         "pairs": pairs,
         "resamples": resamples,
-        "seconds": rounded(seconds),
+        "seconds": rounded(own_seconds),
         "reference_seconds": rounded(reference_seconds),
-        "ratio_to_reference": rounded(seconds / reference_seconds),
+        "ratio_to_reference": rounded(own_seconds / reference_seconds),
         "largest_difference": max(abs(found[name] - score) for name, score in expected.items()),
     }
-
-
-def _check_ranges(batch: int, length: int, threads: int, repeats: int) -> None:
-    check_options(
-        {
-            "--batch": (batch, BATCH),
-            "--length": (length, LENGTH),
-            "--threads": (threads, Range(1, THREADS.high)),
-            "--repeats": (repeats, Range(1, 1000)),
-        }
-    )
-
-
-def rounded(value: float) -> float:
-    """The value rounded to three significant digits."""
-    return float(f"{value:.3g}")
-
-
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    began = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def _peak_memory_gb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

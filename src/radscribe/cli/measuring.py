@@ -15,12 +15,13 @@ TASK_OPTIONS: dict[str, set[str]] = {
     "train": {"system", "variant", "batch", "views", "length", "threads", "repeats", "paper_size"},
     "memory": {"batch", "length", "threads", "repeats"},
     "scan": {"batch", "length", "threads", "repeats"},
+    "recall": {"batch", "threads", "repeats"},
     "score": {"pairs", "resamples"},
 }
 
 
 def bench(
-    task: Literal["decode", "train", "memory", "scan", "score"],
+    task: Literal["decode", "train", "memory", "scan", "recall", "score"],
     *,
     system: str = "r2gen-cmn",
     variant: str = "",
@@ -37,14 +38,15 @@ def bench(
     """Measure seconds and peak memory, and print them as ratios within one run.
 
     decode and train compare a system with its own backbone, memory compares R2Gen's relational memory with
-    the loop of the released code, scan compares the vision Mamba's parallel scan with a sequential one, and
-    score compares the metrics with pycocoevalcap. 'radscribe bench plan RECIPE' has options of its own: it
-    plans memory and time of a recipe with a frozen language model on a GPU that you do not have.
+    the loop of the released code, scan compares the vision Mamba's parallel scan with a sequential one,
+    recall compares how often AM-MRG's memory banks are projected, and score compares the metrics with
+    pycocoevalcap. 'radscribe bench plan RECIPE' has options of its own: it plans memory and time of a recipe
+    with a frozen language model on a GPU that you do not have.
 
     Args:
         task: What to measure: decode (drafting, every token forced), train (forward and backward pass and
-            optimiser step), memory (R2Gen's relational memory), scan (the vision Mamba's selective scan) or
-            score (the metrics).
+            optimiser step), memory (R2Gen's relational memory), scan (the vision Mamba's selective scan),
+            recall (AM-MRG's memory banks) or score (the metrics).
         system: System to measure with decode and train; 'radscribe systems' lists the names.
         variant: Variant of the system's recipe, such as base; without it the paper's full system is measured.
         batch: Number of studies, or of views with scan, that are processed at the same time.
@@ -57,6 +59,7 @@ def bench(
         pairs: Number of pairs of draft and reference that score measures.
         resamples: Number of bootstrap resamples that score measures.
     """
+    from radscribe.bench.recall import bench_recall
     from radscribe.bench.speed import bench as measure
     from radscribe.bench.speed import bench_memory, bench_scan, bench_scoring
 
@@ -65,6 +68,9 @@ def bench(
         return
     if task == "scan":
         print_json(bench_scan(batch=batch, length=length, threads=threads, repeats=repeats))
+        return
+    if task == "recall":
+        print_json(bench_recall(batch=batch, threads=threads, repeats=repeats))
         return
     if task == "score":
         print_json(bench_scoring(pairs=pairs, resamples=resamples))

@@ -1,0 +1,76 @@
+"""Timing for all measurements: runs that alternate, medians, and what was measured on."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from radscribe.device import chosen_device
+from radscribe.ranges import BATCH, LENGTH, THREADS, Range, check_options
+
+
+def device_on(threads: int) -> torch.device:
+    """The device to measure on, for random numbers that are the same in every call."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    return chosen_device("auto")
+
+
+def measured_on(threads: int, device: torch.device) -> dict[str, Any]:
+    """What was measured on, as the last values of a result."""
+    return {
+        "threads": threads,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "torch": torch.__version__,
+    }
+
+
+def medians_in_turn(
+    runs: Sequence[Callable[[], object]], repeats: int, device: torch.device
+) -> tuple[float, ...]:
+    """Median seconds of each run after one warm-up; they alternate, so a busy moment slows all equally."""
+    taken = [[seconds(run, device) for run in runs] for _ in range(repeats + 1)]
+    return tuple(statistics.median(times) for times in zip(*taken[1:], strict=True))
+
+
+def check_ranges(*, batch: int, threads: int, repeats: int, length: int = 1) -> None:
+    """Check the numbers that a measurement is asked for.
+
+    Raises:
+        RadScribeError: a number is out of range.
+    """
+    check_options(
+        {
+            "--batch": (batch, BATCH),
+            "--length": (length, LENGTH),
+            "--threads": (threads, Range(1, THREADS.high)),
+            "--repeats": (repeats, Range(1, 1000)),
+        }
+    )
+
+
+def rounded(value: float) -> float:
+    """The value rounded to three significant digits."""
+    return float(f"{value:.3g}")
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """How long a run takes on a device, in seconds."""
+    began = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """The most memory so far, in GB (10^9 bytes): of the device, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
