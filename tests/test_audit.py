@@ -9,6 +9,7 @@ import imagehash
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from tiny_language_models import tiny_language_model
 
 from radscribe.audit import images as audit_images
 from radscribe.audit import reports as audit_reports
@@ -23,7 +24,10 @@ from radscribe.progress import Progress
 from radscribe.studies.images import read_image, to_short_side
 from radscribe.studies.phantom.reader import read_phantom
 from radscribe.studies.prepare import prepare
+from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import RenderedView, Study, View
+from radscribe.text.language_model_files import LanguageModelFiles
+from radscribe.text.language_model_tokenizer import LanguageModelTokenizer
 from radscribe.text.protocols import PROTOCOLS
 
 TRAIN, VAL, TEST = (Place("store", split) for split in ("train", "val", "test"))
@@ -342,8 +346,6 @@ def test_what_a_split_has(audited):
 def test_observations_of_the_source(store):
     (train, *_) = audit([store], progress=False).splits
     assert train.labels == "source"
-    from radscribe.studies.store import PreparedStore
-
     studies = PreparedStore(store).studies("train")
     for name, counts in train.contents.observations.items():
         for state, count in counts.items():
@@ -388,7 +390,7 @@ def run(*words):
 def test_a_patient_in_two_splits_exits_with_1(leaky, tmp_path, capsys):
     assert run(leaky, "--json", tmp_path / "audit.json") == 1
     printed = capsys.readouterr()
-    assert "1 patients of val in" in printed.err
+    assert "1 of 2 patients of val in" in printed.err
     assert "such as 'p1'" in printed.err
     assert "splits by patient" in printed.err
     lines = printed.out.splitlines()
@@ -429,7 +431,9 @@ def test_stores_are_compared_with_each_other(tmp_path, capsys):
     assert run(tmp_path / "one", tmp_path / "two") == 1
     printed = capsys.readouterr().out
     assert "two test <- one train: 1 of 1 patients (100.0%)" in printed
-    assert "two sources may use one id" in printed
+    assert (
+        f"1 studies have one id in {tmp_path}/one and in {tmp_path}/two; 1 of them have the same" in printed
+    )
     found = audit([tmp_path / "one", tmp_path / "two"], progress=False)
     assert [leak.kind for leak in found.leaks] == [
         "patients",
@@ -440,6 +444,28 @@ def test_stores_are_compared_with_each_other(tmp_path, capsys):
     assert {(Path(leak.later.store).name, leak.later.split) for leak in found.leaks} == {("two", "test")}
     # A split has no leak from the same split of another store, nor from a later one.
     assert run(tmp_path / "two", tmp_path / "one") == 1
+
+
+def test_ids_that_stand_for_different_studies_in_two_stores(store, tmp_path, capsys):
+    prepare("phantom", tmp_path / "other", studies=10, seed=1, short_side=64, workers=1, progress=False)
+    assert run(store, tmp_path / "other") == 1
+    printed = capsys.readouterr().out
+    assert (
+        f"10 studies have one id in {store} and in {tmp_path}/other; 0 of them have the same images"
+        in printed
+    )
+    assert "a leak of patients may be none" in printed
+
+
+def test_what_a_language_model_reads(store):
+    name = str(tiny_language_model())
+    (train, *_) = audit([store], tokenizer=name, progress=False).splits
+    reports = [study.report("findings") for study in PreparedStore(store).studies("train")]
+    tokenizer = LanguageModelTokenizer(LanguageModelFiles.find(name, tokenizer_only=True))
+    for rules, share in zip(CUTS[2:4], train.cut[2:4], strict=True):
+        rates = {"cleaning": rules.cleaning, "maximum_length": rules.maximum_length}
+        assert share == PROTOCOLS["r2gengpt"].truncation_rate(reports, tokenizer=tokenizer, **rates)
+    assert train.cut[2] > 0
 
 
 def test_a_store_without_leaks(store, capsys):

@@ -59,7 +59,7 @@ AUDIT: list[Row] = [
     Row(
         "audit without a language model",
         "audit {store} --tokenizer nowhere",
-        "nowhere",
+        "there is no language model in 'nowhere'",
     ),
     Row(
         "audit into a folder",
@@ -83,7 +83,10 @@ AUDIT: list[Row] = [
     Row(
         "audit of a patient in two splits",
         "audit mine --json audit.json",
-        ("1 patients of test in 'mine' stand in train of 'mine' too, such as 'p'", "in splits by patient"),
+        (
+            "1 of 2 patients of test in 'mine' stand in train of 'mine' too, such as 'p'",
+            "in splits by patient",
+        ),
         code=1,
         arrange=_prepared(
             "image,report,patient,split\n"

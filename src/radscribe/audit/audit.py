@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from radscribe.about import NOTICE
 from radscribe.audit.contents import Contents
-from radscribe.audit.images import SplitImages, near_images, split_images
+from radscribe.audit.images import SharedIds, SplitImages, near_images, shared_ids, split_images
 from radscribe.audit.leaks import Item, Leak, LeakKind, Match, Pairs, Place, equal_items
 from radscribe.audit.report_texts import CUTS, odd_reports
 from radscribe.audit.reports import as_written, different_reports, near_reports, words_of
@@ -67,11 +67,13 @@ class Audit:
         section: Section of the reports that was looked at.
         splits: Each split that has studies, in the order of the stores.
         leaks: Leaks between the splits, the worst first.
+        shared_ids: Studies that have one id in two stores.
     """
 
     section: str
     splits: Sequence[SplitAudit]
     leaks: Sequence[Leak]
+    shared_ids: Sequence[SharedIds]
 
     @property
     def leaked_patients(self) -> list[Leak]:
@@ -84,6 +86,7 @@ class Audit:
             "made_by": "radscribe audit",
             "section": self.section,
             "leaks": [leak.to_json() for leak in self.leaks],
+            "shared_ids": [shared._asdict() for shared in self.shared_ids],
             "splits": [split.to_json() for split in self.splits],
             "notice": NOTICE,
         }
@@ -128,7 +131,7 @@ def audit(
         for place, studies in splits.items():
             states = _states(studies, reports[place], labels[place], bar)
             found.append(_split(place, studies, reports[place], labels[place], states, loaded))
-    return Audit(section, found, sorted(leaks, key=_badness))
+    return Audit(section, found, sorted(leaks, key=_badness), shared_ids(images))
 
 
 def _splits(paths: Sequence[Path]) -> dict[Place, list[Study]]:

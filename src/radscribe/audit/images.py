@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -95,6 +97,43 @@ def near_images(
                 pair = own.items[place], others.items[nearest[place]], int(distances[place])
                 found.setdefault((later, earlier), []).append(pair)
     return found
+
+
+class SharedIds(NamedTuple):
+    """Studies that have one id in two stores.
+
+    Attributes:
+        stores: Folders of the two stores, as they were given.
+        studies: Number of these studies.
+        same_images: Number of those with an image that is nearly identical in both stores.
+    """
+
+    stores: tuple[str, str]
+    studies: int
+    same_images: int
+
+
+def shared_ids(images: Mapping[Place, SplitImages]) -> list[SharedIds]:
+    """For each two stores the studies that have one id in both, if there are any.
+
+    Where these have different images, the stores have different sources, and an id means nothing.
+    """
+    hashes: dict[str, dict[str, list[np.ndarray]]] = {}
+    for place, found in images.items():
+        of_store = hashes.setdefault(place.store, {})
+        for item, bits in zip(found.items, found.hashes, strict=True):
+            of_store.setdefault(item.study, []).append(bits)
+    shared = []
+    for first, second in combinations(hashes, 2):
+        both = hashes[first].keys() & hashes[second].keys()
+        same = sum(_any_near(hashes[first][study], hashes[second][study]) for study in both)
+        if both:
+            shared.append(SharedIds((first, second), len(both), same))
+    return shared
+
+
+def _any_near(hashes: list[np.ndarray], others: list[np.ndarray]) -> bool:
+    return bool(_nearest(np.array(hashes), np.array(others))[1].min() <= NEAR)
 
 
 def _nearest(hashes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

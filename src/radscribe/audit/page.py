@@ -8,6 +8,7 @@ from typing import get_args
 
 from radscribe.about import NOTICE
 from radscribe.audit.audit import Audit, SplitAudit
+from radscribe.audit.images import SharedIds
 from radscribe.audit.leaks import Leak, LeakKind, Match, Place
 from radscribe.audit.report_texts import CUTS, ODD_REPORTS
 from radscribe.observations import OBSERVATIONS
@@ -36,6 +37,7 @@ def audit_page(audit: Audit) -> str:
     parts = [
         f"AUDIT of {stores}: {audit.section}",
         *_leaks(audit.leaks, names),
+        *_shared_ids(audit.shared_ids),
         *_aligned(
             [
                 _contents(audit.splits),
@@ -74,11 +76,18 @@ def _leaks(leaks: Sequence[Leak], names: Mapping[Place, str]) -> list[str]:
             lines += [f"{'':<27}{_example(match)}" for match in leak.matches[:_NAMED]]
             if len(leak.matches) > _NAMED:
                 lines.append(f"{'':<27}...")
-    ids = [leak for leak in leaks if leak.kind in ("patients", "studies")]
-    if any(leak.later.store != leak.earlier.store for leak in ids):
-        lines.append("Between stores, ids are compared as they are: two sources may use one id for different")
-        lines.append("patients. Then none of their images is the same.")
     return lines
+
+
+def _shared_ids(shared: Sequence[SharedIds]) -> list[str]:
+    """How far the ids of two stores can be compared."""
+    lines = []
+    for (first, second), studies, same in shared:
+        lines.append(f"{studies:,} studies have one id in {first} and in {second};")
+        lines.append(f"  {same:,} of them have the same images in both")
+        if not same:
+            lines.append("  So one id may stand for two patients there, and a leak of patients may be none")
+    return ["", *lines] if lines else []
 
 
 def _example(match: Match) -> str:

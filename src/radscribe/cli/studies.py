@@ -158,7 +158,7 @@ def audit(
     compared with each other too. Exits with 1 if a patient stands in two splits.
 
     Args:
-        store: Prepared stores.
+        store: Prepared stores to look at.
         section: Section of the reports to look at; several are joined by ' + '.
         tokenizer: Folder or hub name of a language model, to count how many reports the protocol r2gengpt
             cuts.
@@ -178,8 +178,9 @@ def audit(
     if leaks := found.leaked_patients:
         worst = leaks[0]
         raise RadScribeError(
-            f"{len(worst.matches)} patients of {worst.later.split} in '{worst.later.store}' stand in "
-            f"{worst.earlier.split} of '{worst.earlier.store}' too, such as '{worst.matches[0].patient}'",
+            f"{len(worst.matches)} of {worst.total} patients of {worst.later.split} in '{worst.later.store}' "
+            f"stand in {worst.earlier.split} of '{worst.earlier.store}' too, such as "
+            f"'{worst.matches[0].patient}'",
             "Scores on this split are not to be believed: prepare the studies again in splits by patient",
             exit_code=1,
         )
