@@ -18,7 +18,7 @@ ROWS = [
     ["about", "errors", "observations", "values"],
     ["files", "ranges", "progress", "device", "interruption"],
     ["studies", "text", "weights"],
-    ["vision", "layers", "decoding"],
+    ["vision", "layers", "decoding", "audit"],
     ["parts"],
     ["systems"],
     ["evaluation"],

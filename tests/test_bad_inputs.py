@@ -7,7 +7,7 @@ import signal
 import sys
 
 import pytest
-from bad_inputs import command_line, drafting, observing, pixels, preparing, scoring, training
+from bad_inputs import auditing, command_line, drafting, observing, pixels, preparing, scoring, training
 from bad_inputs.rows import Row, Workshop
 
 from radscribe.cli import main
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("without_java")
 ROWS: list[Row] = [
     *command_line.ROWS,
     *preparing.ROWS,
+    *auditing.ROWS,
     *pixels.ROWS,
     *training.ROWS,
     *drafting.ROWS,

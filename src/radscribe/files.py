@@ -262,41 +262,47 @@ def writing(path: Path, hint: str = _ELSEWHERE) -> Iterator[None]:
         raise RadScribeError(f"cannot write '{path}': {error.strerror or error}", hint) from error
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, option: str = "--out") -> None:
     """Check that a file and its folders can be created; nothing is created yet.
+
+    Args:
+        path: The file that will be written.
+        option: Option that names it.
 
     Raises:
         RadScribeError: the file cannot be created.
     """
-    with writing(path):
+    elsewhere = f"Choose another {option}"
+    with writing(path, elsewhere):
         place = next(place for place in (path, *path.parents) if place.exists())
         if place != path and not place.is_dir():
-            raise RadScribeError(f"cannot write '{path}': '{place}' is no folder", _ELSEWHERE)
+            raise RadScribeError(f"cannot write '{path}': '{place}' is no folder", elsewhere)
         if not os.access(place, os.W_OK):
-            raise RadScribeError(f"cannot write '{path}': '{place}' may not be written to", _ELSEWHERE)
+            raise RadScribeError(f"cannot write '{path}': '{place}' may not be written to", elsewhere)
 
 
-def check_output(path: Path, mark: bytes, kind: str) -> None:
+def check_output(path: Path, mark: bytes, kind: str, option: str = "--out") -> None:
     """Check, before the work begins, that a file can be written and would replace only a file of RadScribe.
 
     Args:
         path: The file that will be written.
         mark: Bytes that RadScribe writes into every file of this kind; a file with the mark may be replaced.
         kind: Kind of the file in words, such as `a page`.
+        option: Option that names it.
 
     Raises:
         RadScribeError: the path is a folder, is a file without the mark, or lies below something that is no
             folder.
     """
-    check_place(path)
+    check_place(path, option)
     if path.is_dir():
         raise RadScribeError(f"cannot write {kind} to '{path}': it is a folder", "Name a file in it")
-    with writing(path):
+    with writing(path, f"Choose another {option}"):
         foreign = path.exists() and not (path.is_file() and _is_marked(path.read_bytes(), mark))
     if foreign:
         raise RadScribeError(
             f"'{path}' is there already and is not {kind} that RadScribe wrote",
-            "Remove it, or choose another --out",
+            f"Remove it, or choose another {option}",
         )
 
 

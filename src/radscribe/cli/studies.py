@@ -1,4 +1,4 @@
-"""Commands that make, check and label studies."""
+"""Commands that make, check, audit, export and label studies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from json import dumps
 from pathlib import Path
 
 from radscribe.errors import RadScribeError, warn
+from radscribe.studies.exports.choices import ExportForm
 from radscribe.studies.readers.choices import CheXpertPlusTest, Labels, ReportSections, Unit
 
 
@@ -140,6 +141,73 @@ def check(path: Path) -> None:
     if damaged := [part.part for part in found if part.damaged]:
         raise RadScribeError(f"'{path}' is damaged: {'; '.join(damaged)}", exit_code=1)
     print(f"{path}: OK")
+
+
+def audit(
+    store: list[Path],
+    *,
+    section: str = "findings",
+    tokenizer: str | None = None,
+    json: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Look for leaks between the splits of prepared stores, and say what each split has.
+
+    A leak is what a later split has in common with an earlier one, in the order train, val, test: patients,
+    studies, identical or nearly identical images, verbatim or near-verbatim reports. Several stores are
+    compared with each other too. Exits with 1 if a patient stands in two splits.
+
+    Args:
+        store: Prepared stores to look at.
+        section: Section of the reports to look at; several are joined by ' + '.
+        tokenizer: Folder or hub name of a language model, to count how many reports the protocol r2gengpt
+            cuts.
+        json: File to write everything to as JSON, with every leak and its studies.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
+    """
+    from radscribe.audit.audit import audit as audit_stores
+    from radscribe.audit.page import audit_page
+    from radscribe.files import check_output, replace_file
+
+    if json is not None:
+        check_output(json, b'"made_by": "radscribe audit"', "an audit", "--json")
+    found = audit_stores(store, section=section, tokenizer=tokenizer, progress=progress)
+    if json is not None:
+        replace_file(json, dumps(found.to_json(), indent=1), "Choose another --json")
+    print(audit_page(found))
+    if leaks := found.leaked_patients:
+        worst = leaks[0]
+        raise RadScribeError(
+            f"{len(worst.matches)} of {worst.total} patients of {worst.later.split} in '{worst.later.store}' "
+            f"stand in {worst.earlier.split} of '{worst.earlier.store}' too, such as "
+            f"'{worst.matches[0].patient}'",
+            "Scores on this split are not to be believed: prepare the studies again in splits by patient",
+            exit_code=1,
+        )
+
+
+def export(store: Path, *, format: ExportForm, out: Path, images: bool = True, progress: bool = True) -> None:
+    """Write the studies of a prepared store in a form that other programs read.
+
+    Each form keeps ids, splits, images and findings; it says which parts of the store it does not hold.
+    Studies that have no place in a form are named on standard error and left out.
+
+    Args:
+        store: Prepared store to export.
+        format: Form of the export: R2Gen's annotation.json, a table (csv or jsonl) that radscribe prepare
+            reads again, the JSON files of rexrank, or a folder of images for Hugging Face datasets (hf).
+        out: Folder to write, a new or an empty one.
+        images: Write the images of the store as PNG files; otherwise name the files that it was prepared
+            from.
+        progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
+    """
+    from radscribe.cli.output import print_rejections
+    from radscribe.studies.exports.export import export as export_store
+    from radscribe.studies.store import PreparedStore
+
+    summary = export_store(PreparedStore(store), out, format, images=images, progress=progress)
+    print_rejections(summary.left_out)
+    print(summary)
 
 
 def label(file: str, *, json: bool = False) -> None:

@@ -91,6 +91,8 @@ _COMMANDS = (
     Command("embeddings", scoring.embeddings, "runs/mine --out distances.png"),
     Command("explain", drafting.explain, "runs/mine --images chest-pa.png --out where"),
     Command("check", studies.check, "runs/mine"),
+    Command("audit", studies.audit, "stores/mine --json audit.json"),
+    Command("export", studies.export, "stores/mine --format r2gen --out exports/mine"),
     Command("recipes", listing.recipes, "r2gen-cmn/phantom --print_config"),
     Command("systems", listing.systems, ""),
     Command("phrases", listing.phrases, "parts/phrases --observation Cardiomegaly"),

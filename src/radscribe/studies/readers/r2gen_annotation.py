@@ -41,10 +41,15 @@ def read_r2gen_annotation(source: Path, *, images: Path | str | None = None) -> 
         raise RadScribeError(f"{path} is not valid JSON: {error}", "Fetch the file again") from error
     if not isinstance(annotation, dict) or not all(isinstance(part, list) for part in annotation.values()):
         raise RadScribeError(f"{path} is no R2Gen annotation", "It must map train, val and test to lists")
-    root = Path(images) if images else path.parent / "images"
+    root = Path(images) if images else images_folder(source)
     for part, entries in annotation.items():
         for position, entry in enumerate(entries):
             yield _study(entry, part, f"{part}[{position}]", root, path)
+
+
+def images_folder(source: Path) -> Path:
+    """The folder that the image paths of an annotation are relative to, unless another is given."""
+    return (source if source.is_dir() else source.parent) / "images"
 
 
 def _study(entry: Any, part: str, place: str, root: Path, path: Path) -> Study | Rejection:
@@ -71,16 +76,21 @@ def _study(entry: Any, part: str, place: str, root: Path, path: Path) -> Study |
         return Rejection(identifier, str(path), f"{BAD_RECORD}: {error}")
     return Study(
         id=identifier,
-        patient_id=_patient(entry, identifier),
+        patient_id=patient_of(identifier, entry.get("subject_id")),
         views=tuple(View(root / name) for name in image_paths),
         split=split,
         sections={"findings": report},
     )
 
 
-def _patient(entry: dict[str, Any], identifier: str) -> str:
-    """The `subject_id` if stated; the number of an IU X-Ray id such as `CXR2384_IM-0942`; else the id."""
-    if entry.get("subject_id") is not None:
-        return str(entry["subject_id"])
+def patient_of(identifier: str, subject: Any = None) -> str:
+    """The patient of an entry: its `subject_id` if stated; the number of an IU X-Ray id; else the id.
+
+    Args:
+        identifier: Id of the entry; one of IU X-Ray is like `CXR2384_IM-0942`.
+        subject: Its `subject_id`, or None.
+    """
+    if subject is not None:
+        return str(subject)
     number = re.match(r"CXR(\d+)_IM", identifier)
     return number[1] if number else identifier

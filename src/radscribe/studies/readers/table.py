@@ -47,9 +47,9 @@ class _Row:
         return text if name in ("indication", "comparison") else stated(text)
 
     def texts(self, name: str) -> list[str]:
-        """The items of a JSON list, or the one value of a cell."""
+        """The items of a list, in JSON Lines or as JSON in a cell, or the one value of a cell."""
         value = self.values.get(name)
-        items = value if isinstance(value, list) else [value]
+        items = value if isinstance(value, list) else _listed(value)
         return ["" if item is None else stated(str(item)) for item in items]
 
     def images(self) -> list[str]:
@@ -78,6 +78,18 @@ class _Row:
         return ""
 
 
+def _listed(value: Any) -> list[Any]:
+    """The texts of a JSON list that stands in a cell; otherwise the value alone."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            items = parse_json(value)
+        except ValueError:  # a name may begin with a bracket
+            return [value]
+        if isinstance(items, list) and all(isinstance(item, str) for item in items):
+            return items
+    return [value]
+
+
 def find_tables(folder: Path) -> list[Path]:
     """The table files that lie directly in a folder."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES)
@@ -91,12 +103,13 @@ def read_table(
     study_pattern: str | None = None,
     patient_pattern: str | None = None,
 ) -> Iterator[Study | Rejection]:
-    """Read a table with one row per view, or with one row per study (JSON Lines with a list `images`).
+    """Read a table with one row per view, or with one row per study and a list `images`.
 
     These columns are read, in any order and any case:
 
-    - `image`: a path relative to `images`. It is required (in JSON Lines, `images` can replace it). A name
-      without suffix is searched for with the suffixes of images.
+    - `image`: a path relative to `images`. It is required, unless a column `images` has the paths of a study:
+      a list in JSON Lines, and a list in JSON in the cell of another table. `view` may be such a list too. A
+      name without suffix is searched for with the suffixes of images.
     - `report`, which is read as findings if the table has no column `findings`; or `findings`, `impression`,
       `indication`, `comparison`. A table without reports can be used for drafting, or for learning from
       observations.

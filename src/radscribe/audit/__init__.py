@@ -1,0 +1,1 @@
+"""Audits of prepared stores: leaks between splits, what each split has, and odd reports."""

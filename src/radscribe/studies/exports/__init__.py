@@ -1,0 +1,1 @@
+"""Exports: each writes the studies of a prepared store in a form that other programs read."""
