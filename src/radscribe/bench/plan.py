@@ -237,7 +237,7 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
         system.read(_full_table())
         system.observer = _NothingObserved()
     if isinstance(system, AMMRG):
-        for kind in system.memories:
+        for kind in system.config.banks:
             system.memory(kind).fill(torch.randn(ROWS[kind], system.queries.size(1)))
     batch = _study(config, system)
     counter = FlopCounterMode(display=False)

@@ -11,10 +11,11 @@ from torch import Tensor
 from radscribe.bench.timing import check_ranges, device_on, measured_on, medians_in_turn, rounded
 from radscribe.layers.memory import Memory
 from radscribe.observations import OBSERVATIONS
+from radscribe.parts.memory_bank import BankKind
 from radscribe.systems.am_mrg import AMMRGConfig
 
-#: Rows of the visual bank and of the report bank in AM-MRG's paper (section IV-B).
-ROWS = {"visual-bank": 6943, "report-bank": 6000}
+#: Rows of the two banks in AM-MRG's paper (section IV-B).
+ROWS: dict[BankKind, int] = {"visual-bank": 6943, "report-bank": 6000}
 
 
 def bench_recall(*, batch: int, threads: int, repeats: int) -> dict[str, Any]:

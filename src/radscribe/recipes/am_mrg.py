@@ -15,10 +15,10 @@ from radscribe.systems.am_mrg import AMMRGConfig
 DOCS = "systems/am-mrg.md"
 
 #: A setting that names another stage stands for the directory of that stage.
-_STAGES = {"visual-bank": {"queries": "disease-queries"}}
+_STAGES: dict[str, Mapping[str, Any]] = {"visual-bank": {"queries": "disease-queries"}}
 #: Width of queries and banks on the phantom.
 _SMALL = 64
-_PHANTOM_STAGES = {
+_PHANTOM_STAGES: dict[str, Mapping[str, Any]] = {
     "language-model": {"epochs": 30},
     "disease-queries": {
         "architecture": "test_resnet",

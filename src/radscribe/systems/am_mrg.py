@@ -109,15 +109,17 @@ class AMMRGConfig(SystemConfig):
         return (self.q_former,) if self.query_former == "blip2-fresh" else ()
 
     @property
+    def banks(self) -> dict[BankKind, str]:
+        """The directory of each bank that is used, by kind; empty where none is given."""
+        visual: dict[BankKind, str] = {"visual-bank": self.visual_bank} if self.visual_memory else {}
+        return visual | ({"report-bank": self.report_bank} if self.report_memory else {})
+
+    @property
     def parts(self) -> dict[str, str]:
         """See `SystemConfig.parts`; a memory that is not used needs no bank."""
         stage_1 = "stage-1" in (self.encoder, self.query_former)
-        needed = {
-            "disease_queries": stage_1,
-            "visual_bank": self.visual_memory,
-            "report_bank": self.report_memory,
-        }
-        return {name: name.replace("_", "-") for name, used in needed.items() if used}
+        queries = {"disease_queries": "disease-queries"} if stage_1 else {}
+        return queries | {kind.replace("-", "_"): kind for kind in self.banks}
 
 
 class AMMRG(LanguageModelSystem):
@@ -133,7 +135,8 @@ class AMMRG(LanguageModelSystem):
         RadScribeError: a part is missing or damaged, or does not fit the others.
 
     Attributes:
-        memories: V-Hopfield and R-Hopfield with their banks, by kind of bank.
+        memories: V-Hopfield and R-Hopfield with the patterns of their banks, by kind of bank.
+        banks: The banks themselves, as far as the configuration names them.
     """
 
     averaged = True
@@ -158,13 +161,9 @@ class AMMRG(LanguageModelSystem):
         self.queries.requires_grad_(config.query_former == "blip2-fresh")
         channels, width = self.backbone.channels, self.queries.size(1)
         self.encoder_projection = nn.Identity() if channels == read else nn.Linear(channels, read)
-        kinds: dict[BankKind, tuple[bool, str]] = {
-            "visual-bank": (config.visual_memory, config.visual_bank),
-            "report-bank": (config.report_memory, config.report_bank),
-        }
-        used = {kind: place for kind, (is_used, place) in kinds.items() if is_used}
-        self.memories = nn.ModuleDict({kind: Memory(config.hopfield, width) for kind in used})
-        self.entries = {kind: self._fill(kind, place) for kind, place in used.items() if place}
+        places = config.banks
+        self.memories = nn.ModuleDict({kind: Memory(config.hopfield, width) for kind in places})
+        self.banks = {kind: self._fill(kind, place) for kind, place in places.items() if place}
         self.query_projection = nn.Linear(width, channels)
         self.visual_projection = nn.Linear(channels, self.language_model.width)
         self.visual_norm = nn.LayerNorm(self.language_model.width)
@@ -254,7 +253,7 @@ class AMMRG(LanguageModelSystem):
         prompt = self.prompt(self.visual_embeddings(views, view_mask))
         inputs = torch.nn.functional.pad(tokens[:, :-1], (1, 0))
         attention = self.language_model.attention(prompt, inputs).float()[..., : visual.tokens.size(1)]
-        attention = self.backbone.patches(attention.unsqueeze(-1)).squeeze(-1)
+        attention = self.backbone.of_patches(attention.unsqueeze(-1)).squeeze(-1)
         attention = attention / attention.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
         grid = Grid.of_square(attention.size(-1))
         attention, mask = self.on_views(attention, view_mask)
@@ -265,8 +264,8 @@ class AMMRG(LanguageModelSystem):
         place = self.config.disease_queries
         return RecallEvidence(
             probabilities=_stage_1(place).predict(views, view_mask) if place else None,
-            banks={kind: self.memory(kind).recalled(features) for kind in self.entries},
-            entries={kind: bank.rows for kind, bank in self.entries.items()},
+            banks={kind: self.memory(kind).recalled(features) for kind in self.banks},
+            entries={kind: bank.rows for kind, bank in self.banks.items()},
         )
 
 

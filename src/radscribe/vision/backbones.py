@@ -225,7 +225,7 @@ class ViewEncoder(nn.Module):
     def encode_views(self, views: Tensor) -> Tensor:
         """Visual tokens `[views, tokens, channels]` of uint8 grey views `[views, height, width]`."""
 
-    def patches(self, of_tokens: Tensor) -> Tensor:
+    def of_patches(self, of_tokens: Tensor) -> Tensor:
         """The patches' part of anything that each visual token of a view has, without class tokens.
 
         Args:
@@ -276,8 +276,8 @@ class Backbone(ViewEncoder):
             return features.flatten(2).transpose(1, 2)
         return features if self.class_token else self._without_class_tokens(features)
 
-    def patches(self, of_tokens: Tensor) -> Tensor:
-        """See `ViewEncoder.patches`."""
+    def of_patches(self, of_tokens: Tensor) -> Tensor:
+        """See `ViewEncoder.of_patches`."""
         return self._without_class_tokens(of_tokens) if self.class_token else of_tokens
 
     def _without_class_tokens(self, of_tokens: Tensor) -> Tensor:
