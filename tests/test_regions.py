@@ -1,6 +1,7 @@
 """Regions: which patches are kept, the activation maps, and the page."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.activation_maps import ActivationMaps
 from radscribe.parts.disease_queries import DiseaseQueries, QueryConfig
-from radscribe.runs.regions import RegionFinder
-from radscribe.runs.views import evaluation_views
+from radscribe.runs.regions import RegionFinder, map_scores
+from radscribe.runs.views import evaluation_masks, evaluation_views
 from radscribe.studies.store import PreparedStore
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.regions import Region, RegionConfig, cells_of, cropped, kept_regions, masked
@@ -243,6 +244,30 @@ def test_the_page_shows_image_map_and_patches(trained, store, tmp_path, capsys):
         assert study.id in page.source
     assert "trained on synthetic images" in page.source
     assert "Research use, not for clinical diagnosis" in page.source
+
+
+def test_maps_are_compared_with_masks_of_findings(trained, store, tmp_path, capsys):
+    """All of a map that is the mask lies in it; and a command says it of the maps that it made."""
+    finder = RegionFinder(ActivationMaps(DiseaseQueries.load(trained, "cpu")), RegionConfig())
+    studies = PreparedStore(store).studies()
+    study = next(study for study in studies if evaluation_masks(study, finder.data)[0])
+    masks = evaluation_masks(study, finder.data)
+    found = finder.regions(study, evaluation_views(study, finder.data), OBSERVATIONS)
+    scores = map_scores(study, found, finder.data)
+    assert len(scores) == sum(mask.any() for of_view in masks for mask in of_view.values())
+    name, mask = next((name, mask) for name, mask in masks[0].items() if mask.any())
+    perfect = replace(
+        next(of for of in found if of.observation == name and of.view == 0),
+        activation_map=mask.astype(np.float32),
+    )
+    (score,) = map_scores(study, [perfect], finder.data)
+    assert (score.energy, score.pointing) == (1, 1)
+    assert score.energy_by_chance == pytest.approx(mask.mean())
+    page = ["--out", str(tmp_path / "regions.html"), "--no_progress"]
+    main(["regions", str(trained), str(store), *page, "--observation", *OBSERVATIONS, "--studies", "4"])
+    printed = capsys.readouterr().out
+    assert " masks of findings: 0." in printed
+    assert " masks of findings: 0." in (tmp_path / "regions.html").read_text()
 
 
 def test_without_names_the_observations_above_their_thresholds_are_shown(trained, store, tmp_path):

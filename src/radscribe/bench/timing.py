@@ -39,7 +39,7 @@ def medians_in_turn(
     return tuple(statistics.median(times) for times in zip(*taken[1:], strict=True))
 
 
-def check_ranges(*, batch: int, threads: int, repeats: int, length: int = 1) -> None:
+def check_ranges(*, batch: int, threads: int, repeats: int, length: int | None = None) -> None:
     """Check the numbers that a measurement is asked for.
 
     Raises:
@@ -48,7 +48,7 @@ def check_ranges(*, batch: int, threads: int, repeats: int, length: int = 1) -> 
     check_options(
         {
             "--batch": (batch, BATCH),
-            "--length": (length, LENGTH),
+            **({} if length is None else {"--length": (length, LENGTH)}),
             "--threads": (threads, Range(1, THREADS.high)),
             "--repeats": (repeats, Range(1, 1000)),
         }

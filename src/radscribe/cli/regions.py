@@ -31,7 +31,8 @@ def regions(
     """Write a page with the patches of images that activation maps of disease queries keep.
 
     Each view has a row for each observation: the image, the activation map, and the patches. It prints how
-    many maps keep no patch. Studies that cannot be read are named on standard error and left out.
+    many maps keep no patch and, where masks of findings are known, how well the maps fit these. Studies that
+    cannot be read are named on standard error and left out.
 
     Args:
         queries: Directory that 'radscribe pretrain disease-queries' wrote.
@@ -52,7 +53,7 @@ def regions(
     from itertools import islice
 
     from radscribe.observations import OBSERVATIONS
-    from radscribe.pages.regions_page import check_page, counted, write_regions_page
+    from radscribe.pages.regions_page import check_page, counted, localised, write_regions_page
     from radscribe.parts.activation_maps import ActivationMaps
     from radscribe.parts.disease_queries import DiseaseQueries
     from radscribe.progress import track
@@ -76,6 +77,9 @@ def regions(
     found = list(track(found_regions, studies, "regions", "studies", show=progress))
     require_studies(len(found), source, rejections)
     caution = synthetic_caution(DiseaseQueries.part(queries))
-    write_regions_page(found, out, config=config, name=queries.resolve().name, caution=caution)
+    name = queries.resolve().name
+    write_regions_page(found, out, config=config, data=finder.data, name=name, caution=caution)
     print(f"{len(found)} studies: {counted(found)}; {NOTICE}")
+    if fit := localised(found, finder.data):
+        print(fit)
     print(f"look at it: {out.resolve().as_uri()}")

@@ -7,6 +7,7 @@ load anything.
 from __future__ import annotations
 
 import io
+import statistics
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from PIL import Image
 from radscribe.files import check_output, replace_file
 from radscribe.pages.overlays import overlay
 from radscribe.pages.page_parts import PAGE_MARK, jpeg_source, page_file, render
-from radscribe.runs.regions import ViewRegions
+from radscribe.runs.config import DataConfig
+from radscribe.runs.regions import ViewRegions, map_scores
 from radscribe.studies.study import Study
 from radscribe.vision.regions import RegionConfig, masked
 
@@ -36,7 +38,13 @@ def check_page(out: Path) -> None:
 
 
 def write_regions_page(
-    found: Sequence[StudyRegions], out: Path, *, config: RegionConfig, name: str, caution: str
+    found: Sequence[StudyRegions],
+    out: Path,
+    *,
+    config: RegionConfig,
+    data: DataConfig,
+    name: str,
+    caution: str,
 ) -> None:
     """Write the page.
 
@@ -44,6 +52,7 @@ def write_regions_page(
         found: The studies with their regions.
         out: File to write.
         config: How the regions were found.
+        data: The views that were looked at, and their image geometry.
         name: Name of the disease queries.
         caution: Caution that belongs to all that they find; empty if there is none.
 
@@ -66,6 +75,7 @@ def write_regions_page(
             "Patches": f"{config.patch} × {config.patch} pixels; mean activation above {config.threshold:g}, "
             f"at most {config.most}",
             "Without": counted(found),
+            "Findings": localised(found, data) or "no mask of a finding is known",
         },
         cards=[_card(study, regions, config) for study, regions in found],
     )
@@ -78,6 +88,22 @@ def counted(found: Sequence[StudyRegions]) -> str:
     maps = [regions for _, of_study in found for regions in of_study]
     empty = sum(not regions.regions for regions in maps)
     return f"{empty} of {len(maps)} maps keep no patch"
+
+
+def localised(found: Sequence[StudyRegions], data: DataConfig) -> str:
+    """How well the maps fit the known masks of their findings, in words; empty if no finding has a mask."""
+    scores = [score for study, of_study in found for score in map_scores(study, of_study, data)]
+    if not scores:
+        return ""
+
+    def mean(measure: str) -> float:
+        return statistics.fmean(getattr(score, measure) for score in scores)
+
+    return (
+        f"{len(scores)} masks of findings: {mean('energy'):.3f} of a map lies in its finding (of a uniform "
+        f"map {mean('energy_by_chance'):.3f}), and its highest point in {mean('pointing'):.1%} of them "
+        f"({mean('pointing_by_chance'):.1%})"
+    )
 
 
 def _card(study: Study, found: Sequence[ViewRegions], config: RegionConfig) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from radscribe.evaluation.localisation import MapScore, score_map
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.activation_maps import ActivationMaps
 from radscribe.runs.config import DataConfig
-from radscribe.runs.views import readable_studies
+from radscribe.runs.views import evaluation_masks, readable_studies
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import Study
 from radscribe.vision.regions import Region, RegionConfig, kept_regions
@@ -40,6 +41,29 @@ class ViewRegions:
     pixels: Tensor
     activation_map: np.ndarray
     regions: Sequence[Region]
+
+
+def map_scores(study: Study, found: Iterable[ViewRegions], data: DataConfig) -> list[MapScore]:
+    """How well the activation maps of a study fit the known masks of its findings.
+
+    A map is scored where its view has a mask of its observation.
+
+    Args:
+        study: The study.
+        found: Its regions, with the maps.
+        data: The views that were looked at, and their image geometry.
+    """
+    masks = evaluation_masks(study, data)
+    return [
+        score_map(
+            regions.activation_map[None],
+            mask[None].astype(np.float32),
+            "class activation map",
+            regions.observation,
+        )
+        for regions in found
+        if (mask := masks[regions.view].get(regions.observation)) is not None and mask.any()
+    ]
 
 
 class RegionFinder:
