@@ -138,7 +138,8 @@ def explain(
 
     The page shows what the system has of the following: cross-attention of each word, visual and textual
     discriminative maps (VDM and TDM), class activation maps with probabilities, important words, memory
-    vectors. Studies that cannot be read are named on standard error and left out.
+    vectors, phrases that were read, entries that were recalled from memory banks. Studies that cannot be read
+    are named on standard error and left out.
 
     Args:
         run: The run directory of a trained system.
