@@ -11,6 +11,7 @@ from pretraining_faults import change_fields, cut_weights, drop_a_weight, pretra
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
+from radscribe.layers.q_former import q_former
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.disease_queries import DiseaseQueries, PooledHead, QueryConfig, orthogonality
 from radscribe.pretraining.disease_queries import DiseaseQueriesTask
@@ -84,10 +85,9 @@ def built_task(store, **options):
 
 def test_the_q_former_of_the_paper_has_105137664_weights():
     """With its layer norm and 14 queries of BERT's size, which read an encoder of width 1408."""
-    from radscribe.parts.disease_queries import _q_former
-
+    sizes = QueryConfig()
     with torch.device("meta"):
-        qformer = _q_former(QueryConfig(), 1408)
+        qformer = q_former(sizes.width, sizes.layers, sizes.heads, 1408)
     assert sum(parameter.numel() for parameter in qformer.parameters()) == 105_137_664
     assert [layer.has_cross_attention for layer in qformer.encoder.layer] == [True, False] * 6
 

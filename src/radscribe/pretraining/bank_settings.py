@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from radscribe.device import Device
 from radscribe.errors import RadScribeError
-from radscribe.files import sha256_of
+from radscribe.pretraining.settings import check_labels, recorded_labels
 from radscribe.ranges import BATCH, COUNT, LENGTH, SEED, WIDTH, check_options
 
 
@@ -51,8 +50,7 @@ class BankSettings:
                 f"a memory bank is made from the train split alone, not from '{self.split}'",
                 "Leave out --split: what a bank holds is given to the system when it drafts",
             )
-        if not self.labels:
-            raise RadScribeError("--labels is empty", "Give report, store or a label file")
+        check_labels(self.labels)
         check_options(
             {
                 "--width": (self.width, WIDTH),
@@ -64,9 +62,7 @@ class BankSettings:
     def recorded(self) -> dict[str, Any]:
         """The settings as they are kept with the bank, with the hash of a label file."""
         recorded = {name: value for name, value in asdict(self).items() if name != "device"}
-        if self.labels not in ("report", "store"):
-            recorded["labels_sha256"] = sha256_of(Path(self.labels))
-        return recorded
+        return recorded | recorded_labels(self.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

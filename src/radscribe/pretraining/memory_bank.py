@@ -91,11 +91,26 @@ def lines_of(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def projection_note(facts: Mapping[str, Any]) -> str:
-    """One sentence on the projection, for the model card."""
+def notes_of(facts: Mapping[str, Any]) -> list[str]:
+    """What the model card of any bank says of its projection and its content hash."""
     if facts["raw_width"] == facts["width"]:
-        return f"The features have the width of the bank, {facts['width']}, and are not projected."
-    return (
-        f"The features of width {facts['raw_width']} stay in the bank, beside the random projection to width "
-        f"{facts['width']} (seed {facts['settings']['seed']})."
-    )
+        projection = f"The features have the width of the bank, {facts['width']}, and are not projected."
+    else:
+        projection = (
+            f"The features of width {facts['raw_width']} stay in the bank, beside the random projection to "
+            f"width {facts['width']} (seed {facts['settings']['seed']})."
+        )
+    return [projection, f"Content hash: {facts['content_hash']}."]
+
+
+def counts_table(facts: Mapping[str, Any], *columns: str) -> str:
+    """The table of the model card: the counts of each observation, in their order.
+
+    Args:
+        facts: Facts with the counts of each observation.
+        columns: Headings of the counts.
+    """
+    lines = [f"| observation | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for name, counts in facts["observations"].items():
+        lines.append(f"| {name} | {' | '.join(f'{count:,}' for count in counts.values())} |")
+    return "\n".join(lines)

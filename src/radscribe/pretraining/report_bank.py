@@ -22,16 +22,17 @@ from radscribe.observations import OBSERVATIONS
 from radscribe.pretraining.bank_settings import ReportBankSettings
 from radscribe.pretraining.memory_bank import (
     Filled,
+    counts_table,
     labelled_train_studies,
     lines_of,
     make_bank,
-    projection_note,
+    notes_of,
 )
 from radscribe.pretraining.model_card import Section
 from radscribe.progress import track
 from radscribe.studies.store import PreparedStore
 from radscribe.text.observation_labeller import sentence_spans
-from radscribe.weights import without_bars
+from radscribe.weights import load_whole_model, loading
 
 KIND: Literal["report-bank"] = "report-bank"
 
@@ -148,25 +149,13 @@ class TextEncoder:
     """
 
     def __init__(self, settings: ReportBankSettings):
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoTokenizer
 
         self.settings = settings
-        try:
-            with without_bars():
-                self.tokenizer: Any = AutoTokenizer.from_pretrained(settings.encoder)
-                model, report = AutoModel.from_pretrained(settings.encoder, output_loading_info=True)
-        except Exception as error:  # every hub client and every format fails in its own way
-            raise RadScribeError(
-                f"the encoder '{settings.encoder}' could not be loaded ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]})",
-                "Give --encoder the folder of a model and a tokenizer in transformers format",
-            ) from error
-        # The pooler is not used, and encoders without one are common.
-        if missing := [name for name in report["missing_keys"] if "pooler" not in name]:
-            raise RadScribeError(
-                f"the encoder '{settings.encoder}' lacks {len(missing)} weights, such as {min(missing)}",
-                "Give --encoder the folder of a whole model in transformers format",
-            )
+        hint = "Give --encoder the folder of a model and a tokenizer in transformers format"
+        with loading(f"the encoder '{settings.encoder}'", hint):
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(settings.encoder, trust_remote_code=False)
+        model = load_whole_model(settings.encoder, "encoder", hint)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.model: Any = model.eval().requires_grad_(False).to(chosen_device(settings.device))
@@ -229,10 +218,6 @@ def summary(facts: Mapping[str, Any]) -> str:
 def section(facts: Mapping[str, Any]) -> Section:
     """What the model card says."""
     settings = facts["settings"]
-    rows = "\n".join(
-        f"| {name} | {counts['available']:,} | {counts['rows']:,} |"
-        for name, counts in facts["observations"].items()
-    )
     return Section(
         title="Report memory",
         purpose="Features of report texts, each under an observation that its report has. A system retrieves "
@@ -243,8 +228,7 @@ def section(facts: Mapping[str, Any]) -> Section:
         notes=[
             f"Encoder: {settings['encoder']} (sha256 of its weights {settings['encoder_sha256'][:12]}), "
             f"pooling {settings['pooling']}, {settings['maximum_length']} tokens.",
-            projection_note(facts),
-            f"Content hash: {facts['content_hash']}.",
+            *notes_of(facts),
         ],
-        rest=f"| observation | {settings['form']}s in train | rows |\n|---|---|---|\n{rows}",
+        rest=counts_table(facts, f"{settings['form']}s in train", "rows"),
     )

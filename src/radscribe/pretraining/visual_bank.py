@@ -21,10 +21,11 @@ from radscribe.parts.disease_queries import DiseaseQueries
 from radscribe.pretraining.bank_settings import VisualBankSettings
 from radscribe.pretraining.memory_bank import (
     Filled,
+    counts_table,
     labelled_train_studies,
     lines_of,
     make_bank,
-    projection_note,
+    notes_of,
 )
 from radscribe.pretraining.model_card import Section
 from radscribe.progress import track
@@ -174,10 +175,6 @@ def summary(facts: Mapping[str, Any]) -> str:
 def section(facts: Mapping[str, Any]) -> Section:
     """What the model card says."""
     settings = facts["settings"]
-    rows = "\n".join(
-        f"| {name} | {' | '.join(f'{count:,}' for count in counts.values())} |"
-        for name, counts in facts["observations"].items()
-    )
     return Section(
         title="Disease-aware visual bank",
         purpose="Features of regions of chest X-ray views in which an observation is reported. A system "
@@ -188,10 +185,9 @@ def section(facts: Mapping[str, Any]) -> Section:
         notes=[
             f"Regions that activation maps of disease queries keep (content hash "
             f"{settings['queries_content_hash'][:12]}); {_without(facts)}.",
-            projection_note(facts),
-            f"Content hash: {facts['content_hash']}.",
+            *notes_of(facts),
         ],
-        rest=f"| observation | studies | looked at | no region | rows |\n|---|---|---|---|---|\n{rows}",
+        rest=counts_table(facts, "studies", "looked at", "no region", "rows"),
     )
 
 

@@ -18,7 +18,7 @@ from radscribe.vision.published_pixels import (
     PublishedPixels,
     pixels_of_transformers,
 )
-from radscribe.weights import without_bars
+from radscribe.weights import load_whole_model
 
 #: Name of the architecture that stands for any image model of `transformers`.
 ARCHITECTURE = "transformers"
@@ -58,23 +58,8 @@ class TransformersBackbone(ViewEncoder):
         Raises:
             RadScribeError: it cannot be loaded, lacks weights, or does not encode views of this size.
         """
-        from transformers import AutoModel
-
-        try:
-            with without_bars():
-                model, report = AutoModel.from_pretrained(weights, output_loading_info=True)
-        except Exception as error:  # every hub client and every format fails in its own way
-            raise RadScribeError(
-                f"the image model '{weights}' could not be loaded ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]})",
-                "Give --weights the folder of an image model in transformers format, or its name on the hub",
-            ) from error
-        # The pooler is not used, and models without one are common.
-        if missing := [name for name in report["missing_keys"] if "pooler" not in name]:
-            raise RadScribeError(
-                f"the image model '{weights}' lacks {len(missing)} weights, such as {min(missing)}",
-                "Give --weights the folder of a whole model",
-            )
+        hint = "Give --weights the folder of an image model in transformers format, or its name on the hub"
+        model = load_whole_model(weights, "image model", hint)
         return cls(model, side, pixels_of_transformers(weights, "weights"), normalisation)
 
     @classmethod
