@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from radscribe.about import NOTICE
-from radscribe.cli.output import print_caution, print_rejections
+from radscribe.cli.output import print_caution, print_notes, print_rejections
 from radscribe.errors import RadScribeError
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def observe(
     Args:
         classifier: Directory that 'radscribe pretrain observation-classifier' or 'disease-queries' wrote, or
             the run directory of a system that classifies observations, as camanet does.
-        source: Prepared stores, folders of images, tables of studies, or single image files, in DICOM too.
+        source: Prepared stores, folders of images, tables of studies, or single image files; of DICOM files
+            also zip archives and a DICOMDIR.
         json: Print one JSON object per study, which also says where the probabilities come from.
         split: Split to print where the source is a prepared store: train, val, test or all; without it all
             studies are printed.
@@ -43,11 +44,14 @@ def observe(
 
     rejections: list[Rejection] = []
     observer = Observer.load(classifier, device)
-    observed = 0
+    observed, notes = 0, {}
     for study in observer.observe(source, batch_size=batch, on_rejection=rejections.append, split=split):
         print(dumps(study.to_json()) if json else study)
         observed += 1
+        if study.notes:
+            notes[study.id] = study.notes
     print_rejections(rejections)
+    print_notes(notes)
     if not observed:
         reasons = [rejection.reason for rejection in rejections] or ["there is none"]
         raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
