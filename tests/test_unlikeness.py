@@ -1,4 +1,4 @@
-"""How unlike the training images a study is: the statistics, drafting with every system, files, pages, commands."""
+"""How unlike the training images a study is: statistics, every system, runs, pages and commands."""
 
 from __future__ import annotations
 
