@@ -69,3 +69,4 @@ def import_checkpoint(
         assert annotation is not None
         run = import_released(system, checkpoint, annotation, out, dataset)
     print(f"run directory: {run.path}")
+    print("It keeps no statistics of training images: its drafts do not say how unlike them a study is.")
