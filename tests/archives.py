@@ -152,6 +152,7 @@ def mimic_cxr_dicom(folder: Path) -> str:
     (folder / "mimic-cxr-2.0.0-metadata.csv.gz").unlink()
     records = []
     for patient, study, number, position, date, time, procedure, view_code in MIMIC_ROWS:
+        whole, _, fraction = time.partition(".")
         place = mimic_study(folder, patient, study) / f"{dicom_id(number)}.jpg"
         path = place.with_suffix(".dcm").relative_to(folder).as_posix()
         records.append([patient, study, dicom_id(number), path])
@@ -163,7 +164,7 @@ def mimic_cxr_dicom(folder: Path) -> str:
                     BodyPartExamined="ABDOMEN",
                     ViewPosition=position,
                     StudyDate=date,
-                    StudyTime=time,
+                    StudyTime=time and f"{whole.zfill(6)}.{fraction or 0}",
                     PerformedProcedureStepDescription=procedure,
                     ViewCodeSequence=[code("x", view_code, "99X")] if view_code else None,
                 )

@@ -27,9 +27,9 @@ from radscribe.runs.trained_system import TrainedSystem
 from radscribe.runs.unlikeness import (
     FeatureSums,
     TrainingFeatures,
+    ViewFeatures,
     keep_training_features,
     load_training_features,
-    study_features,
 )
 from radscribe.runs.views import evaluation_views
 from radscribe.studies.store import PreparedStore
@@ -54,8 +54,15 @@ def sums_of(features: torch.Tensor, batch: int = 7) -> FeatureSums:
     return sums
 
 
+def single(features: torch.Tensor) -> ViewFeatures:
+    """The features of studies of one view each."""
+    return ViewFeatures(features.unsqueeze(1), torch.ones(len(features), 1, dtype=torch.bool))
+
+
 def statistics(features: torch.Tensor, validation: torch.Tensor | None = None) -> TrainingFeatures:
-    return TrainingFeatures.of(sums_of(features), features, features if validation is None else validation)
+    of_validation = single(features if validation is None else validation)
+    batches = [single(rows) for rows in features.split(7)]
+    return TrainingFeatures.of(sums_of(features), batches, [of_validation])
 
 
 class TestStatistics:
@@ -71,7 +78,7 @@ class TestStatistics:
         ours = (1 - shrinkage) * empirical + shrinkage * mu * torch.eye(channels)
         np.testing.assert_allclose(ours, theirs.covariance_, rtol=1e-7, atol=1e-9)
         others = gaussian(20, channels, seed=1)
-        distance = statistics(features).distance(others)
+        distance = statistics(features).distance(single(others))
         expected = np.sqrt(theirs.mahalanobis(others.double().numpy()))
         np.testing.assert_allclose(distance, expected, rtol=1e-4)
 
@@ -91,7 +98,7 @@ class TestStatistics:
 
     def test_new_studies_of_the_same_kind_are_spread_evenly(self):
         """Compared with themselves, the training studies would all be less unlike."""
-        found = statistics(gaussian(150, 100)).unlikeness(gaussian(400, 100, seed=1))
+        found = statistics(gaussian(150, 100)).unlikeness(single(gaussian(400, 100, seed=1)))
         shares = np.array([one.share for one in found])
         assert abs(shares.mean() - 0.5) < 0.06
         assert abs(np.quantile(shares, 0.9) - 0.9) < 0.06
@@ -99,25 +106,38 @@ class TestStatistics:
     @pytest.mark.parametrize(("studies", "beyond"), [(1, 0), (99, 0), (100, 1), (350, 3)])
     def test_one_percent_of_val_is_beyond_the_limit(self, studies, beyond):
         validation = gaussian(studies, 6, seed=2)
-        found = statistics(gaussian(80, 6), validation).unlikeness(validation)
+        found = statistics(gaussian(80, 6), validation).unlikeness(single(validation))
         assert sum(one.flagged for one in found) == beyond
+
+    def test_a_study_is_as_unlike_as_its_most_unlike_view(self):
+        features = gaussian(60, 6)
+        kept = statistics(features)
+        other = gaussian(1, 6, seed=1)
+        pairs = ViewFeatures(
+            torch.stack([torch.cat([other, features[:1]]), torch.cat([features[:1], other])]),
+            torch.tensor([[True, True], [True, False]]),
+        )
+        alone = kept.distance(single(torch.cat([other, features[:1]])))
+        assert kept.distance(pairs).tolist() == pytest.approx([alone.max().item(), alone[1].item()])
 
     def test_a_constant_channel_and_a_collapsed_backbone(self):
         features = gaussian(60, 5)
         features[:, 2] = 3.0
         other = features[:1].clone()
         other[0, 2] = 4.0
-        (found,) = statistics(features).unlikeness(other)
+        (found,) = statistics(features).unlikeness(single(other))
         assert found.share == 1
         assert found.flagged
         same = torch.ones(10, 5)
-        assert [one.flagged for one in statistics(same).unlikeness(torch.stack([same[0], 2 * same[0]]))] == [
+        assert [
+            one.flagged for one in statistics(same).unlikeness(single(torch.stack([same[0], 2 * same[0]])))
+        ] == [
             False,
             True,
         ]
 
     def test_what_is_no_number_is_flagged(self):
-        (found,) = statistics(gaussian(30, 4)).unlikeness(torch.full((1, 4), torch.nan))
+        (found,) = statistics(gaussian(30, 4)).unlikeness(single(torch.full((1, 4), torch.nan)))
         assert found.flagged
 
     @pytest.mark.parametrize(
@@ -149,9 +169,10 @@ def test_no_draft_changes_and_no_backbone_runs_twice(parts):
 
     views, mask = stack_views([evaluation_views(study, config.data) for study in studies])
     with torch.inference_mode():
-        features = study_features(system.backbone(views, mask))
-    assert features.shape == (12, system.backbone.channels)
-    kept = statistics(features[:8])
+        features = ViewFeatures.of(system.backbone(views, mask), mask)
+    assert features.features.shape == (12, 2, system.backbone.channels)
+    first = features.of_studies(torch.arange(12) < 8)
+    kept = TrainingFeatures.of(sums_of(first.rows), [first], [first])
     calls: list[int] = []
     counting = system.backbone.register_forward_hook(lambda *_: calls.append(1))
     trained = TrainedSystem(system, config, device, training_features=kept)
@@ -160,7 +181,7 @@ def test_no_draft_changes_and_no_backbone_runs_twice(parts):
     assert len(calls) == 2
     for draft, before in zip(drafts, plain, strict=True):
         assert (draft.text, draft.token_logprobs) == (before.text, before.token_logprobs)
-    expected = kept.unlikeness(features[8:])
+    expected = kept.unlikeness(features.of_studies(torch.arange(12) >= 8))
     for draft, of_study in zip(drafts, expected, strict=True):
         assert draft.unlikeness.distance == pytest.approx(of_study.distance, rel=1e-3)
         assert draft.to_json()["unlike"] is draft.unlikeness.flagged
@@ -209,7 +230,7 @@ class TestRuns:
         assert facts["train"] == len(studies)
         views, mask = stack_views([evaluation_views(study, trained.config.data) for study in studies])
         with torch.inference_mode():
-            features = study_features(trained.system.backbone(views, mask))
+            features = ViewFeatures.of(trained.system.backbone(views, mask), mask).rows
         np.testing.assert_allclose(trained.training_features.mean, features.mean(dim=0), rtol=1e-3, atol=1e-5)
         assert len(trained.training_features.distances) == len(studies)
         validation = PreparedStore(store).studies("val")

@@ -153,7 +153,7 @@ ROWS = [
     Row(
         "a text that is called DICOM among radiographs to draft",
         "generate {run} scans --device cpu",
-        ("rejected a: cannot read scans/a.dcm: not an image", '"id": "1.2.826'),
+        ("rejected a.dcm: cannot read scans/a.dcm: not an image", '"id": "1.2.826'),
         code=0,
         arrange=scans(beside={"a.dcm": "Clear."}),
     ),

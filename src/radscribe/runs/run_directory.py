@@ -3,8 +3,8 @@
 config.yaml           the complete configuration, preprocessing included
 vocabulary.json       the words, with the rules that made them
 weights.safetensors   the best weights by validation, without those of a frozen language model
-features.safetensors  mean and covariance of the visual features of the training studies: how unlike them
-                      another study is
+features.safetensors  mean and covariance of the visual features of the training views: how unlike them the
+                      views of another study are
 language_model.json   the language model that the run needs: name, revision and hash of its content
 parts.json            the parts of the training, such as a view classifier: kind, path, content hash
 parts/KIND/           those of them that drafting needs as well, and what else the stages of the run made;

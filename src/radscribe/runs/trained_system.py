@@ -24,8 +24,8 @@ from radscribe.runs.run_directory import RunDirectory
 from radscribe.runs.unlikeness import (
     FeatureReader,
     TrainingFeatures,
+    ViewFeatures,
     load_training_features,
-    study_features,
 )
 from radscribe.runs.views import ReadableStudy, evaluation_masks, readable_studies, reject
 from radscribe.studies.given import Given, given_studies
@@ -129,7 +129,7 @@ class TrainedSystem:
             views, mask = stack_views([one.views for one in batch])
             with torch.inference_mode():
                 visual = self.system.backbone(views.to(self.device), mask.to(self.device))
-            found = self.training_features.unlikeness(study_features(visual))
+                found = self.training_features.unlikeness(ViewFeatures.of(visual, mask))
             yield from zip((one.study for one in batch), found, strict=True)
 
     def explain(

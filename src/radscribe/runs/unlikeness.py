@@ -1,21 +1,23 @@
 """How unlike the training images of a run a study is: the Mahalanobis distance of its visual features.
 
-The visual features of a study are the mean of its visual tokens as the backbone of the run gives them. A run
-keeps their mean and covariance over the studies that it was trained on. The covariance is shrunk towards a
+The visual features of a view are the mean of its visual tokens as the backbone of the run gives them. A run
+keeps their mean and covariance over the views that it was trained on. The covariance is shrunk towards a
 multiple of the identity by the rule of Ledoit and Wolf (Journal of Multivariate Analysis 88, 2004), because a
-few hundred studies do not determine the covariance of a thousand channels.
+few hundred views do not determine the covariance of a thousand channels.
 
-The measure of a study is the share of the training studies whose distance is smaller. A training study has
-moved mean and covariance towards itself, so it would seem less unlike than any new study. Therefore each is
-compared with mean and covariance of the others, in closed form.
+A study is as unlike as the most unlike of its views. So the number of views does not count, and one view of
+something else is not averaged away. The measure of a study is the share of the training studies whose
+distance is smaller. A training view has moved mean and covariance towards itself, so it would seem less
+unlike than any new view. Therefore each is compared with mean and covariance of the others, in closed form.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +26,6 @@ from torch import Tensor, nn
 
 from radscribe.errors import RadScribeError
 from radscribe.files import sha256_of
-from radscribe.layers.contrastive import mean_token
 from radscribe.runs.drafts import Unlikeness
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.vision.backbones import VisualTokens
@@ -34,7 +35,41 @@ from radscribe.weights import save_weights
 FLAGGED_SHARE = 0.01
 #: Smallest variance along any direction, as a share of the largest one: a backbone may be constant there.
 _LOWEST_VARIANCE = 1e-10
+#: Smallest number that a difference to 1 is divided by.
+_SMALL = torch.finfo(torch.float32).eps
 _DAMAGED = "Take the file from a copy of the run, or train it again"
+
+
+class ViewFeatures(NamedTuple):
+    """Visual features of the views of studies.
+
+    Attributes:
+        features: Mean of the visual tokens of each view, float32 `[studies, views, channels]`.
+        mask: bool `[studies, views]`, True for views that are there, at least one in each study.
+    """
+
+    features: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, visual: VisualTokens, view_mask: Tensor) -> Self:
+        """The features of what a backbone gives for views with this mask."""
+        tokens = visual.tokens.detach().float().unflatten(1, (view_mask.size(1), -1))
+        return cls(tokens.mean(dim=2).cpu(), view_mask.cpu())
+
+    @property
+    def rows(self) -> Tensor:
+        """The features of the views that are there, one after the other `[views, channels]`."""
+        return self.features[self.mask]
+
+    def most(self, distances: Tensor) -> Tensor:
+        """The largest distance of the views of each study `[studies]`; the distances are those of `rows`."""
+        places = torch.zeros(self.mask.shape, dtype=distances.dtype)
+        return places.masked_scatter(self.mask, distances).amax(dim=1)
+
+    def of_studies(self, chosen: Tensor) -> ViewFeatures:
+        """The features of some studies, which are chosen by a mask `[studies]`."""
+        return ViewFeatures(self.features[chosen], self.mask[chosen])
 
 
 class FeatureReader:
@@ -43,7 +78,7 @@ class FeatureReader:
     Each thread has its own.
 
     Args:
-        backbone: Backbone of a system, which gives `VisualTokens`.
+        backbone: Backbone of a system, which takes views and their mask, and gives `VisualTokens`.
     """
 
     def __init__(self, backbone: nn.Module):
@@ -51,24 +86,16 @@ class FeatureReader:
         backbone.register_forward_hook(self._keep)
 
     @property
-    def features(self) -> Tensor:
-        """Features of each study of the last call, float32 `[studies, channels]`."""
+    def features(self) -> ViewFeatures:
+        """Features of the studies of the last call."""
         return self._last.features
 
-    def _keep(self, backbone: nn.Module, inputs: object, visual: VisualTokens) -> None:
-        self._last.features = study_features(visual)
-
-
-def study_features(visual: VisualTokens) -> Tensor:
-    """The visual features of each study: the mean of its visual tokens, float32 `[studies, channels]`.
-
-    All views have the same number of tokens, so this is the mean over views of their mean tokens.
-    """
-    return mean_token(visual.tokens.detach().float(), visual.mask)
+    def _keep(self, backbone: nn.Module, inputs: tuple[Tensor, Tensor], visual: VisualTokens) -> None:
+        self._last.features = ViewFeatures.of(visual, inputs[1])
 
 
 class FeatureSums:
-    """Sums over the features of any number of studies, in memory that does not grow with their number."""
+    """Sums over the features of any number of views, in memory that does not grow with their number."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -79,8 +106,8 @@ class FeatureSums:
         self._fourth = 0.0
 
     def add(self, features: Tensor) -> None:
-        """Add the features of some studies `[studies, channels]`."""
-        features = features.double().cpu()
+        """Add the features of some views `[views, channels]`."""
+        features = features.double()
         channels = features.size(1)
         if not self.count:
             self._origin = features.mean(dim=0)
@@ -102,7 +129,7 @@ class FeatureSums:
         count, mean = self.count, self._sum / self.count
         covariance = self._products / count - torch.outer(mean, mean)
         channels = len(mean)
-        # The sum of |x - mean|^4 over the studies, expanded.
+        # The sum of |x - mean|^4 over the views, expanded.
         square = mean.square().sum().item()
         fourth = (
             self._fourth
@@ -122,7 +149,7 @@ class TrainingFeatures:
     """What a run keeps of the visual features of its training studies.
 
     Attributes:
-        mean: Mean of the features, float64 `[channels]`.
+        mean: Mean of the features of a view, float64 `[channels]`.
         whitening: Matrix `[channels, channels]` that turns the difference of features to their mean into a
             vector whose length is the Mahalanobis distance.
         distances: Distance of each training study to the others, or of a sample of them, in ascending order.
@@ -135,13 +162,15 @@ class TrainingFeatures:
     limit: float
 
     @classmethod
-    def of(cls, sums: FeatureSums, sample: Tensor, validation: Tensor) -> Self:
+    def of(
+        cls, sums: FeatureSums, sample: Sequence[ViewFeatures], validation: Sequence[ViewFeatures]
+    ) -> Self:
         """Make the statistics.
 
         Args:
-            sums: Sums over the features of all training studies, at least two.
-            sample: Features of training studies whose distances are kept `[studies, channels]`.
-            validation: Features of the val studies, of which `FLAGGED_SHARE` are beyond the limit.
+            sums: Sums over the features of all training views, at least two.
+            sample: Features of training studies whose distances are kept, in batches.
+            validation: Features of the val studies in batches; `FLAGGED_SHARE` of them are beyond the limit.
         """
         mean, covariance, shrinkage = sums.moments()
         target = covariance.trace().item() / len(mean)
@@ -149,31 +178,28 @@ class TrainingFeatures:
         values = (1 - shrinkage) * values.clamp(min=0)
         floor = max(_LOWEST_VARIANCE * values.max().item(), torch.finfo(torch.float32).tiny)
         whitening = vectors / (values + shrinkage * target).clamp(min=floor).sqrt()
-        # Without the study at difference d, the covariance of the other n - 1 is n / (n - 1) times that of
+        # Without the view at difference d, the covariance of the other n - 1 is n / (n - 1) times that of
         # all, less n / (n - 1)^2 times the outer product of d with itself, and the mean of the others is
         # n / (n - 1) d away. The inverse follows by Sherman and Morrison; the shrinkage is left as it is.
-        count = sums.count
-        grown = count / (count - 1)
-        own = (sample.double() - mean) @ vectors
-        squares = (own.square() / (grown * values + shrinkage * target).clamp(min=floor)).sum(dim=1)
-        left = 1 - (1 - shrinkage) * grown / (count - 1) * squares
-        distances = grown * (squares / left.clamp(min=torch.finfo(torch.float32).eps)).sqrt()
-        made = cls(mean, whitening.float(), distances.float().sort().values, math.inf)
-        ordered = made.distance(validation).sort().values
+        grown = sums.count / (sums.count - 1)
+        variances = (grown * values + shrinkage * target).clamp(min=floor)
+        left_out = []
+        for batch in sample:
+            squares = (((batch.rows.double() - mean) @ vectors).square() / variances).sum(dim=1)
+            rest = 1 - (1 - shrinkage) * grown / (sums.count - 1) * squares
+            left_out.append(batch.most(grown * (squares / rest.clamp(min=_SMALL)).sqrt()))
+        made = cls(mean, whitening.float(), torch.cat(left_out).float().sort().values, math.inf)
+        ordered = torch.cat([made.distance(batch) for batch in validation]).sort().values
         beyond = math.floor(FLAGGED_SHARE * len(ordered))
         return cls(made.mean, made.whitening, made.distances, ordered[len(ordered) - 1 - beyond].item())
 
-    def distance(self, features: Tensor) -> Tensor:
-        """Mahalanobis distance of the features of studies `[studies, channels]`, float64 `[studies]`."""
-        return ((features.double().cpu() - self.mean) @ self.whitening.double()).norm(dim=1)
+    def distance(self, views: ViewFeatures) -> Tensor:
+        """Mahalanobis distance of the most unlike view of each study, float64 `[studies]`."""
+        return views.most(((views.rows.double() - self.mean) @ self.whitening.double()).norm(dim=1))
 
-    def unlikeness(self, features: Tensor) -> list[Unlikeness]:
-        """How unlike the training studies each study is.
-
-        Args:
-            features: Features of the studies as `study_features` gives them.
-        """
-        distances = self.distance(features)
+    def unlikeness(self, views: ViewFeatures) -> list[Unlikeness]:
+        """How unlike the training studies each study is."""
+        distances = self.distance(views)
         fewer = torch.searchsorted(self.distances.double(), distances)
         return [
             # What is no number is flagged.

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from radscribe.device import chosen_device
 from radscribe.progress import Progress
@@ -15,9 +14,9 @@ from radscribe.runs.run_directory import RunDirectory
 from radscribe.runs.unlikeness import (
     FeatureSums,
     TrainingFeatures,
+    ViewFeatures,
     facts_of_training_features,
     keep_training_features,
-    study_features,
 )
 from radscribe.runs.views import evaluation_batches
 from radscribe.studies.study import Study
@@ -49,28 +48,28 @@ def learn_training_features(
     config = run.load_config()
     system = run.load_system().to(chosen_device(config.training.device))
     drawn = np.random.default_rng(config.training.seed).permutation(len(train))[:MOST_DISTANCES]
-    kept = torch.zeros(len(train), dtype=torch.bool)
-    kept[torch.from_numpy(drawn)] = True
-    sums, sample, seen = FeatureSums(), [], 0
+    chosen = torch.zeros(len(train), dtype=torch.bool)
+    chosen[torch.from_numpy(drawn)] = True
+    sums, sample, of_validation, seen = FeatureSums(), [], [], 0
     with Progress(len(train) + len(validation), "measuring features", "studies", show=progress) as shown:
         for features in _features(system, train, config):
-            sums.add(features)
-            sample.append(features[kept[seen : seen + len(features)]])
-            seen += len(features)
-            shown.update(len(features))
-        of_validation = []
+            sums.add(features.rows)
+            studies = len(features.mask)
+            sample.append(features.of_studies(chosen[seen : seen + studies]))
+            seen += studies
+            shown.update(studies)
         for features in _features(system, validation, config):
             of_validation.append(features)
-            shown.update(len(features))
-    statistics = TrainingFeatures.of(sums, torch.cat(sample), torch.cat(of_validation))
+            shown.update(len(features.mask))
+    statistics = TrainingFeatures.of(sums, sample, of_validation)
     keep_training_features(run, statistics, len(train), len(validation))
 
 
-def _features(system: System, studies: Sequence[Study], config: RunConfig) -> Iterator[Tensor]:
-    """The visual features of the studies in batches, float32 `[studies, channels]` on the CPU."""
+def _features(system: System, studies: Sequence[Study], config: RunConfig) -> Iterator[ViewFeatures]:
+    """The visual features of the studies in batches."""
     device = next(system.backbone.parameters()).device
     training = config.training
     for batch in evaluation_batches(studies, config.data, training.batch_size, training.workers):
         with torch.inference_mode():
             visual = system.backbone(batch.views.to(device), batch.view_mask.to(device))
-        yield study_features(visual).cpu()
+            yield ViewFeatures.of(visual, batch.view_mask)
