@@ -25,6 +25,7 @@ from radscribe.runs.trained_system import load
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.am_mrg import AMMRGConfig
 from radscribe.systems.system import Batch, pad_tokens
+from radscribe.training.stage import stages_of
 from radscribe.training.train import train
 from radscribe.vision.backbones import BackboneConfig, create_backbone
 
@@ -355,3 +356,31 @@ def test_a_page_without_the_store_names_the_studies(run, tmp_path):
     page = (tmp_path / "page" / "index.html").read_text()
     assert "cannot be shown" in page
     assert explanation.recall.banks["visual-bank"]["Edema"].entries[0].of["study"] in page
+
+
+# --- stages -------------------------------------------------------------------------------------------------
+
+
+def test_stages_stand_in_order_and_know_each_other(tmp_path):
+    """The visual bank is made by the queries of this run, and reports are encoded by its language model."""
+    stages = stages_of(get_recipe("am-mrg/phantom").build(), tmp_path / "run")
+    assert [stage.kind for stage in stages] == [
+        "language-model",
+        "disease-queries",
+        "visual-bank",
+        "report-bank",
+    ]
+    made = {stage.kind: stage for stage in stages}
+    assert made["visual-bank"].settings.queries == str(made["disease-queries"].path.absolute())
+    assert made["report-bank"].settings.encoder == str(made["language-model"].path.absolute())
+    widths = {made[kind].settings.width for kind in ("disease-queries", "visual-bank", "report-bank")}
+    assert len(widths) == 1
+
+
+def test_a_stage_takes_the_part_that_is_given_for_another(tmp_path):
+    config = get_recipe("am-mrg/phantom/visual").build()
+    config.system.disease_queries = "parts/queries"
+    made = {stage.kind: stage for stage in stages_of(config, tmp_path / "run")}
+    assert made["disease-queries"].given
+    assert made["visual-bank"].settings.queries == "parts/queries"
+    assert "report-bank" not in made

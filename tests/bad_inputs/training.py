@@ -241,6 +241,8 @@ _OPTIONS = [
     ("bench plan bidirectional/iu-xray", "--teraflops=-1", "--teraflops must be above 0"),
     ("bench plan r2gen-cmn/phantom", "", "has no language model to plan for"),
     ("bench plan nothing", "", "unknown recipe 'nothing'"),
+    ("bench recall", "--batch 0", "--batch must be at least 1"),
+    ("bench recall", "--length 10", "--length does nothing here: recall does not use it"),
     ("bench plan bidirectional/iu-xray", "--language_model nowhere", "--language_model FOLDER"),
 ]
 
@@ -394,6 +396,32 @@ ROWS: list[Row] = [
         _IN_STAGES,
         ("something in 'out' already, such as 'notes.txt'", "another --out"),
         arrange=_file("out/notes.txt", "mine"),
+    ),
+    Row(
+        "nothing of AM-MRG that would train",
+        "train am-mrg/phantom --store {store} --out out --system.trained hopfield"
+        " --system.visual_memory false --system.report_memory false",
+        ("system.trained hopfield needs a Hopfield layer with weights",),
+        check=no_run,
+    ),
+    Row(
+        "a recall without any sharpness",
+        "train am-mrg/phantom --store {store} --out out --system.hopfield.beta 0",
+        ("system.hopfield.beta must be above 0",),
+        check=no_run,
+    ),
+    Row(
+        "an order of what is recalled that there is not",
+        "train am-mrg/phantom --store {store} --out out --system.order sideways",
+        ("system.order", "interleaved"),
+        check=no_run,
+    ),
+    Row(
+        "AM-MRG with a bank that is none",
+        f"train am-mrg/phantom --store {{store}} --out out {_SMALL} --system.disease_queries nowhere"
+        " --system.visual_bank nowhere --system.report_bank nowhere --system.language_model.name nowhere",
+        ("'nowhere/part.json'", "radscribe pretrain"),
+        check=no_run,
     ),
     Row(
         "a warm-up that begins above the learning rate",
@@ -633,6 +661,16 @@ ROWS: list[Row] = [
         _into(_IMPORT, "folder"),
         "'folder' exists already",
         arrange=_file("folder/mine.txt", "x"),
+    ),
+    Row(
+        "import AM-MRG without its banks",
+        "interop import am-mrg model.pth --out new --language_model lm",
+        ("a checkpoint of am-mrg needs --visual_bank and --report_bank too",),
+    ),
+    Row(
+        "import R2Gen without its annotation",
+        "interop import r2gen model.pth --out new",
+        ("a checkpoint of r2gen needs --annotation too",),
     ),
     Row("import below a file", _into(_IMPORT, "file/x"), "'file' is a file", arrange=_file("file", "")),
     Row("check no golden file", "interop check golden.safetensors", "no golden file 'golden.safetensors'"),

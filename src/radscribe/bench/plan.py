@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from radscribe.bench.recall import ROWS
-from radscribe.bench.timing import rounded
+from radscribe.bench.timing import kept_bytes, rounded
 from radscribe.decoding.search import beams_of
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
@@ -243,7 +243,8 @@ def _count(config: RunConfig, shapes: Any, layers: int) -> _Counted:
     counter = FlopCounterMode(display=False)
     half = torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed")
     with _WithoutProducts(), counter, half:
-        kept, loss = _kept(lambda: system(batch).total, system)
+        own = [*system.parameters(), *system.buffers()]
+        kept, loss = kept_bytes(lambda: system(batch).total, own)
         loss.backward()
     trained: dict[str, int] = {}
     for name, parameter in system.named_parameters():
@@ -321,22 +322,6 @@ def _study(config: RunConfig, system: LanguageModelSystem) -> Batch:
         tokens,
         torch.zeros(1, len(OBSERVATIONS)),
     )
-
-
-def _kept(run: Callable[[], Tensor], model: nn.Module) -> tuple[int, Tensor]:
-    """Bytes, without weights, that autograd keeps for the backward pass of `run`, and the result of `run`."""
-    own = {part.untyped_storage().data_ptr() for part in [*model.parameters(), *model.buffers()]}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = run()
-    return sum(kept.values()), result
 
 
 def _bytes(parameters: Iterable[nn.Parameter]) -> int:

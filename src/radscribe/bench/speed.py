@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from radscribe.bench.timing import (
     check_ranges,
     device_on,
+    kept_bytes,
     measured_on,
     medians_in_turn,
     peak_memory_gb,
@@ -230,7 +231,8 @@ def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[s
         repeats: Number of measured runs after one warm-up; their median is the result.
 
     Returns:
-        Seconds, their ratios and the largest difference of an output, as JSON values.
+        Seconds, their ratios, what autograd keeps for the backward pass in GB (10^9 bytes), and the largest
+        difference of an output, as JSON values.
 
     Raises:
         RadScribeError: a number is out of range.
@@ -259,6 +261,7 @@ def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[s
     )
     ours, sequential = medians_in_turn([partial(with_gradients, form) for form in forms], repeats, device)
     difference = (without_gradients(selective_scan) - without_gradients(sequential_scan)).abs().max().item()
+    kept, sequential_kept = (kept_bytes(partial(form, *inputs), inputs)[0] for form in forms)
     return {
         "task": "scan",
         "batch": batch,
@@ -269,6 +272,8 @@ def bench_scan(*, batch: int, length: int, threads: int, repeats: int) -> dict[s
         "seconds": rounded(ours),
         "sequential_seconds": rounded(sequential),
         "ratio_to_sequential": rounded(ours / sequential),
+        "kept_gb": rounded(kept / 1e9),
+        "sequential_kept_gb": rounded(sequential_kept / 1e9),
         "largest_difference": rounded(difference),
         **measured_on(threads, device),
     }

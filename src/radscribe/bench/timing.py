@@ -6,10 +6,11 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from radscribe.device import chosen_device
 from radscribe.ranges import BATCH, LENGTH, THREADS, Range, check_options
@@ -37,6 +38,27 @@ def medians_in_turn(
     """Median seconds of each run after one warm-up; they alternate, so a busy moment slows all equally."""
     taken = [[seconds(run, device) for run in runs] for _ in range(repeats + 1)]
     return tuple(statistics.median(times) for times in zip(*taken[1:], strict=True))
+
+
+def kept_bytes(run: Callable[[], Tensor], own: Iterable[Tensor]) -> tuple[int, Tensor]:
+    """Bytes that autograd keeps for the backward pass of a run, and the result of the run.
+
+    Args:
+        run: What is run.
+        own: Tensors that are there anyway, such as weights; they are not counted.
+    """
+    there = {tensor.untyped_storage().data_ptr() for tensor in own}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in there:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = run()
+    return sum(kept.values()), result
 
 
 def check_ranges(*, batch: int, threads: int, repeats: int, length: int | None = None) -> None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from radscribe.about import VERSION
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.interop.released import RELEASED_SYSTEMS, sizes_of
+from radscribe.interop.released_facts import released_facts
 from radscribe.interruption import check_new_directory, disk_errors_explained
 from radscribe.recipes import RECIPES, get_recipe
 from radscribe.runs.model_card import write_model_card
@@ -42,7 +39,7 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     """
     check_new_directory(out)
     name = f"{system}/{dataset}/released"
-    if name not in RECIPES:
+    if name not in RECIPES or system not in RELEASED_SYSTEMS:
         importable = sorted(recipe.rpartition("/")[0] for recipe in RECIPES if recipe.endswith("/released"))
         raise unknown_name("released checkpoint", f"{system}/{dataset}", importable)
     config = get_recipe(name).build()
@@ -79,9 +76,10 @@ def import_released(system: str, checkpoint: Path, annotation: Path, out: Path, 
     what = f"'{checkpoint}' with a vocabulary of {len(vocabulary)} words"
     load_strictly(built, weights, what, own=built.own_state_dict())
 
+    source = f"{checkpoint.name}, vocabulary from {annotation.name}"
     run = RunDirectory(out)
     with disk_errors_explained(out, f"Make room there or put it right, remove '{out}', and import again"):
-        run.create(config, vocabulary, _facts(config.recipe, system, checkpoint, annotation))
+        run.create(config, vocabulary, released_facts(config.recipe, system, source))
         run.save_weights(built)
         write_model_card(run)
     return run
@@ -106,16 +104,3 @@ def _train_reports(annotation: Path) -> list[str]:
             "Give the annotation.json that the checkpoint was trained with",
         )
     return reports
-
-
-def _facts(recipe: str, system: str, checkpoint: Path, annotation: Path) -> dict[str, Any]:
-    return {
-        "radscribe": VERSION,
-        "recipe": recipe,
-        "system": system,
-        "store": "",
-        "store_source": f"released checkpoint {checkpoint.name}, vocabulary from {annotation.name}",
-        "torch": torch.__version__,
-        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "finished": True,
-    }

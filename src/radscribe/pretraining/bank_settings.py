@@ -107,7 +107,8 @@ class ReportBankSettings(BankSettings):
 
     Attributes:
         encoder: Text encoder or language model in transformers format: a name on the Hugging Face hub, or a
-            folder.
+            folder; or all-MiniLM-L6-v2, a small one that comes with radscribe[sentences] (give it --pooling
+            mean).
         rows: Number of rows, which are divided among the observations in proportion to their frequency.
         form: What a row is of: a whole report, or a sentence, which has the observations of its report.
         pooling: What the features of a text are: `first` (last layer, first token, as BERT is trained),

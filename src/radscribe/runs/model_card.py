@@ -10,6 +10,7 @@ from radscribe.evaluation.families import CLINICAL, FAMILIES, ScoreTable
 from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.scores import Score
 from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.unlikeness import FLAGGED_SHARE, facts_of_training_features
 from radscribe.systems.registry import get_system
 
 
@@ -41,6 +42,7 @@ def write_model_card(run: RunDirectory) -> None:
 
 - Trained on `{facts["store_source"]}`{hashed}, train split only.
 - Weights chosen on the validation split: {facts.get("best", "imported")}.{changed}
+- {_said_of_unlike_studies(run)}
 - RadScribe {facts["radscribe"]}, torch {facts["torch"]}; began {facts["began"]}.
 
 ## Scores on the test split
@@ -48,6 +50,17 @@ def write_model_card(run: RunDirectory) -> None:
 {scores}
 """,
         encoding="utf-8",
+    )
+
+
+def _said_of_unlike_studies(run: RunDirectory) -> str:
+    """Whether drafts say how unlike the training images a study is."""
+    facts = facts_of_training_features(run)
+    if facts is None:
+        return "It keeps no statistics of its training images: drafts do not say how unlike them a study is."
+    return (
+        f"Drafts say how unlike the images of {facts['train']:,} training studies a study is; beyond the "
+        f"limit are {FLAGGED_SHARE:.0%} of {facts['val']:,} validation studies."
     )
 
 

@@ -15,7 +15,8 @@ from radscribe.studies.readers.dicom import read_dicom_files
 from radscribe.studies.readers.dicom_files import holds_dicom
 from radscribe.studies.readers.folder import is_folder_of_images, read_folder
 from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
-from radscribe.studies.readers.mimic_cxr import METADATA, is_mimic_cxr, read_mimic_cxr
+from radscribe.studies.readers.mimic_cxr import read_mimic_cxr
+from radscribe.studies.readers.mimic_cxr_tables import METADATA, RECORD_LIST, is_mimic_cxr
 from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
 from radscribe.studies.readers.table import TABLE_SUFFIXES, find_tables, read_table
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
@@ -86,9 +87,9 @@ READERS: dict[str, Reader] = {
         ),
     ),
     "mimic-cxr": Reader(
-        "MIMIC-CXR-JPG of PhysioNet with MIMIC-CXR's reports, with its splits and labels",
+        "MIMIC-CXR-JPG of PhysioNet with MIMIC-CXR's reports, or MIMIC-CXR in DICOM; its splits and labels",
         read_mimic_cxr,
-        f"a folder with {METADATA}.gz",
+        f"a folder with {METADATA}.gz or {RECORD_LIST}.gz",
         is_mimic_cxr,
     ),
     "chexpert-plus": Reader(
