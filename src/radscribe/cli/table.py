@@ -105,6 +105,7 @@ _COMMANDS = (
         interop.import_checkpoint,
         "r2gen model.pth --annotation annotation.json --out runs/x",
     ),
+    Command("interop import-bank", interop.import_bank, "CAM.pkl --kind visual-bank --out banks/regions"),
 )
 #: All commands by their words, in the order of the overview.
 COMMANDS: dict[tuple[str, ...], Command] = {command.words: command for command in _COMMANDS}

@@ -20,6 +20,7 @@ from torch import Tensor
 from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
+from radscribe.parts.memory_bank import MemoryBank
 from radscribe.pretraining.bank_settings import ReportBankSettings
 from radscribe.pretraining.memory_bank import (
     Filled,
@@ -103,11 +104,14 @@ def make(store: PreparedStore, out: Path, settings: ReportBankSettings, *, progr
             name: {"available": int(available[column]), "rows": sum(of == name for _, of in chosen)}
             for column, name in enumerate(OBSERVATIONS)
         }
-        recorded = {"encoder_sha256": encoder.sha256()}
         raw = features[[place[number] for number, _ in chosen]]
-        return raw, rows, {"recorded": recorded, "texts": len(needed), "observations": counts}
+        return Filled(
+            MemoryBank.make(raw, rows, settings.width, settings.seed),
+            settings.recorded() | {"encoder_sha256": encoder.sha256()},
+            {"texts": len(needed), "observations": counts},
+        )
 
-    return summary(make_bank(KIND, store, out, settings, fill, section))
+    return summary(make_bank(KIND, store, out, fill, section))
 
 
 def _texts(number: int, report: str, settings: ReportBankSettings) -> list[_Text]:

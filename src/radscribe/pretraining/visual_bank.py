@@ -18,6 +18,7 @@ from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.activation_maps import ActivationMaps
 from radscribe.parts.disease_queries import DiseaseQueries
+from radscribe.parts.memory_bank import MemoryBank
 from radscribe.pretraining.bank_settings import VisualBankSettings
 from radscribe.pretraining.memory_bank import (
     Filled,
@@ -79,11 +80,13 @@ def make(store: PreparedStore, out: Path, settings: VisualBankSettings, *, progr
                 f"no map of a study with an observation keeps a patch above {settings.threshold:g}",
                 "Choose a lower --threshold, or train the disease queries for longer",
             )
-        recorded = {"queries_content_hash": content_hash}
-        facts = {"recorded": recorded, "observations": filling.counts}
-        return torch.cat(filling.features), filling.rows, facts
+        return Filled(
+            MemoryBank.make(torch.cat(filling.features), filling.rows, settings.width, settings.seed),
+            settings.recorded() | {"queries_content_hash": content_hash},
+            {"observations": filling.counts},
+        )
 
-    return summary(make_bank(KIND, store, out, settings, fill, section))
+    return summary(make_bank(KIND, store, out, fill, section))
 
 
 class _Filling:
