@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -197,6 +198,18 @@ def test_ignored_labels_do_not_count(store):
     with torch.no_grad():
         expected = -torch.nn.functional.logsigmoid(task.model(*batch[1:])[:, 4]).mean()
         assert task.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_views_are_changed_as_released_on_demand(store):
+    """Training views alone, and each batch by its epoch."""
+    usual, released = built_task(store), built_task(store, augmentation="released")
+    assert usual.model.transform == replace(released.model.transform, augmentation="none")
+    first = next(iter(released.batches(0)))[1]
+    assert first.shape[2:] == (56, 56)
+    assert torch.equal(first, next(iter(released.batches(0)))[1])
+    assert not torch.equal(first, next(iter(released.batches(1)))[1])
+    assert not torch.equal(first, next(iter(usual.batches(0)))[1])
+    assert np.array_equal(usual.validation_logits(), released.validation_logits())
 
 
 def test_the_rate_rises_in_a_fifteenth_of_the_steps_and_falls_to_a_hundredth(store):

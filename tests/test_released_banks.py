@@ -62,7 +62,7 @@ def write(path, content, protocol=4):
 # --- reading ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
 @pytest.mark.parametrize("name", [str, np.str_], ids=["str", "numpy"])
 def test_every_pickle_of_numbers_is_read(tmp_path, protocol, name):
     content = features(counts(Edema=5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import zipfile
@@ -136,6 +137,15 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write weights by name as a safetensors file, whole or not at all."""
     with whole_or_not_at_all(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial)
+
+
+def hash_of_weights(module: nn.Module) -> str:
+    """The SHA-256 of the weights of a module, by name, in hexadecimal digits."""
+    found = hashlib.sha256()
+    for name, weight in sorted(module.state_dict().items()):
+        found.update(name.encode())
+        found.update(weight.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def load_strictly(

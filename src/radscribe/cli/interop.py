@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
@@ -32,6 +32,7 @@ def import_checkpoint(
     language_model: str | None = None,
     visual_bank: Path | None = None,
     report_bank: Path | None = None,
+    stage_1: Path | None = None,
     dataset: Literal["iu-xray", "mimic-cxr", "chexpert-plus"] = "iu-xray",
 ) -> None:
     """Turn a released checkpoint into a run directory.
@@ -46,29 +47,41 @@ def import_checkpoint(
         annotation: The annotation.json that the checkpoint was trained with; the vocabulary is made from it.
         language_model: Folder of the language model that the checkpoint was trained with, or its name on the
             Hugging Face hub.
-        visual_bank: Directory of the visual bank that the checkpoint was trained with.
-        report_bank: Directory of the report bank that the checkpoint was trained with.
+        visual_bank: Directory of the visual bank that the checkpoint was trained with; or the released
+            CAM.pkl, of which those rows are taken that the released code draws with its seed. No released
+            file was at hand to verify them.
+        report_bank: Directory of the report bank that the checkpoint was trained with; or the released
+            Report_Memory.pkl, as for --visual_bank.
+        stage_1: The released Stage1ckpt.pth; its 14 queries are the first rows of the visual bank that is
+            made from CAM.pkl.
         dataset: Data set whose released recipe the checkpoint was trained with.
     """
-    needed: dict[str, object] = {"annotation": annotation}
-    if system == "am-mrg":
-        needed = {"language_model": language_model, "visual_bank": visual_bank, "report_bank": report_bank}
-    if missing := [f"--{name}" for name, value in needed.items() if value is None]:
+    options = {
+        "annotation": annotation,
+        "language_model": language_model,
+        "visual_bank": visual_bank,
+        "report_bank": report_bank,
+        "stage_1": stage_1,
+    }
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    needed = ("language_model", "visual_bank", "report_bank") if system == "am-mrg" else ("annotation",)
+    if missing := [f"--{name}" for name in needed if name not in given]:
         raise RadScribeError(
             f"a checkpoint of {system} needs {' and '.join(missing)} too", "radscribe interop import --help"
+        )
+    useful = {*needed, "stage_1"} if system == "am-mrg" else needed
+    if useless := [name for name in given if name not in useful]:
+        raise RadScribeError(
+            f"--{useless[0]} does nothing here: a checkpoint of {system} does not use it", "Leave it out"
         )
     if system == "am-mrg":
         from radscribe.interop.released_am_mrg import AMMRGFiles, import_am_mrg
 
-        files = AMMRGFiles(
-            language_model=str(language_model), visual_bank=str(visual_bank), report_bank=str(report_bank)
-        )
-        run = import_am_mrg(checkpoint, files, out, dataset)
+        run = import_am_mrg(checkpoint, AMMRGFiles(**given), out, dataset)
     else:
         from radscribe.interop.checkpoints import import_released
 
-        assert annotation is not None
-        run = import_released(system, checkpoint, annotation, out, dataset)
+        run = import_released(system, checkpoint, given["annotation"], out, dataset)
     print(f"run directory: {run.path}")
     print("It keeps no statistics of training images: its drafts do not say how unlike them a study is.")
 

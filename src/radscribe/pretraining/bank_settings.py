@@ -70,8 +70,13 @@ class VisualBankSettings(BankSettings):
     """Settings of a disease-aware visual bank (AM-MRG).
 
     Attributes:
-        queries: Directory that `radscribe pretrain disease-queries` wrote; its maps find the regions, and its
-            backbone encodes them.
+        queries: Directory that `radscribe pretrain disease-queries` wrote; its maps find the regions.
+        with_queries: Let the queries themselves be the first rows, one for each observation, as in the
+            released code.
+        encoder: Backbone that encodes the regions, by its name in timm; or `transformers`, for any image
+            model in the format of transformers. Without it the backbone of the disease queries encodes them.
+        encoder_weights: Weights of this encoder: the tag of published weights, or a file. With the encoder
+            `transformers`, a folder, or a name on the Hugging Face hub.
         most_rows: Largest number of rows of an observation.
         form: What the backbone is shown: `crop` (each patch that is kept, enlarged; a row each) or `masked`
             (the view with all else black; a row for each cell of the backbone's grid that holds a patch).
@@ -83,6 +88,9 @@ class VisualBankSettings(BankSettings):
     """
 
     queries: str = ""
+    with_queries: bool = False
+    encoder: str = ""
+    encoder_weights: str = ""
     most_rows: int = 500
     form: Literal["crop", "masked"] = "crop"
     maps: Literal["grad", "grad++", "hires", "xgrad", "eigen", "layer"] = "grad"
@@ -97,6 +105,12 @@ class VisualBankSettings(BankSettings):
             raise RadScribeError(
                 "a visual bank needs disease queries, which find its regions",
                 "Train them (radscribe pretrain disease-queries STORE --out DIR), and give --queries DIR",
+            )
+        if bool(self.encoder) != (self.encoder_weights not in ("", "none")):
+            raise RadScribeError(
+                "--encoder and --encoder_weights belong together: random weights tell no regions apart",
+                "Give both, such as --encoder swin_large_patch4_window7_224 --encoder_weights ms_in22k, or "
+                "neither",
             )
         check_options({"--most_rows": (self.most_rows, COUNT)})
 

@@ -7,7 +7,6 @@ released code.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +33,7 @@ from radscribe.pretraining.model_card import Section
 from radscribe.progress import track
 from radscribe.studies.store import PreparedStore
 from radscribe.text.observation_labeller import sentence_spans
-from radscribe.weights import load_whole_model, loading
+from radscribe.weights import hash_of_weights, load_whole_model, loading
 
 KIND: Literal["report-bank"] = "report-bank"
 #: The small text encoder that a Python package brings with it, so that nothing is fetched from a hub.
@@ -107,7 +106,7 @@ def make(store: PreparedStore, out: Path, settings: ReportBankSettings, *, progr
         raw = features[[place[number] for number, _ in chosen]]
         return Filled(
             MemoryBank.make(raw, rows, settings.width, settings.seed),
-            settings.recorded() | {"encoder_sha256": encoder.sha256()},
+            settings.recorded() | {"encoder_sha256": hash_of_weights(encoder.model)},
             {"texts": len(needed), "observations": counts},
         )
 
@@ -214,14 +213,6 @@ class TextEncoder:
             return states[:, 0].float().cpu()
         there = mask.unsqueeze(-1).to(states.dtype)
         return ((states * there).sum(dim=1) / there.sum(dim=1)).float().cpu()
-
-    def sha256(self) -> str:
-        """The hash of the weights, by name, in hexadecimal digits."""
-        found = hashlib.sha256()
-        for name, weight in sorted(self.model.state_dict().items()):
-            found.update(name.encode())
-            found.update(weight.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return found.hexdigest()
 
 
 def summary(facts: Mapping[str, Any]) -> str:

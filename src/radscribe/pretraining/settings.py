@@ -216,6 +216,9 @@ class DiseaseQueriesSettings(ObservationSettings):
     Attributes:
         head: What gives the logits: `per-query` (each query of a Q-Former its own), or `pooled-mlp` (the
             released code: no Q-Former, but a perceptron for each observation on the mean visual token).
+        augmentation: Random change of the training views: `none` (but for the place of the crop), or
+            `released`, as Swin is trained on ImageNet (crops of 8 to 100% of the area, mirrored,
+            RandAugment, and in a quarter of the views a rectangle of noise).
         loss: `paper` is the binary cross-entropy, summed over the observations, with the orthogonality;
             `released` smooths the labels by 0.1 and has no orthogonality.
         orthogonality: Weight of the orthogonality of the queries; 0 leaves it out.
@@ -234,6 +237,7 @@ class DiseaseQueriesSettings(ObservationSettings):
     crop: int = 224
     uncertain: Literal["as_present", "as_absent", "ignore"] = "as_absent"
     head: Literal["per-query", "pooled-mlp"] = "per-query"
+    augmentation: Literal["none", "released"] = "none"
     loss: Literal["paper", "released"] = "paper"
     orthogonality: float = 1.0
     orthogonality_on: Literal["queries", "outputs"] = "queries"

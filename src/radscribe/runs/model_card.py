@@ -26,7 +26,9 @@ def write_model_card(run: RunDirectory) -> None:
     """Write the model card: what the run is, its scores, and what it must not be used for."""
     facts, config = run.read_facts(), run.load_config()
     entry = get_system(config.system_name)
-    hashed = f" (content hash {facts['store_content_hash'][:12]})" if "store_content_hash" in facts else ""
+    learnt = ""
+    if "store_content_hash" in facts:
+        learnt = f" (content hash {facts['store_content_hash'][:12]}), train split only"
     scores, changed = "The test split was not scored.", ""
     if changes := facts.get("changes"):
         changed = f"\n- Changed while it was trained: {_described(changes)}."
@@ -40,7 +42,7 @@ def write_model_card(run: RunDirectory) -> None:
 
 **Intended use:** {NOTICE}. Drafts may omit findings and state findings that are not there.
 
-- Trained on `{facts["store_source"]}`{hashed}, train split only.
+- Trained on `{facts["store_source"]}`{learnt}.
 - Weights chosen on the validation split: {facts.get("best", "imported")}.{changed}
 - {_said_of_unlike_studies(run)}
 - RadScribe {facts["radscribe"]}, torch {facts["torch"]}; began {facts["began"]}.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from radscribe.errors import RadScribeError
-from radscribe.vision.backbones import ViewEncoder
+from radscribe.vision.backbones import Backbone, BackboneConfig, ViewEncoder, check_crop
 from radscribe.vision.published_pixels import (
     DEFAULT_PIXELS,
     NormalisationConfig,
@@ -89,3 +89,27 @@ class TransformersBackbone(ViewEncoder):
             return state.flatten(2).transpose(1, 2)
         # Class and register tokens stand before the patches, which fill a square.
         return state[:, state.size(1) - math.isqrt(state.size(1)) ** 2 :]
+
+
+def create_view_encoder(
+    config: BackboneConfig, crop: int, configuration: Mapping[str, Any] | None = None
+) -> ViewEncoder:
+    """A backbone of timm, a vision Mamba, or an image model of `transformers`, with its weights.
+
+    Args:
+        config: Architecture, weights and normalisation.
+        crop: Side in pixels of the views that it will see.
+        configuration: Configuration of a model of `transformers` that gets random weights; without it such a
+            model is that of `config.weights`.
+
+    Raises:
+        RadScribeError: it cannot be built, or takes views of another size only.
+        ValueError, KeyError, TypeError: the configuration is damaged.
+    """
+    if config.architecture == ARCHITECTURE:
+        if configuration is None:
+            return TransformersBackbone.pretrained(config.weights, crop, config.normalisation)
+        return TransformersBackbone.described(configuration, crop, config.normalisation)
+    encoder = Backbone(config)
+    check_crop(encoder, config.architecture, crop)
+    return encoder
