@@ -122,7 +122,8 @@ class TrainedSystem:
             name = f"the run '{self.origin.name}'" if self.origin else "the system"
             raise RadScribeError(
                 f"{name} keeps no statistics of its training images",
-                "A run that radscribe train finishes has them; an imported one and an older one have none",
+                "A run that radscribe train finishes has them. An older one gets them by its command with "
+                "--resume; an imported one has none",
             )
         readable = readable_studies(given_studies(studies, on_rejection), self.config.data, on_rejection)
         while batch := list(islice(readable, batch_size)):
