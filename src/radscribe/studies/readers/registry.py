@@ -17,6 +17,7 @@ from radscribe.studies.readers.folder import is_folder_of_images, read_folder
 from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
 from radscribe.studies.readers.mimic_cxr import METADATA, is_mimic_cxr, read_mimic_cxr
 from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
+from radscribe.studies.readers.rexgradient import metadata_folder, read_rexgradient
 from radscribe.studies.readers.table import TABLE_SUFFIXES, find_tables, read_table
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
 from radscribe.studies.store_files import is_store
@@ -96,6 +97,12 @@ READERS: dict[str, Reader] = {
         read_chexpert_plus,
         f"a folder with {TABLE}",
         lambda source: (source / TABLE).is_file(),
+    ),
+    "rexgradient": Reader(
+        "ReXGradient-160K: its metadata and its PNG images, with its splits",
+        read_rexgradient,
+        "a folder with metadata/*_metadata_view_position.json",
+        lambda source: metadata_folder(source) is not None,
     ),
     "table": Reader(
         "a CSV, TSV or JSONL table of your own: image, report, and what else is known",
