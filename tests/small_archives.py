@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from archives import csv_text, pictures, save
 
 REXGRADIENT_METADATA = "metadata/train_metadata_view_position.json"
@@ -84,3 +85,74 @@ def rexgradient(folder: Path) -> str:
     (folder / "deid_png/list.txt").write_text("x")
     (folder / "README.md").write_text("x")
     return rexgradient_id(1, 12)
+
+
+PADCHEST_GR_REPORTS = "grounded_reports_20240819.json"
+PADCHEST_GR_COLUMNS = ["StudyID", "ImageID", "label_group", "PatientID", "PatientSex_DICOM", "split"]
+
+
+def padchest_gr_study(number: int, *findings: Any, **fields: Any) -> dict[str, Any]:
+    """A study of the reports of PadChest-GR."""
+    name = f"{number}_dln48o.png"
+    return {"StudyID": str(number), "ImageID": name, "findings": list(findings), **fields}
+
+
+def padchest_gr_finding(sentence: str, *boxes: Any, labels: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A finding with boxes, or a sentence that says that something is not there, which has fewer keys."""
+    if not boxes:
+        return {"sentence_en": sentence, "sentence_es": "Frase.", "abnormal": False}
+    return {
+        "sentence_en": sentence,
+        "sentence_es": "Frase.",
+        "abnormal": True,
+        "boxes": list(boxes),
+        "extra_boxes": [[0, 0, 1, 1]],
+        "labels": list(labels),
+        "locations": ["right"],
+        "progression": None,
+    }
+
+
+def padchest_gr(folder: Path) -> str:
+    """A tree of PadChest-GR, with odd cases; no study has two views."""
+    finding = padchest_gr_finding
+    effusion = [0.1, 0.625, 0.3, 0.9], [0.7, 0.5, 0.9, 0.90625]
+    studies = [
+        padchest_gr_study(
+            1,
+            finding("Bilateral pleural effusion", *effusion),
+            finding("No pneumothorax."),
+            # The labels of PadChest say what the sentence does not.
+            finding(
+                "Laminar tract in the right base.", [0.9, 0.8, 0.6, 0.7], labels=("laminar atelectasis",)
+            ),
+            finding("Dorsal scoliosis.", [0.4, 0, 0.6, 1], labels=("scoliosis",)),
+        ),
+        padchest_gr_study(2, finding("Nodule in the left upper lobe.", [0.6, 0.2, 0.61, 0.2])),
+        padchest_gr_study(3, finding("Normal chest X-ray.")),
+        padchest_gr_study(4),
+        padchest_gr_study(5, finding("Cardiomegaly.", [0.3, 0.5, 1.2, 0.9])),
+        padchest_gr_study(6, {"sentence_es": "Derrame pleural.", "abnormal": True}),
+        padchest_gr_study(7, finding("Normal.")),
+        padchest_gr_study(8, finding("Normal.")),
+        padchest_gr_study(9, finding("Normal.")),
+        {"StudyID": "10", "findings": []},
+        "not a study",
+    ]
+    splits = {1: "train", 2: "validation", 9: "holdout"}
+    rows = [
+        [number, f"{number}_dln48o.png", group, f"p{number % 5}", "F", splits.get(number, "test")]
+        for number in (1, 2, 3, 4, 5, 6, 7, 9, 11)
+        for group in ("Pleural effusion", "Scoliosis")
+    ]
+    rows += [[3, "3_dln48o.png", "Normal", "p4", "F", "train"], ["", "", "", "", "", ""], [1]]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PADCHEST_GR_REPORTS).write_text(json.dumps(studies))
+    (folder / "master_table.csv").write_text(csv_text(PADCHEST_GR_COLUMNS, rows))
+    images = pictures()
+    for number in (1, 2, 3, 4, 5, 6, 8, 9, 12):
+        # Sixteen bits, of which some detectors use twelve.
+        deep = next(images)[::4, ::4].astype(np.uint16) * 16
+        save(folder / f"Padchest_GR_files/PadChest_GR/{number}_dln48o.png", deep)
+    (folder / "Padchest_GR_files/PadChest_GR/notes.txt").write_text("x")
+    return ""

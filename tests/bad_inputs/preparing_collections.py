@@ -1,14 +1,14 @@
-"""Bad inputs to `prepare` on ReXGradient-160K."""
+"""Bad inputs to `prepare` on ReXGradient-160K and PadChest-GR."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from small_archives import REXGRADIENT_METADATA, rexgradient
+from small_archives import PADCHEST_GR_REPORTS, REXGRADIENT_METADATA, padchest_gr, rexgradient
 
 from bad_inputs.rows import Row, Workshop
-from bad_inputs.sources import DEEP, OUT, rejected
+from bad_inputs.sources import DEEP, OUT, ids, rejected
 
 
 def tree_of(
@@ -26,6 +26,11 @@ def tree_of(
 def rex(then: Callable[[Path], object] = lambda tree: None) -> Callable[[Workshop], object]:
     """A tree of ReXGradient-160K in the folder `x`, of which something changes."""
     return tree_of(rexgradient, "x", then)
+
+
+def grounded(then: Callable[[Path], object] = lambda tree: None) -> Callable[[Workshop], object]:
+    """A tree of PadChest-GR in the folder `g`, of which something changes."""
+    return tree_of(padchest_gr, "g", then)
 
 
 def only_tables(tree: Path) -> None:
@@ -76,4 +81,54 @@ REXGRADIENT = [
     ),
 ]
 
-ROWS: list[Row] = [*REXGRADIENT]
+PADCHEST_GR = [
+    Row(
+        "PadChest-GR without its table",
+        f"prepare g {OUT}",
+        ("g has no master_table.csv", "it has the patients and splits"),
+        arrange=grounded(lambda tree: (tree / "master_table.csv").unlink()),
+    ),
+    Row(
+        "PadChest-GR with a table without splits",
+        f"prepare g {OUT}",
+        ("g/master_table.csv has no column 'split'", "Its columns: StudyID, PatientID"),
+        arrange=grounded(lambda tree: (tree / "master_table.csv").write_text("StudyID,PatientID\n")),
+    ),
+    Row(
+        "PadChest-GR with a packed table that is damaged",
+        f"prepare g {OUT}",
+        ("g/master_table.csv is damaged", "Fetch it again"),
+        arrange=grounded(lambda tree: (tree / "master_table.csv").write_bytes(b"PK\x03\x04" + b"x" * 50)),
+    ),
+    Row(
+        "PadChest-GR whose images are packed",
+        f"prepare g {OUT}",
+        ("no folder of images", "cat PadChest_GR.zip.* > PadChest_GR.zip", "--images"),
+        arrange=grounded(lambda tree: (tree / "Padchest_GR_files").rename(tree / "packed")),
+    ),
+    Row(
+        "two files of grounded reports",
+        f"prepare g {OUT}",
+        "g should hold one grounded_reports_*.json, found: grounded_reports_1.json",
+        arrange=grounded(lambda tree: (tree / "grounded_reports_1.json").write_text("[]")),
+    ),
+    Row(
+        "PadChest-GR with reports of another form",
+        f"prepare g {OUT}",
+        f"g/{PADCHEST_GR_REPORTS} is no list of studies",
+        arrange=grounded(lambda tree: (tree / PADCHEST_GR_REPORTS).write_text("{}")),
+    ),
+    Row(
+        "PadChest-GR with odd records",
+        f"prepare g {OUT}",
+        ("studies    3", "boxes of no observation: 1 views", "bad record: 9"),
+        code=0,
+        arrange=grounded(),
+        check=lambda w: (
+            ids("1", "2", "3")(w),
+            rejected("is not [x1, y1, x2, y2]", "no 'sentence_en'", "unknown split 'holdout'")(w),
+        ),
+    ),
+]
+
+ROWS: list[Row] = [*REXGRADIENT, *PADCHEST_GR]

@@ -16,6 +16,7 @@ from radscribe.studies.readers.dicom_files import holds_dicom
 from radscribe.studies.readers.folder import is_folder_of_images, read_folder
 from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
 from radscribe.studies.readers.mimic_cxr import METADATA, is_mimic_cxr, read_mimic_cxr
+from radscribe.studies.readers.padchest_gr import REPORTS, read_padchest_gr
 from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
 from radscribe.studies.readers.rexgradient import metadata_folder, read_rexgradient
 from radscribe.studies.readers.table import TABLE_SUFFIXES, find_tables, read_table
@@ -103,6 +104,12 @@ READERS: dict[str, Reader] = {
         read_rexgradient,
         "a folder with metadata/*_metadata_view_position.json",
         lambda source: metadata_folder(source) is not None,
+    ),
+    "padchest-gr": Reader(
+        "PadChest-GR: its grounded reports and PNG images, with boxes as masks, and its splits",
+        read_padchest_gr,
+        f"a folder with {REPORTS}",
+        lambda source: source.is_dir() and any(source.glob(REPORTS)),
     ),
     "table": Reader(
         "a CSV, TSV or JSONL table of your own: image, report, and what else is known",
