@@ -156,3 +156,49 @@ def padchest_gr(folder: Path) -> str:
         save(folder / f"Padchest_GR_files/PadChest_GR/{number}_dln48o.png", deep)
     (folder / "Padchest_GR_files/PadChest_GR/notes.txt").write_text("x")
     return ""
+
+
+def rexrank_entry(*images: str, **fields: Any) -> dict[str, Any]:
+    """A study as ReXrank has those of IU X-Ray."""
+    return {
+        "key_image_path": images[0],
+        "image_path": list(images),
+        "report": "Findings: The lungs are clear. Impression: None.",
+        "section_findings": "The lungs are clear.",
+        "section_impression": "None.",
+        "split": "test",
+        "frontal_lateral": ["Frontal", "Lateral", "Unknown"][: len(images)],
+        "context": "Indication: Cough, fever. Comparison: None.",
+        **fields,
+    }
+
+
+def rexrank(folder: Path) -> str:
+    """Two files of ReXrank and their images, with odd cases; returns the id of a study with two views."""
+    entry, nothing = rexrank_entry, float("nan")
+    test = {
+        "CXR1_IM-0001": entry("1/0.png", "1/1.png", frontal_lateral=["Lateral", "Frontal"]),
+        "patient7_study2": entry("7/0.png", section_findings=nothing, section_impression="STABLE."),
+        "50000001": entry("8/0.png", subject_id=10000032, context="<context>Age:50-60.Gender:M.</context>"),
+        "empty": entry("9/0.png", section_findings=nothing, section_impression=None),
+        "no image": entry("9/0.png", image_path=[], key_image_path=""),
+        "views": entry(
+            "8/2.png",
+            "8/3.png",
+            key_image_path="8/3.png",
+            frontal_lateral=["Lateral", "Frontal", "Lateral"],
+        ),
+        "split": entry("9/0.png", split="fold3"),
+        "paths": entry("9/0.png", image_path=[7]),
+        "text": entry("9/0.png", section_findings=["Clear."]),
+        "list": [],
+    }
+    key_only = {"key_image_path": "5/0.png", "section_impression": "Normal.", "model_prediction": "x"}
+    valid = {"CXR5_IM-0005": key_only, "CXR1_IM-0001": entry("1/0.png"), "CXR6_IM-0006": entry("6/0.png")}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ReXRank_test.json").write_text(json.dumps(test, indent=4))
+    (folder / "ReXRank_valid.json").write_text(json.dumps(valid))
+    images = pictures()
+    for name in ("1/0", "1/1", "5/0", "6/0", "7/0", "8/0", "8/2", "8/3"):
+        save(folder / f"images/{name}.png", next(images))
+    return "CXR1_IM-0001"

@@ -14,7 +14,7 @@ import pytest
 from archives import chexpert_plus, mimic_cxr
 from dicom_files import ROOT, dicom_file, phantom_pixels, twelve_bits
 from PIL import Image
-from small_archives import padchest_gr, rexgradient
+from small_archives import padchest_gr, rexgradient, rexrank
 
 from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_view
@@ -159,6 +159,7 @@ FORMS: dict[str, Callable[[Path], str]] = {
     "chexpert-plus": chexpert_plus,
     "rexgradient": rexgradient,
     "padchest-gr": padchest_gr,
+    "rexrank": rexrank,
     "table": table,
     "dicom": dicom,
     "folder": folder_of_images,
@@ -179,7 +180,7 @@ def records(
 
 def test_every_reader_has_a_form_here():
     assert FORMS.keys() == READERS.keys()
-    assert len(READERS) == 11
+    assert len(READERS) == 12
 
 
 @pytest.mark.parametrize("name", FORMS)

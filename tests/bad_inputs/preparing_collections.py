@@ -1,11 +1,11 @@
-"""Bad inputs to `prepare` on ReXGradient-160K and PadChest-GR."""
+"""Bad inputs to `prepare` on ReXGradient-160K, PadChest-GR and ReXrank."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from small_archives import PADCHEST_GR_REPORTS, REXGRADIENT_METADATA, padchest_gr, rexgradient
+from small_archives import PADCHEST_GR_REPORTS, REXGRADIENT_METADATA, padchest_gr, rexgradient, rexrank
 
 from bad_inputs.rows import Row, Workshop
 from bad_inputs.sources import DEEP, OUT, ids, rejected
@@ -31,6 +31,16 @@ def rex(then: Callable[[Path], object] = lambda tree: None) -> Callable[[Worksho
 def grounded(then: Callable[[Path], object] = lambda tree: None) -> Callable[[Workshop], object]:
     """A tree of PadChest-GR in the folder `g`, of which something changes."""
     return tree_of(padchest_gr, "g", then)
+
+
+def rank(then: Callable[[Path], object] = lambda tree: None) -> Callable[[Workshop], object]:
+    """Files of ReXrank in the folder `k`, of which something changes."""
+    return tree_of(rexrank, "k", then)
+
+
+def cut(path: Path, size: int) -> None:
+    """Keeps the first bytes of a file only."""
+    path.write_bytes(path.read_bytes()[:size])
 
 
 def only_tables(tree: Path) -> None:
@@ -131,4 +141,40 @@ PADCHEST_GR = [
     ),
 ]
 
-ROWS: list[Row] = [*REXGRADIENT, *PADCHEST_GR]
+REXRANK = [
+    Row(
+        "a folder without a file of ReXrank",
+        f"prepare images --reader rexrank {OUT}",
+        ("images holds no JSON file of ReXrank", "map ids to studies with an 'image_path'"),
+        arrange=Workshop.images,
+    ),
+    Row(
+        "a file of ReXrank that is cut off",
+        f"prepare k/ReXRank_test.json {OUT}",
+        ("k/ReXRank_test.json is not valid JSON", "Fetch the file again"),
+        arrange=rank(lambda tree: cut(tree / "ReXRank_test.json", 1_000)),
+    ),
+    Row(
+        "a folder of images that is not there",
+        f"prepare k {OUT} --images absent",
+        ("no folder absent", "--images"),
+        arrange=rank(),
+    ),
+    Row(
+        "a folder that holds no image of ReXrank",
+        f"prepare k {OUT} --images images",
+        ("no study of", "missing", "images/1/1.png"),
+        code=1,
+        arrange=lambda w: (rank()(w), w.images()),
+    ),
+    Row(
+        "ReXrank with odd records",
+        f"prepare k {OUT}",
+        ("studies    6", "bad record: 4", "duplicate id: 1"),
+        code=0,
+        arrange=rank(),
+        check=rejected("unknown split 'fold3'", "no list of paths", "is no text", "no view", "empty report"),
+    ),
+]
+
+ROWS: list[Row] = [*REXGRADIENT, *PADCHEST_GR, *REXRANK]

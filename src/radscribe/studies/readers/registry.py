@@ -19,6 +19,7 @@ from radscribe.studies.readers.mimic_cxr import METADATA, is_mimic_cxr, read_mim
 from radscribe.studies.readers.padchest_gr import REPORTS, read_padchest_gr
 from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
 from radscribe.studies.readers.rexgradient import metadata_folder, read_rexgradient
+from radscribe.studies.readers.rexrank import read_rexrank, rexrank_files
 from radscribe.studies.readers.table import TABLE_SUFFIXES, find_tables, read_table
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
 from radscribe.studies.store_files import is_store
@@ -84,8 +85,15 @@ READERS: dict[str, Reader] = {
         read_r2gen_annotation,
         f"a folder with {ANNOTATION_FILE}, or a .json file",
         lambda source: (
-            (source.suffix.lower() == ".json" and source.is_file()) or (source / ANNOTATION_FILE).is_file()
+            (source.suffix.lower() == ".json" and source.is_file() and not rexrank_files(source))
+            or (source / ANNOTATION_FILE).is_file()
         ),
+    ),
+    "rexrank": Reader(
+        "the JSON files of ReXrank and the images that they name",
+        read_rexrank,
+        "a .json file with studies that have an image_path, or a folder with some",
+        lambda source: bool(rexrank_files(source)),
     ),
     "mimic-cxr": Reader(
         "MIMIC-CXR-JPG of PhysioNet with MIMIC-CXR's reports, with its splits and labels",
