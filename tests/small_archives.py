@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 from archives import csv_text, pictures, save
+from PIL import Image
+from pyarrow import parquet
 
 REXGRADIENT_METADATA = "metadata/train_metadata_view_position.json"
 
@@ -202,3 +207,65 @@ def rexrank(folder: Path) -> str:
     for name in ("1/0", "1/1", "5/0", "6/0", "7/0", "8/0", "8/2", "8/3"):
         save(folder / f"images/{name}.png", next(images))
     return "CXR1_IM-0001"
+
+
+#: The type of an image in a Parquet or Arrow file of `datasets`.
+IMAGE_TYPE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def hub_rows(numbers: Iterable[int]) -> pyarrow.Table:
+    """Rows with two views each, as data sets of the hub have them."""
+    images = pictures()
+    rows = [
+        {
+            "images": [
+                {"bytes": png(next(images)), "path": None},
+                {"bytes": png(next(images)), "path": "b.png"},
+            ],
+            "findings": f"Findings {number}.",
+            "impression": None if number % 2 else "Normal.",
+            "images_path": ["a.png", "b.png"],
+        }
+        for number in numbers
+    ]
+    schema = pyarrow.schema(
+        [
+            ("images", pyarrow.list_(IMAGE_TYPE)),
+            ("findings", pyarrow.string()),
+            ("impression", pyarrow.large_string()),
+            ("images_path", pyarrow.list_(pyarrow.string())),
+        ]
+    )
+    return pyarrow.Table.from_pylist(rows, schema=schema)
+
+
+def write_arrow(path: Path, table: pyarrow.Table) -> None:
+    """Write a stream, as `save_to_disk` of `datasets` does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table, max_chunksize=2)
+
+
+def write_parquet(path: Path, table: pyarrow.Table, rows: int = 2) -> None:
+    """Write row groups with some rows each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table, path, row_group_size=rows)
+
+
+def hugging_face(folder: Path) -> str:
+    """Parquet files in the layout of the hub; returns the id of a study with two views."""
+    write_parquet(folder / "data/train-00000-of-00002.parquet", hub_rows(range(3)))
+    write_parquet(folder / "data/train-00001-of-00002.parquet", hub_rows([3]))
+    write_parquet(folder / "data/validation-00000-of-00001.parquet", hub_rows([4]))
+    write_parquet(folder / "data/test-00000-of-00001.parquet", hub_rows([5]))
+    (folder / "README.md").write_text("x")
+    (folder / ".cache/huggingface").mkdir(parents=True)
+    (folder / ".cache/huggingface/train.parquet").write_text("x")
+    return "data/train-00000-of-00002/1"

@@ -14,7 +14,7 @@ import pytest
 from archives import chexpert_plus, mimic_cxr
 from dicom_files import ROOT, dicom_file, phantom_pixels, twelve_bits
 from PIL import Image
-from small_archives import padchest_gr, rexgradient, rexrank
+from small_archives import hugging_face, padchest_gr, rexgradient, rexrank
 
 from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_view
@@ -160,6 +160,7 @@ FORMS: dict[str, Callable[[Path], str]] = {
     "rexgradient": rexgradient,
     "padchest-gr": padchest_gr,
     "rexrank": rexrank,
+    "hugging-face": hugging_face,
     "table": table,
     "dicom": dicom,
     "folder": folder_of_images,
@@ -180,7 +181,7 @@ def records(
 
 def test_every_reader_has_a_form_here():
     assert FORMS.keys() == READERS.keys()
-    assert len(READERS) == 12
+    assert len(READERS) == 13
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -1,11 +1,21 @@
-"""Bad inputs to `prepare` on ReXGradient-160K, PadChest-GR and ReXrank."""
+"""Bad inputs to `prepare` on ReXGradient-160K, PadChest-GR, ReXrank and data sets of Hugging Face."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from small_archives import PADCHEST_GR_REPORTS, REXGRADIENT_METADATA, padchest_gr, rexgradient, rexrank
+from small_archives import (
+    PADCHEST_GR_REPORTS,
+    REXGRADIENT_METADATA,
+    hub_rows,
+    hugging_face,
+    padchest_gr,
+    rexgradient,
+    rexrank,
+    write_arrow,
+    write_parquet,
+)
 
 from bad_inputs.rows import Row, Workshop
 from bad_inputs.sources import DEEP, OUT, ids, rejected
@@ -38,9 +48,26 @@ def rank(then: Callable[[Path], object] = lambda tree: None) -> Callable[[Worksh
     return tree_of(rexrank, "k", then)
 
 
+def hub(then: Callable[[Path], object] = lambda tree: None) -> Callable[[Workshop], object]:
+    """Parquet files in the folder `h`, of which something changes."""
+    return tree_of(hugging_face, "h", then)
+
+
 def cut(path: Path, size: int) -> None:
     """Keeps the first bytes of a file only."""
     path.write_bytes(path.read_bytes()[:size])
+
+
+def renamed(tree: Path, names: list[str]) -> None:
+    """Writes all Parquet files with other names of columns."""
+    for path in tree.glob("data/*.parquet"):
+        write_parquet(path, hub_rows([0]).rename_columns(names))
+
+
+def only_texts(tree: Path) -> None:
+    """Writes all Parquet files without images."""
+    for path in tree.glob("data/*.parquet"):
+        write_parquet(path, hub_rows([0]).select(["findings", "impression"]))
 
 
 def only_tables(tree: Path) -> None:
@@ -177,4 +204,73 @@ REXRANK = [
     ),
 ]
 
-ROWS: list[Row] = [*REXGRADIENT, *PADCHEST_GR, *REXRANK]
+HUGGING_FACE = [
+    Row(
+        "Parquet without a known column of reports",
+        f"prepare h {OUT}",
+        (
+            "no column 'findings', 'impression' or 'report'",
+            "images, caption",
+            """--columns '{"report": "caption"}'""",
+        ),
+        arrange=hub(lambda tree: renamed(tree, ["images", "caption", "note", "images_path"])),
+    ),
+    Row(
+        "Parquet without the column that is named",
+        f'prepare h {OUT} --columns \'{{{{"report": "text"}}}}\'',
+        ("has no column 'text' to take as 'report'", "Its columns: images, findings"),
+        arrange=hub(),
+    ),
+    Row(
+        "Parquet without images",
+        f"prepare h {OUT}",
+        ("has no column 'image'", "Its columns: findings, impression", "--columns"),
+        arrange=hub(only_texts),
+    ),
+    Row(
+        "a Parquet file that is cut off",
+        f"prepare h {OUT}",
+        ("h/data/test-00000-of-00001.parquet cannot be read", "Fetch it again"),
+        arrange=hub(lambda tree: cut(tree / "data/test-00000-of-00001.parquet", 2_000)),
+    ),
+    Row(
+        "a text that is called Parquet",
+        f"prepare t.parquet {OUT}",
+        "t.parquet cannot be read",
+        arrange=lambda w: w.write("t.parquet", "image,report\n"),
+    ),
+    Row(
+        "a text that is called Arrow",
+        f"prepare t.arrow {OUT}",
+        "t.arrow cannot be read",
+        arrange=lambda w: w.write("t.arrow", "image,report\n"),
+    ),
+    Row(
+        "Parquet and Arrow files in one folder",
+        f"prepare h {OUT}",
+        ("h holds several forms: .arrow, .parquet", "Name a file, or a folder"),
+        arrange=hub(lambda tree: write_arrow(tree / "train/data-0.arrow", hub_rows([0]))),
+    ),
+    Row(
+        "a folder without any file of Hugging Face",
+        f"prepare images --reader hugging-face {OUT}",
+        "images holds no file of Hugging Face: .parquet, .arrow, or metadata.jsonl",
+        arrange=Workshop.images,
+    ),
+    Row(
+        "an image folder with rows of images that are not there",
+        f"prepare images {OUT}",
+        ("studies    1", "bad record: 1", "missing: 1", "no report: 2"),
+        code=0,
+        arrange=lambda w: (
+            w.images(),
+            w.write(
+                "images/metadata.jsonl",
+                '{"file_name": "0.png", "findings": "a"}\n{"file_name": "9.png", "findings": "b"}\nx\n',
+            ),
+        ),
+        check=rejected("metadata.jsonl does not name it"),
+    ),
+]
+
+ROWS: list[Row] = [*REXGRADIENT, *PADCHEST_GR, *REXRANK, *HUGGING_FACE]

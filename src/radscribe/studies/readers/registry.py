@@ -14,6 +14,7 @@ from radscribe.studies.readers.chexpert_plus import TABLE, read_chexpert_plus
 from radscribe.studies.readers.dicom import read_dicom_files
 from radscribe.studies.readers.dicom_files import holds_dicom
 from radscribe.studies.readers.folder import is_folder_of_images, read_folder
+from radscribe.studies.readers.hugging_face import is_hugging_face, read_hugging_face
 from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
 from radscribe.studies.readers.mimic_cxr import METADATA, is_mimic_cxr, read_mimic_cxr
 from radscribe.studies.readers.padchest_gr import REPORTS, read_padchest_gr
@@ -118,6 +119,12 @@ READERS: dict[str, Reader] = {
         read_padchest_gr,
         f"a folder with {REPORTS}",
         lambda source: source.is_dir() and any(source.glob(REPORTS)),
+    ),
+    "hugging-face": Reader(
+        "a data set of Hugging Face: Parquet or Arrow files, or folders of images with metadata",
+        read_hugging_face,
+        "a .parquet or .arrow file, or a folder with some or with metadata.jsonl",
+        is_hugging_face,
     ),
     "table": Reader(
         "a CSV, TSV or JSONL table of your own: image, report, and what else is known",
