@@ -76,7 +76,7 @@ READERS: dict[str, Reader] = {
         lambda source: (source / REPORTS_FILE).is_file(),
     ),
     "iu-xray-openi": Reader(
-        "IU X-Ray as on Open-i: XML reports and PNG images",
+        "IU X-Ray as on Open-i: XML reports, and PNG or DICOM images",
         read_iu_openi,
         "a folder with ecgen-radiology/*.xml or *.xml",
         lambda source: source.is_dir() and bool(openi_reports(source)),
