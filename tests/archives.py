@@ -140,6 +140,41 @@ def mimic_cxr(folder: Path, reports: str = "beside") -> str:
     return "50414267"
 
 
+def mimic_cxr_dicom(folder: Path) -> str:
+    """The same studies as the DICOM tree of MIMIC-CXR, with the table of splits of MIMIC-CXR-JPG.
+
+    What the metadata state stands in the tags: projection, date and time. Nothing says that it is a chest.
+    """
+    # pydicom takes a second to import, which other tests need not pay for.
+    from dicom_files import ROOT, code, dicom_file
+
+    identifier = mimic_cxr(folder)
+    (folder / "mimic-cxr-2.0.0-metadata.csv.gz").unlink()
+    records = []
+    for patient, study, number, position, date, time, procedure, view_code in MIMIC_ROWS:
+        whole, _, fraction = time.partition(".")
+        place = mimic_study(folder, patient, study) / f"{dicom_id(number)}.jpg"
+        path = place.with_suffix(".dcm").relative_to(folder).as_posix()
+        records.append([patient, study, dicom_id(number), path])
+        if place.exists():
+            with Image.open(place) as image:
+                data = dicom_file(
+                    np.asarray(image),
+                    SOPInstanceUID=f"{ROOT}{number}",
+                    BodyPartExamined="ABDOMEN",
+                    ViewPosition=position,
+                    StudyDate=date,
+                    StudyTime=time and f"{whole.zfill(6)}.{fraction or 0}",
+                    PerformedProcedureStepDescription=procedure,
+                    ViewCodeSequence=[code("x", view_code, "99X")] if view_code else None,
+                )
+            place.with_suffix(".dcm").write_bytes(data)
+            place.unlink()
+    columns = ["subject_id", "study_id", "dicom_id", "path"]
+    packed(folder / "cxr-record-list.csv.gz", csv_text(columns, records))
+    return identifier
+
+
 def mimic_study(folder: Path, patient: str, study: str) -> Path:
     """The folder of a study's images."""
     return folder / "files" / f"p{patient[:2]}" / f"p{patient}" / f"s{study}"

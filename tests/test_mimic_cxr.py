@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from archives import (
     csv_text,
     dicom_id,
     mimic_cxr,
+    mimic_cxr_dicom,
     mimic_study,
     packed,
     pictures,
@@ -25,7 +28,7 @@ from radscribe.studies.prepare import prepare
 from radscribe.studies.readers.registry import open_source
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store import PreparedStore
-from radscribe.studies.study import Study
+from radscribe.studies.study import Study, View
 
 METADATA = "mimic-cxr-2.0.0-metadata.csv.gz"
 SPLIT = "mimic-cxr-2.0.0-split.csv.gz"
@@ -245,7 +248,7 @@ def test_files_and_rows_that_belong_to_nothing(tree):
     images = pictures()
     save(tree / "files/p19/p19999999/s55999999" / f"{dicom_id(99)}.jpg", next(images))
     save(tree / "files/p10/again" / f"{dicom_id(1)}.png", next(images))
-    for name in ("notes.pdf", ".hidden", "scan.dcm", "summary.txt"):
+    for name in ("notes.pdf", ".hidden", "summary.txt"):
         (tree / "files/p10" / name).write_text("x")
     append(tree / SPLIT, f"{dicom_id(98)},55999998,19999998,train", f"{dicom_id(1)},50414267,10000032,test")
     append(tree / "mimic-cxr-2.0.0-chexpert.csv.gz", f"19999998,55999998{',' * 14}")
@@ -260,7 +263,6 @@ def test_files_and_rows_that_belong_to_nothing(tree):
         ("summary", "no image: it is not named like a report"),
         (dicom_id(1), "duplicate id"),
     }
-    assert any(reason.startswith("DICOM is not read here") for _, reason in found)
     assert any(name == dicom_id(1) and reason.endswith("is taken") for name, reason in found)
     assert not [name for name, _ in found if "index" in name or "LICENSE" in name]
 
@@ -314,8 +316,8 @@ def test_what_is_missing_is_named(tree):
     packed(tree / SPLIT, "dicom_id,study_id\n")
     with pytest.raises(RadScribeError, match=f"{SPLIT} has no column 'split'"):
         read(tree)
-    (tree / METADATA).rename(tree / "cxr-record-list.csv.gz")
-    with pytest.raises(RadScribeError, match="is the DICOM tree.*--reports"):
+    (tree / METADATA).unlink()
+    with pytest.raises(RadScribeError, match=f"has no {METADATA}. Fetch it: wget"):
         read(tree)
     assert METADATA_COLUMNS[0] == "dicom_id"
 
@@ -334,3 +336,65 @@ def test_a_damaged_zip(tmp_path):
     with pytest.raises(RadScribeError, match="is damaged or cut off"):
         read(tmp_path)
     assert len(MIMIC_REPORTS) == 9
+
+
+class TestDicom:
+    """The DICOM tree of MIMIC-CXR gives what MIMIC-CXR-JPG gives."""
+
+    @pytest.fixture
+    def dicom_tree(self, tmp_path) -> Path:
+        mimic_cxr_dicom(tmp_path / "dicom")
+        return tmp_path / "dicom"
+
+    @staticmethod
+    def told(studies: dict[str, Study]) -> list[Study]:
+        """The studies with views that are told apart by their names without folder and suffix."""
+        return [
+            replace(
+                study, views=tuple(View(Path(Path(view.name).stem), view.projection) for view in study.views)
+            )
+            for study in studies.values()
+        ]
+
+    @pytest.mark.parametrize("options", [{}, {"unit": "images", "last_paragraph": True}], ids=str)
+    def test_the_studies_are_those_of_the_jpg_tree(self, tree, dicom_tree, options):
+        studies, rejections = read(dicom_tree, **options)
+        ours, theirs = self.told(studies), self.told(read(tree, **options)[0])
+        assert ours == theirs
+        assert {Path(view.name).suffix for study in studies.values() for view in study.views} == {".dcm"}
+        missing = next(rejection for rejection in rejections if rejection.reason == "missing")
+        assert missing.source.endswith(f"{dicom_id(10)}.dcm")
+        assert reasons(rejections)["55999999"] == "no image: cxr-record-list.csv.gz does not list it"
+
+    def test_it_is_recognised_and_prepared(self, dicom_tree, tmp_path):
+        """No gate looks at what the archive says is a chest radiograph."""
+        prepare(dicom_tree, tmp_path / "store", short_side=16, workers=1, progress=False)
+        stored = {study.id: study for study in PreparedStore(tmp_path / "store").studies()}
+        assert list(stored) == ["50414267", "51777247", "52822559", "55000006"]
+        assert stored["50414267"].split == "train"
+        assert stored["51777247"].prior == "52822559"
+
+    def test_metadata_are_taken_before_the_tags(self, tree, dicom_tree):
+        """The DICOM files of an archive beside the tables of MIMIC-CXR-JPG."""
+        shutil.rmtree(tree / "files")
+        (dicom_tree / "cxr-record-list.csv.gz").unlink()
+        text = gzip.decompress((tree / METADATA).read_bytes()).decode()
+        packed(tree / METADATA, text.replace(",PA,", ",LATERAL,"))
+        studies, _ = read(tree, images=dicom_tree, reports=dicom_tree)
+        assert list(studies) == ["50414267", "51777247", "52822559", "55000006"]
+        assert {view.projection for view in studies["50414267"].views} == {"lateral"}
+
+    def test_a_file_that_cannot_be_read_costs_its_view(self, dicom_tree, tmp_path):
+        path = mimic_study(dicom_tree, "10000032", "50414267") / f"{dicom_id(1)}.dcm"
+        path.write_bytes(path.read_bytes()[:400])
+        studies, _ = read(dicom_tree)
+        assert [view.projection for view in studies["50414267"].views] == ["frontal", "unknown"]
+        prepare(dicom_tree, tmp_path / "store", short_side=16, workers=1, progress=False)
+        (study,) = (s for s in PreparedStore(tmp_path / "store").studies() if s.id == "50414267")
+        assert len(study.views) == 1
+        assert str(path) in (tmp_path / "store/rejected.csv").read_text()
+
+    def test_without_splits(self, dicom_tree):
+        (dicom_tree / SPLIT).unlink()
+        with pytest.raises(RadScribeError, match=f"has no {SPLIT}. Fetch it: wget"):
+            read(dicom_tree)

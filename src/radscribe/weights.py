@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import zipfile
@@ -34,17 +35,13 @@ def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> 
     """
     if weights == "none":
         return model_class(config)
-    try:
-        given = {} if config is None else {"config": config}
-        with without_bars():
-            model, report = model_class.from_pretrained(weights, **given, output_loading_info=True)
-    except Exception as error:  # every hub client and every format fails in its own way
-        raise RadScribeError(
-            f"the weights '{weights}' could not be loaded ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:200]})",
-            f"Pass a folder in transformers format with --{field} FOLDER, with the sizes of its config.json, "
-            f"or train from random weights with --{field} none",
-        ) from error
+    given = {} if config is None else {"config": config}
+    with loading(
+        f"the weights '{weights}'",
+        f"Pass a folder in transformers format with --{field} FOLDER, with the sizes of its config.json, or "
+        f"train from random weights with --{field} none",
+    ):
+        model, report = model_class.from_pretrained(weights, **given, output_loading_info=True)
     strange = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
     if strange:
         raise RadScribeError(
@@ -53,6 +50,50 @@ def load_pretrained(model_class: Any, config: Any, weights: str, field: str) -> 
             f"Give the sizes of {Path(weights) / 'config.json'}",
         )
     return model
+
+
+def load_whole_model(name: str, what: str, hint: str) -> Any:
+    """Load a model of `transformers` with its weights, of which only those of a pooler may be missing.
+
+    Args:
+        name: Folder of the model, or its name on the Hugging Face hub.
+        what: What it is to be, for errors: `encoder`.
+        hint: What the user is to do where it is not there.
+
+    Raises:
+        RadScribeError: it cannot be loaded, or lacks weights.
+    """
+    from transformers import AutoModel
+
+    with loading(f"the {what} '{name}'", hint):
+        model, report = AutoModel.from_pretrained(name, output_loading_info=True, trust_remote_code=False)
+    # The pooler is not used, and models without one are common.
+    missing = [weight for weight in map(str, report["missing_keys"]) if "pooler" not in weight]
+    if strange := [*missing, *map(str, report["mismatched_keys"])]:
+        raise RadScribeError(
+            f"the {what} '{name}' lacks {len(strange)} weights, such as {min(strange)}", hint
+        )
+    return model
+
+
+@contextmanager
+def loading(what: str, hint: str) -> Iterator[None]:
+    """Turn any error of loading a published model into one line, and switch off what `transformers` prints.
+
+    Args:
+        what: What is loaded.
+        hint: What the user is to do where it cannot be loaded.
+
+    Raises:
+        RadScribeError: it could not be loaded.
+    """
+    try:
+        with without_bars():
+            yield
+    except Exception as error:  # every hub client and every format fails in its own way
+        raise RadScribeError(
+            f"{what} could not be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})", hint
+        ) from error
 
 
 @contextmanager
@@ -96,6 +137,15 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     """Write weights by name as a safetensors file, whole or not at all."""
     with whole_or_not_at_all(path) as partial:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial)
+
+
+def hash_of_weights(module: nn.Module) -> str:
+    """The SHA-256 of the weights of a module, by name, in hexadecimal digits."""
+    found = hashlib.sha256()
+    for name, weight in sorted(module.state_dict().items()):
+        found.update(name.encode())
+        found.update(weight.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def load_strictly(

@@ -57,6 +57,13 @@ AUDIT: list[Row] = [
         "unknown report section 'findings,impression'",
     ),
     Row(
+        "audit of a section that no study has",
+        "audit mine --no_progress",
+        ("warning: no study has findings", "The studies have impression: choose with --section"),
+        code=0,
+        arrange=_prepared("image,impression\n0.png,Clear lungs.\n1.png,Large heart.\n"),
+    ),
+    Row(
         "audit without a language model",
         "audit {store} --tokenizer nowhere",
         "there is no language model in 'nowhere'",

@@ -943,4 +943,41 @@ CHECKS = [
     ),
 ]
 
-ROWS: list[Row] = [*SOURCES, *DECODINGS, *OUTPUTS, *RUNS, *PAGES, *CHECKS]
+UNLIKE = [
+    Row(
+        "unlike: a run that keeps no statistics",
+        "unlike run images",
+        ("the run 'run' keeps no statistics of its training images", "radscribe train"),
+        arrange=changed_json("run.json", lambda facts: facts.pop("unlikeness")),
+    ),
+    Row("unlike: no run", "unlike nowhere {store}", "'nowhere' is no run directory"),
+    Row(
+        "unlike: a source that is not there",
+        "unlike {run} nowhere --device cpu",
+        "no study of nowhere could be read: no such file or folder",
+    ),
+    Row("unlike: no study at a time", "unlike {run} {store} --batch 0", "--batch must be at least 1"),
+    Row(
+        "unlike: a store that is gone",
+        "unlike {run} images --store nowhere --device cpu",
+        "no prepared store at nowhere",
+        arrange=images,
+    ),
+    Row(
+        "unlike: a bad image among good ones",
+        "unlike {run} images --device cpu",
+        ("rejected bad: ", "not an image", "test split"),
+        0,
+        with_file("images/bad.png", "no image"),
+    ),
+    of_run(
+        "with one bit of its statistics changed",
+        ("run/features.safetensors' is damaged or of another run", "Take the file from a copy"),
+        damaged("features.safetensors", flipped),
+    ),
+    of_run(
+        "without its statistics", "cannot read 'run/features.safetensors'", without("features.safetensors")
+    ),
+]
+
+ROWS: list[Row] = [*SOURCES, *DECODINGS, *OUTPUTS, *RUNS, *PAGES, *CHECKS, *UNLIKE]

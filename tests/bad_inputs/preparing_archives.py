@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
-from archives import chexpert_plus, dicom_id, mimic_cxr, packed
+from archives import chexpert_plus, dicom_id, mimic_cxr, mimic_cxr_dicom, packed
 
 from bad_inputs.rows import Row, Workshop
 from bad_inputs.sources import OUT, ids, rejected
@@ -23,6 +23,16 @@ def mimic(
 
     def arrange(workshop: Workshop) -> None:
         mimic_cxr(workshop.path / "m", reports)
+        then(workshop.path / "m")
+
+    return arrange
+
+
+def mimic_dicom(then: Callable[[Path], object]) -> Callable[[Workshop], object]:
+    """The DICOM tree of MIMIC-CXR in the folder `m`, of which something changes."""
+
+    def arrange(workshop: Workshop) -> None:
+        mimic_cxr_dicom(workshop.path / "m")
         then(workshop.path / "m")
 
     return arrange
@@ -114,10 +124,16 @@ MIMIC = [
         ),
     ),
     Row(
-        "the DICOM tree of MIMIC-CXR",
+        "the DICOM tree of MIMIC-CXR without splits",
         f"prepare m {OUT}",
-        ("m is the DICOM tree of MIMIC-CXR", "MIMIC-CXR-JPG as source, and --reports m"),
-        arrange=mimic(lambda tree: (tree / METADATA).rename(tree / "cxr-record-list.csv.gz")),
+        (f"m has no {SPLIT}", "wget", f"mimic-cxr-jpg/2.1.0/{SPLIT}"),
+        arrange=mimic_dicom(lambda tree: (tree / SPLIT).unlink()),
+    ),
+    Row(
+        "the DICOM tree of MIMIC-CXR with a list that is cut off",
+        f"prepare m {OUT}",
+        ("m/cxr-record-list.csv.gz is truncated", "Fetch it again"),
+        arrange=mimic_dicom(cut("cxr-record-list.csv.gz", 100)),
     ),
     Row(
         "MIMIC-CXR with odd records",

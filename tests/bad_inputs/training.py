@@ -7,10 +7,12 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from bad_inputs.rows import Row, Workshop
+from radscribe.observations import OBSERVATIONS
 from radscribe.studies.prepare import prepare
 
 #: Of the size of the shared store.
@@ -29,6 +31,7 @@ _AUTOENCODER = "pretrain masked-autoencoder {store} --out new --no_progress"
 _RETRIEVER = "pretrain retriever {store} --out new --no_progress"
 _LANGUAGE_MODEL = "pretrain language-model {store} --out new --no_progress"
 _PHRASES = "pretrain phrases {store} --out new --no_progress"
+_BANK = "interop import-bank CAM.pkl --kind visual-bank --out new"
 _IMPORT = "interop import r2gen-cmn model.pth --annotation annotation.json --out new"
 
 
@@ -208,6 +211,7 @@ _OPTIONS = [
     (_VISUAL_BANK, "--queries nowhere --most_rows 0", "--most_rows must be at least 1"),
     (_VISUAL_BANK, "--queries nowhere --form whole", "--form needs one of crop, masked, not 'whole'"),
     (_VISUAL_BANK, "--queries nowhere --maps cam", "--maps needs one of grad, grad++, hires"),
+    (_VISUAL_BANK, "--queries nowhere --encoder resnet18", "--encoder and --encoder_weights belong together"),
     (_VISUAL_BANK, "--resume", "radscribe pretrain visual-bank has no option --resume"),
     (_REPORT_BANK, "--split all", ("from the train split alone, not from 'all'", "Leave out --split")),
     (_REPORT_BANK, "--rows 0", "--rows must be at least 1"),
@@ -298,6 +302,16 @@ class _Runs:
 def _pickle_with_code(workshop: Workshop) -> None:
     workshop.write("model.pth", pickle.dumps({"state_dict": _Runs()}))
     workshop.write("annotation.json", "{}")
+
+
+def _bank_with_code(workshop: Workshop) -> None:
+    workshop.write("CAM.pkl", pickle.dumps({"Edema": _Runs()}))
+
+
+def _released_bank(workshop: Workshop) -> None:
+    features = {name: np.zeros((2, 768), np.float32) for name in OBSERVATIONS}
+    workshop.write("CAM.pkl", pickle.dumps(features))
+    workshop.write("folder/mine.txt", "x")
 
 
 def _tensors_of_another(workshop: Workshop) -> None:
@@ -671,6 +685,58 @@ ROWS: list[Row] = [
         "import R2Gen without its annotation",
         "interop import r2gen model.pth --out new",
         ("a checkpoint of r2gen needs --annotation too",),
+    ),
+    Row(
+        "import AM-MRG with an annotation",
+        "interop import am-mrg model.pth --out new --language_model lm --visual_bank a --report_bank b "
+        "--annotation annotation.json",
+        ("--annotation does nothing here", "Leave it out"),
+    ),
+    Row(
+        "import R2Gen with a bank",
+        "interop import r2gen model.pth --out new --annotation annotation.json --visual_bank CAM.pkl",
+        ("--visual_bank does nothing here", "Leave it out"),
+    ),
+    Row(
+        "import AM-MRG with one released bank",
+        "interop import am-mrg model.pth --out new --language_model lm --visual_bank a --report_bank R.pkl",
+        ("draws from CAM.pkl before", "--visual_bank CAM.pkl"),
+        arrange=_file("R.pkl", b""),
+        check=_nothing_new,
+    ),
+    Row(
+        "import no bank",
+        _BANK,
+        ("there is no released bank 'CAM.pkl'", "Give the CAM.pkl"),
+        check=_nothing_new,
+    ),
+    Row(
+        "import an empty bank", _BANK, "could not be read as a bank (EOFError)", arrange=_file("CAM.pkl", b"")
+    ),
+    Row(
+        "import a bank with code",
+        _BANK,
+        ("'CAM.pkl' is refused: it holds", "nothing in it was run"),
+        arrange=_bank_with_code,
+        check=_nothing_new,
+    ),
+    Row(
+        "import a bank without observations",
+        _BANK,
+        "does not hold features under the names of the 14 observations, but under edema",
+        arrange=_file("CAM.pkl", pickle.dumps({"edema": np.zeros((2, 768), np.float32)})),
+        check=_nothing_new,
+    ),
+    Row(
+        "import a bank into a folder with something",
+        _into(_BANK, "folder"),
+        "there is something in 'folder' already",
+        arrange=_released_bank,
+    ),
+    Row(
+        "recover reports without the regions that are drawn first",
+        "interop import-bank R.pkl --kind report-bank --out new --recover",
+        ("CAM.pkl is needed", "--visual_bank CAM.pkl"),
     ),
     Row("import below a file", _into(_IMPORT, "file/x"), "'file' is a file", arrange=_file("file", "")),
     Row("check no golden file", "interop check golden.safetensors", "no golden file 'golden.safetensors'"),

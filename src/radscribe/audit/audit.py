@@ -13,7 +13,7 @@ from radscribe.audit.images import SharedIds, SplitImages, near_images, shared_i
 from radscribe.audit.leaks import Item, Leak, LeakKind, Match, Pairs, Place, equal_items
 from radscribe.audit.report_texts import CUTS, odd_reports
 from radscribe.audit.reports import as_written, different_reports, near_reports, words_of
-from radscribe.errors import RadScribeError, unknown_name
+from radscribe.errors import RadScribeError, unknown_name, warn
 from radscribe.observations import ObservationState
 from radscribe.progress import Progress
 from radscribe.studies.store import PreparedStore
@@ -115,6 +115,7 @@ def audit(
     splits = _splits(paths)
     loaded = _tokenizer(tokenizer) if tokenizer is not None else None
     reports = {place: [study.report(section) for study in studies] for place, studies in splits.items()}
+    _warn_without_reports(splits, reports, section)
     labels = _labels(splits)
     total = sum(len(study.views) for studies in splits.values() for study in studies)
     images = {}
@@ -146,6 +147,19 @@ def _splits(paths: Sequence[Path]) -> dict[Place, list[Study]]:
             if studies := store.studies(split):
                 splits[Place(str(path), split)] = studies
     return splits
+
+
+def _warn_without_reports(
+    splits: Mapping[Place, Sequence[Study]], reports: Mapping[Place, Sequence[str]], section: str
+) -> None:
+    """Warn if no study has the section, although studies have others."""
+    there = [
+        name
+        for name in SECTIONS
+        if any(study.report(name) for studies in splits.values() for study in studies)
+    ]
+    if there and not any(report.strip() for of_split in reports.values() for report in of_split):
+        warn(f"no study has {section}", f"The studies have {', '.join(there)}: choose with --section")
 
 
 def _tokenizer(name: str) -> LanguageModelTokenizer:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from radscribe.about import NOTICE
-from radscribe.cli.output import print_caution, print_rejections, print_studies
+from radscribe.cli.output import (
+    print_caution,
+    print_json,
+    print_notes,
+    print_rejections,
+    print_studies,
+    warn_of_unlike,
+)
 from radscribe.errors import RadScribeError
 
 if TYPE_CHECKING:
@@ -31,12 +38,14 @@ def generate(
 ) -> None:
     """Draft reports with a trained run: one line of JSON per study, which also names the run.
 
-    Studies that cannot be read are named on standard error and left out; the others are drafted. A file is
-    written whole or not at all; the drafts of an interrupted command are kept in OUT.partial.
+    Studies that cannot be read are named on standard error and left out; the others are drafted. Named there,
+    too, are studies that are unlike the images that the run learnt from. A file is written whole or not at
+    all; the drafts of an interrupted command are kept in OUT.partial.
 
     Args:
         run: The run directory of a trained system.
-        source: Prepared stores, folders of images, tables of studies, or single image files, in DICOM too.
+        source: Prepared stores, folders of images, tables of studies, or single image files; of DICOM files
+            also zip archives and a DICOMDIR.
         out: File to write the drafts to, .jsonl or .csv; without it they are printed as JSON Lines.
         overwrite: Replace the file if it is there.
         resume: Go on with an interrupted command; it ends with the same file.
@@ -73,12 +82,14 @@ def generate(
     else:
         written = print_drafts(trained, studies, batch, rejections.append, **changes)
     print_rejections(rejections)
-    if not written:
+    if not written.drafts:
         reasons = [rejection.reason for rejection in rejections] or ["there is none"]
         more = f", and {len(reasons) - 1} more are rejected" if len(reasons) > 1 else ""
         raise RadScribeError(f"no study of {', '.join(source)} could be drafted: {reasons[0]}{more}")
+    print_notes(written.notes)
+    warn_of_unlike(run, written.unlike)
     if out:
-        print(f"{written} drafts in {out}, {len(rejections)} rejected; {NOTICE}", file=sys.stderr)
+        print(f"{written.drafts} drafts in {out}, {len(rejections)} rejected; {NOTICE}", file=sys.stderr)
     print_caution(run, trained)
 
 
@@ -99,7 +110,8 @@ def retrieve(
 
     Args:
         retriever: Directory that 'radscribe pretrain retriever' wrote.
-        source: Prepared stores, folders of images, tables of studies, or single image files.
+        source: Prepared stores, folders of images, tables of studies, or single image files; of DICOM files
+            also zip archives and a DICOMDIR.
         count: Largest number of reports for each study.
         own: Print reports of a study's own patient too, which are left out otherwise. A patient of the train
             split is known by the ids of study and patient, and by the pixels of an image.
@@ -145,7 +157,8 @@ def explain(
         run: The run directory of a trained system.
         out: Folder to write; open its index.html.
         study: Ids of studies in the store, separated by spaces.
-        images: Image files to explain instead of studies of the store; each file is a study of its own.
+        images: Image files to explain instead of studies of the store, in DICOM too; each file is a study of
+            its own. Folders, tables and archives of DICOM files give all their studies.
         together: Take all files of --images as the views of one study.
         store: Prepared store with the studies; without it the store that the run was trained on is used.
         words: Words of the drafts for which PNG files are written. Without it these are the words that the
@@ -168,8 +181,10 @@ def explain(
         raise RadScribeError("--together goes with --images")
     from radscribe.pages.explanation_page import check_folder, write_explanations
     from radscribe.progress import track
+    from radscribe.runs.draft_file import Written
     from radscribe.runs.run_directory import RunDirectory
     from radscribe.runs.trained_system import load
+    from radscribe.studies.given import given_studies
 
     check_folder(out)
     trained = load(run, device)
@@ -178,8 +193,9 @@ def explain(
         prepared = RunDirectory(run).open_store(store)
         studies = [prepared.study(study_id) for study_id in study]
     rejections: list[Rejection] = []
-    explained = trained.explain(studies, on_rejection=rejections.append, **(decoding or {}))
-    explanations = list(track(explained, len(studies), "explaining", "studies", show=progress))
+    found = list(given_studies(studies, rejections.append))
+    explained = trained.explain(found, on_rejection=rejections.append, **(decoding or {}))
+    explanations = list(track(explained, len(found), "explaining", "studies", show=progress))
     print_rejections(rejections)
     if not explanations:
         named = ", ".join(study or images or [])
@@ -188,5 +204,66 @@ def explain(
     written = write_explanations(
         explanations, out, config=trained.config, words=words, layer=layer, heads=heads
     )
+    summary = Written()
+    for explanation in explanations:
+        summary.add(explanation.draft.to_json())
+    print_notes(summary.notes)
+    warn_of_unlike(run, summary.unlike)
     print(f"look at it: {written.resolve().as_uri()}")
     print_caution(run, trained)
+
+
+def unlike(
+    run: Path,
+    source: list[str],
+    *,
+    store: Path | None = None,
+    json: bool = False,
+    batch: int = 16,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Print how unlike the images that a run learnt from the studies of each source are; nothing is drafted.
+
+    The run's own test split is measured too. For each source: the median share of training studies that are
+    less unlike, the share of studies that drafting flags, and the area under the curve (AUC) with which the
+    distance tells its studies from those of the test split: 0.5 if it cannot, 1 if it always can.
+
+    Args:
+        run: The run directory of a trained system.
+        source: Prepared stores, folders of images, tables of studies, or single image files; of DICOM files
+            also zip archives and a DICOMDIR.
+        store: Prepared store whose test split is measured; without it the store that the run was trained on.
+        json: Print the figures as JSON.
+        batch: Number of studies that are encoded at the same time.
+        device: Device to compute on; auto takes a GPU where there is one.
+    """
+    from radscribe.ranges import BATCH, check_options
+    from radscribe.runs.run_directory import RunDirectory
+    from radscribe.runs.trained_system import load
+    from radscribe.runs.unlike_sources import measure_sources
+
+    check_options({"--batch": (batch, BATCH)})
+    rejections: list[Rejection] = []
+    rows = measure_sources(
+        RunDirectory(run),
+        load(run, device),
+        source,
+        store=store,
+        batch_size=batch,
+        on_rejection=rejections.append,
+    )
+    print_rejections(rejections)
+    if not any(row.studies for row in rows[1:]):
+        reasons = [rejection.reason for rejection in rejections] or ["there is none"]
+        raise RadScribeError(f"no study of {', '.join(source)} could be read: {reasons[0]}")
+    if json:
+        print_json([row.to_json() for row in rows])
+        return
+    width = max(len(row.source) for row in rows)
+    print(f"{'':{width}}  studies  rejected  median share  flagged    AUC")
+    for row in rows:
+        share, flagged = ("-" if value is None else f"{value:.1%}" for value in (row.share, row.flagged))
+        auc = "-" if row.auc is None else f"{row.auc:.3f}"
+        print(
+            f"{row.source:{width}}  {row.studies:7,}  {row.rejected:8,}  {share:>12}  {flagged:>7}  {auc:>5}"
+        )

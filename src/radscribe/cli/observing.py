@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from radscribe.cli.output import print_caution, print_studies
+from radscribe.cli.output import print_caution, print_notes, print_studies
 from radscribe.errors import RadScribeError
 
 if TYPE_CHECKING:
+    from radscribe.runs.observing import ObservedStudy
     from radscribe.studies.rejection import Rejection
 
 
@@ -28,7 +30,8 @@ def observe(
     Args:
         classifier: Directory that 'radscribe pretrain observation-classifier' or 'disease-queries' wrote, or
             the run directory of a system that classifies observations, as camanet does.
-        source: Prepared stores, folders of images, tables of studies, or single image files, in DICOM too.
+        source: Prepared stores, folders of images, tables of studies, or single image files; of DICOM files
+            also zip archives and a DICOMDIR.
         json: Print one JSON object per study, which also says where the probabilities come from.
         split: Split to print where the source is a prepared store: train, val, test or all; without it all
             studies are printed.
@@ -41,6 +44,14 @@ def observe(
 
     rejections: list[Rejection] = []
     observer = Observer.load(classifier, device)
-    observed = observer.observe(source, batch_size=batch, on_rejection=rejections.append, split=split)
-    print_studies(observed, source, rejections, json=json)
+    notes: dict[str, Sequence[str]] = {}
+
+    def noted() -> Iterator[ObservedStudy]:
+        for study in observer.observe(source, batch_size=batch, on_rejection=rejections.append, split=split):
+            if study.notes:
+                notes[study.id] = study.notes
+            yield study
+
+    print_studies(noted(), source, rejections, json=json)
+    print_notes(notes)
     print_caution(classifier, observer)

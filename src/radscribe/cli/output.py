@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscribe.about import NOTICE
-from radscribe.errors import RadScribeError
+from radscribe.errors import RadScribeError, warn
+from radscribe.runs.drafts import less_unlike
 
 if TYPE_CHECKING:
     from radscribe.runs.observing import ObservedStudy, Observer
@@ -68,6 +69,24 @@ def print_studies(
     require_studies(printed, source, rejections)
     if not json:
         print(f"{printed} studies, {len(rejections)} rejected; {NOTICE}")
+
+
+def print_notes(notes: Mapping[str, Sequence[str]]) -> None:
+    """Print on standard error what the views of each study are noted for, such as text in the picture."""
+    for study_id, of_study in notes.items():
+        print(f"note on {study_id}: {', '.join(of_study)}", file=sys.stderr)
+
+
+def warn_of_unlike(run: Path, studies: Mapping[str, float]) -> None:
+    """Warn on standard error of each study that is unlike what a run learnt from.
+
+    Args:
+        run: Run directory.
+        studies: Share of the training studies that are less unlike, by id of each study.
+    """
+    for study_id, share in studies.items():
+        message = f"study '{study_id}' is unlike the images that {run} learnt from: {less_unlike(share)}"
+        warn(message, "Do not rely on its draft")
 
 
 def print_caution(path: Path, trained: TrainedSystem | Observer | ReportFinder) -> None:

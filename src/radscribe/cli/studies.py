@@ -36,6 +36,7 @@ def prepare(
     test: CheXpertPlusTest | None = None,
     pseudonym_key: Path | None = None,
     keep_ids: bool = False,
+    chest_only: bool = True,
     update: bool = False,
     progress: bool = True,
 ) -> None:
@@ -79,6 +80,8 @@ def prepare(
         pseudonym_key: File with the secret key of the hashes that replace ids and names of DICOM files; it is
             made if it is not there. OUT.pseudonym_key unless given.
         keep_ids: Keep the ids and names of DICOM files.
+        chest_only: Reject DICOM files that are no radiographs of the chest by their tags or their pixels;
+            --no_chest_only takes every DICOM file with pixels.
         update: Make a prepared store follow its source: new studies are added, changed ones are decoded
             again, and those that are gone are dropped. Studies that are the same stay in their split.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
@@ -108,6 +111,7 @@ def prepare(
         "test": test,
         "pseudonym_key": pseudonym_key,
         "keep_ids": keep_ids or None,
+        "chest_only": None if chest_only else False,
     }
     summary = prepare_store(
         source,

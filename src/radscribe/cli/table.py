@@ -90,6 +90,7 @@ _COMMANDS = (
     Command("page", scoring.page, "runs/mine --out page.html"),
     Command("embeddings", scoring.embeddings, "runs/mine --out distances.png"),
     Command("explain", drafting.explain, "runs/mine --images chest-pa.png --out where"),
+    Command("unlike", drafting.unlike, "runs/mine my_studies/images"),
     Command("check", studies.check, "runs/mine"),
     Command("audit", studies.audit, "stores/mine --json audit.json"),
     Command("export", studies.export, "stores/mine --format r2gen --out exports/mine"),
@@ -104,6 +105,7 @@ _COMMANDS = (
         interop.import_checkpoint,
         "r2gen model.pth --annotation annotation.json --out runs/x",
     ),
+    Command("interop import-bank", interop.import_bank, "CAM.pkl --kind visual-bank --out banks/regions"),
 )
 #: All commands by their words, in the order of the overview.
 COMMANDS: dict[tuple[str, ...], Command] = {command.words: command for command in _COMMANDS}

@@ -285,7 +285,7 @@ def _card(
     explanation: Explanation, index: int, section: str, source: RecalledSource | None, *, plotted: bool
 ) -> Markup:
     """One study as HTML."""
-    study, memory = explanation.study, explanation.memory
+    study, memory, unlikeness = explanation.study, explanation.memory, explanation.draft.unlikeness
     words = _words(explanation)
     views = [
         {
@@ -301,6 +301,9 @@ def _card(
         "explanation_card.html",
         index=index,
         id=study.id,
+        unlike="" if unlikeness is None else str(unlikeness),
+        flagged=unlikeness is not None and unlikeness.flagged,
+        notes=explanation.draft.notes,
         side=explanation.views.shape[-1],
         views=views,
         masked=sorted({name for masks in explanation.masks for name, mask in masks.items() if mask.any()}),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -117,7 +117,7 @@ def _rank_studies(
 ) -> list[DraftedStudy]:
     """The drafted studies in order of ROUGE-L, best first, after a check that their scores are the run's."""
     drafts = read_texts(kept.drafts)
-    logprobs = _read_logprobs(kept.drafts)
+    stated = _read_stated(kept.drafts)
     studies = {study.id: study for study in store.studies(split)}
     strange = [study for study in drafts if study not in studies]
     if strange:
@@ -137,7 +137,9 @@ def _rank_studies(
         DraftedStudy(
             study=studies[ids[index]],
             draft=drafts[ids[index]],
-            logprob=logprobs.get(ids[index]),
+            logprob=stated[ids[index]].logprob,
+            unlike_share=stated[ids[index]].unlike_share,
+            unlike=stated[ids[index]].unlike,
             reference=written[index],
             rouge_l=float(of_study["ROUGE-L"][index]),
             bleu_4=float(of_study["BLEU-4"][index]),
@@ -190,9 +192,30 @@ def _check_scores(
             )
 
 
-def _read_logprobs(path: Path) -> dict[str, float]:
+class _Stated(NamedTuple):
+    """What a file of drafts states of a draft beside its text; None where it does not.
+
+    Attributes:
+        logprob: Log-probability of the draft.
+        unlike_share: Share of the training studies that are less unlike.
+        unlike: Whether the study is flagged as unlike them.
+    """
+
+    logprob: float | None
+    unlike_share: float | None
+    unlike: bool
+
+
+def _read_stated(path: Path) -> dict[str, _Stated]:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {line["id"]: line["logprob"] for line in lines if isinstance(line.get("logprob"), (int, float))}
+
+    def number(line: Mapping[str, Any], name: str) -> float | None:
+        return line[name] if isinstance(line.get(name), (int, float)) else None
+
+    return {
+        line["id"]: _Stated(number(line, "logprob"), number(line, "unlike_share"), line.get("unlike") is True)
+        for line in lines
+    }
 
 
 def _page(
@@ -229,7 +252,7 @@ def _page(
         title=entry.title,
         published=entry.published,
         introduction=entry.summary,
-        facts=_facts(facts, config, store, evaluation, split),
+        facts=_facts(facts, config, store, evaluation, split) | _unlike_studies(ranked),
         split=split,
         scores=scores_section(evaluation, _score_command(run, split, None)),
         training=training_section(run.read_log(), facts.get("best", {})),
@@ -256,6 +279,14 @@ def _facts(
         "Decoding": _decoding(config),
         "Began": f"{facts.get('began', 'not known')}, RadScribe {facts.get('radscribe', 'not known')}",
     }
+
+
+def _unlike_studies(ranked: Sequence[DraftedStudy]) -> dict[str, str]:
+    """How many studies are unlike the training images; empty if the run keeps no statistics of these."""
+    measured = [drafted.unlike for drafted in ranked if drafted.unlike_share is not None]
+    if not measured:
+        return {}
+    return {"Unlike": f"{sum(measured)} of {len(measured)} studies, by their distance to the training images"}
 
 
 def _decoding(config: RunConfig) -> str:

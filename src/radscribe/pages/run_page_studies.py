@@ -19,6 +19,7 @@ from radscribe.pages.page_parts import (
     render,
     split_sentences,
 )
+from radscribe.runs.drafts import less_unlike
 from radscribe.studies.images import original_view
 from radscribe.studies.study import Study, View
 
@@ -47,6 +48,9 @@ class DraftedStudy:
         rouge_l: ROUGE-L of this draft alone, under the rules of the run's scores.
         bleu_4: BLEU-4 of this draft alone, under the rules of the run's scores.
         rank: Rank by ROUGE-L in the split; 1 is the best.
+        unlike_share: Share of the training studies that are less unlike; None if the run keeps no statistics
+            of their images.
+        unlike: Whether the study is flagged as unlike the training images.
     """
 
     study: Study
@@ -56,6 +60,8 @@ class DraftedStudy:
     rouge_l: float
     bleu_4: float
     rank: int
+    unlike_share: float | None = None
+    unlike: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,8 @@ def study_card(
         bleu_4=drafted.bleu_4,
         logprob=None if logprob is None else _signed(logprob),
         logprob_per_word=None if logprob is None or not words else _signed(logprob / words),
+        unlike="" if drafted.unlike_share is None else less_unlike(drafted.unlike_share),
+        flagged=drafted.unlike,
         stored_observations=study.observations,
         observations=observations_by_state(study),
         draft=draft,

@@ -173,7 +173,8 @@ class PooledHead(nn.Module):
     def start_from(self, log_odds: Tensor) -> None:
         """Set the biases of absent and present, so that their differences are log odds `[observations]`."""
         for perceptron, value in zip(self.perceptrons, log_odds, strict=True):
-            last: Any = perceptron[-1]  # type: ignore[index]
+            *_, last = perceptron.children()
+            assert isinstance(last, nn.Linear)
             last.bias.copy_(torch.stack([-value, value]) / 2)
 
 

@@ -30,9 +30,9 @@ from radscribe.observations import OBSERVATIONS, ObservationState
 from radscribe.parts.part import Part, make_command
 from radscribe.ranges import Range
 from radscribe.studies.study import Study, View
-from radscribe.vision.backbones import Backbone, BackboneConfig, ViewEncoder, check_crop
+from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.published_pixels import NormalisationConfig
-from radscribe.vision.transformers_backbone import ARCHITECTURE, TransformersBackbone
+from radscribe.vision.transformers_backbone import TransformersBackbone, create_view_encoder
 from radscribe.vision.transforms import TransformConfig, evaluation_view, stack_views, stored_view
 from radscribe.weights import load_strictly, save_weights
 
@@ -73,7 +73,7 @@ class ObservationPart(nn.Module):
         super().__init__()
         self.transform = transform
         self.architecture = backbone.architecture
-        self.backbone: ViewEncoder = _encoder(backbone, transform.crop, configuration)
+        self.backbone = create_view_encoder(backbone, transform.crop, configuration)
         self.temperatures: Tensor
         self.thresholds: Tensor
         # They are stored in the description, which people can read, and not with the weights.
@@ -220,17 +220,6 @@ class ObservationPart(nn.Module):
     def threshold_of(self) -> dict[str, float]:
         """The threshold of each observation by its name."""
         return dict(zip(OBSERVATIONS, self.thresholds.tolist(), strict=True))
-
-
-def _encoder(backbone: BackboneConfig, crop: int, configuration: Mapping[str, Any] | None) -> ViewEncoder:
-    """The backbone, for views of `crop` pixels; see `ObservationPart`."""
-    if backbone.architecture == ARCHITECTURE:
-        if configuration is None:
-            return TransformersBackbone.pretrained(backbone.weights, crop, backbone.normalisation)
-        return TransformersBackbone.described(configuration, crop, backbone.normalisation)
-    encoder = Backbone(backbone)
-    check_crop(encoder, backbone.architecture, crop)
-    return encoder
 
 
 def _of_each(observations: Mapping[str, Mapping[str, Any]], field: str, within: Range) -> Tensor:

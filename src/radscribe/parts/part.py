@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from radscribe.errors import RadScribeError
 from radscribe.files import read_json_object, sha256_of, write_whole
@@ -22,6 +22,34 @@ from radscribe.vision.transforms import TransformConfig
 PART = "part.json"
 #: Version of the format of `part.json`; a later RadScribe may write a higher one.
 FORMAT = 1
+#: Split of a part that was not made from a store: nothing says what it learnt from.
+UNKNOWN_SPLIT = "unknown"
+
+
+class Origin(NamedTuple):
+    """What a part was made from.
+
+    Attributes:
+        place: Path of the store; empty for a released file.
+        source: The source that the store was prepared from, or the name of the released file.
+        content_hash: Content hash of the store, or the SHA-256 of the released file.
+        split: The only split that the part learnt from; `unknown` for a released file.
+    """
+
+    place: str
+    source: str
+    content_hash: str
+    split: str
+
+    @classmethod
+    def of(cls, store: PreparedStore) -> Self:
+        """The origin of a part that learns from the train split of a store."""
+        return cls(str(store.path), store.manifest["source"], store.manifest["content_hash"], "train")
+
+    @classmethod
+    def released(cls, file: Path) -> Self:
+        """The origin of a part that is made from a released file."""
+        return cls("", f"released file {file.name}", sha256_of(file), UNKNOWN_SPLIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +60,9 @@ class Part:
         kind: Kind of the part, by its name after `radscribe pretrain`.
         format: Version of the format of `part.json`.
         settings: Settings that the part was made with.
-        store_source: The source that the store was prepared from.
-        store_content_hash: Content hash of the store.
-        split: The only split that the part learnt from.
+        store_source: The source that the store was prepared from, or the name of a released file.
+        store_content_hash: Content hash of the store, or the SHA-256 of a released file.
+        split: The only split that the part learnt from; `unknown` if the part is from a released file.
         files: SHA-256 of each file that the part is loaded from.
         content_hash: Hash of the kind and the files.
     """
@@ -50,7 +78,12 @@ class Part:
 
     @classmethod
     def write(
-        cls, path: Path, kind: str, files: Sequence[str], settings: Mapping[str, Any], store: PreparedStore
+        cls,
+        path: Path,
+        kind: str,
+        files: Sequence[str],
+        settings: Mapping[str, Any],
+        made_from: PreparedStore | Origin,
     ) -> Part:
         """Write `part.json` for files that are already in the directory.
 
@@ -59,16 +92,17 @@ class Part:
             kind: Kind of the part.
             files: Names of the files that the part is loaded from.
             settings: Settings that the part was made with, ready for JSON.
-            store: The store that the part learnt from, by its train split.
+            made_from: The store that the part learnt from, by its train split; or another origin.
         """
+        origin = made_from if isinstance(made_from, Origin) else Origin.of(made_from)
         hashes = {name: sha256_of(path / name) for name in files}
         part = cls(
             kind=kind,
             format=FORMAT,
             settings=dict(settings),
-            store_source=store.manifest["source"],
-            store_content_hash=store.manifest["content_hash"],
-            split="train",
+            store_source=origin.source,
+            store_content_hash=origin.content_hash,
+            split=origin.split,
             files=hashes,
             content_hash=content_hash(kind, hashes),
         )

@@ -17,7 +17,7 @@ from radscribe.text.byte_level_tokenizer import train_tokenizer
 from radscribe.text.cleaning import CLEANERS, CleaningName
 from radscribe.vision.backbones import Backbone, BackboneConfig, check_crop
 from radscribe.vision.transforms import TransformConfig
-from radscribe.weights import without_bars
+from radscribe.weights import load_whole_model, loading
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -86,30 +86,15 @@ class TextEncoder:
             RadScribeError: it is not there, could not be downloaded, needs code of its own, lacks weights, is
                 no encoder of texts, or has no fast tokenizer.
         """
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoTokenizer
 
         hint = (
             "Give a text encoder in transformers format, a folder or a name on the hub, with --text_encoder; "
             "or leave the option out to train a small one from random weights"
         )
-        try:
-            with without_bars():
-                model, report = AutoModel.from_pretrained(
-                    name, output_loading_info=True, trust_remote_code=False
-                )
+        model = load_whole_model(name, "text encoder", hint)
+        with loading(f"the text encoder '{name}'", hint):
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        except Exception as error:  # every hub client and every format fails in its own way
-            raise RadScribeError(
-                f"the text encoder '{name}' could not be loaded ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]})",
-                hint,
-            ) from error
-        # A pooler is not used.
-        missing = [key for key in map(str, report["missing_keys"]) if not key.startswith("pooler.")]
-        if strange := [*missing, *map(str, report["mismatched_keys"])]:
-            raise RadScribeError(
-                f"the text encoder '{name}' lacks {len(strange)} weights, such as {sorted(strange)[0]}", hint
-            )
         if model.config.is_encoder_decoder or not hasattr(model.config, "vocab_size"):
             raise RadScribeError(f"'{name}' is a {model.config.model_type}, and no encoder of texts", hint)
         if not tokenizer.is_fast:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from radscribe.device import Device
 from radscribe.errors import RadScribeError
-from radscribe.files import sha256_of
+from radscribe.pretraining.settings import check_labels, recorded_labels
 from radscribe.ranges import BATCH, COUNT, LENGTH, SEED, WIDTH, check_options
 
 
@@ -51,8 +50,7 @@ class BankSettings:
                 f"a memory bank is made from the train split alone, not from '{self.split}'",
                 "Leave out --split: what a bank holds is given to the system when it drafts",
             )
-        if not self.labels:
-            raise RadScribeError("--labels is empty", "Give report, store or a label file")
+        check_labels(self.labels)
         check_options(
             {
                 "--width": (self.width, WIDTH),
@@ -64,9 +62,7 @@ class BankSettings:
     def recorded(self) -> dict[str, Any]:
         """The settings as they are kept with the bank, with the hash of a label file."""
         recorded = {name: value for name, value in asdict(self).items() if name != "device"}
-        if self.labels not in ("report", "store"):
-            recorded["labels_sha256"] = sha256_of(Path(self.labels))
-        return recorded
+        return recorded | recorded_labels(self.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +70,13 @@ class VisualBankSettings(BankSettings):
     """Settings of a disease-aware visual bank (AM-MRG).
 
     Attributes:
-        queries: Directory that `radscribe pretrain disease-queries` wrote; its maps find the regions, and its
-            backbone encodes them.
+        queries: Directory that `radscribe pretrain disease-queries` wrote; its maps find the regions.
+        with_queries: Let the queries themselves be the first rows, one for each observation, as in the
+            released code.
+        encoder: Backbone that encodes the regions, by its name in timm; or `transformers`, for any image
+            model in the format of transformers. Without it the backbone of the disease queries encodes them.
+        encoder_weights: Weights of this encoder: the tag of published weights, or a file. With the encoder
+            `transformers`, a folder, or a name on the Hugging Face hub.
         most_rows: Largest number of rows of an observation.
         form: What the backbone is shown: `crop` (each patch that is kept, enlarged; a row each) or `masked`
             (the view with all else black; a row for each cell of the backbone's grid that holds a patch).
@@ -87,6 +88,9 @@ class VisualBankSettings(BankSettings):
     """
 
     queries: str = ""
+    with_queries: bool = False
+    encoder: str = ""
+    encoder_weights: str = ""
     most_rows: int = 500
     form: Literal["crop", "masked"] = "crop"
     maps: Literal["grad", "grad++", "hires", "xgrad", "eigen", "layer"] = "grad"
@@ -102,6 +106,12 @@ class VisualBankSettings(BankSettings):
                 "a visual bank needs disease queries, which find its regions",
                 "Train them (radscribe pretrain disease-queries STORE --out DIR), and give --queries DIR",
             )
+        if bool(self.encoder) != (self.encoder_weights not in ("", "none")):
+            raise RadScribeError(
+                "--encoder and --encoder_weights belong together: random weights tell no regions apart",
+                "Give both, such as --encoder swin_large_patch4_window7_224 --encoder_weights ms_in22k, or "
+                "neither",
+            )
         check_options({"--most_rows": (self.most_rows, COUNT)})
 
 
@@ -111,7 +121,8 @@ class ReportBankSettings(BankSettings):
 
     Attributes:
         encoder: Text encoder or language model in transformers format: a name on the Hugging Face hub, or a
-            folder.
+            folder; or all-MiniLM-L6-v2, a small one that comes with radscribe[sentences] (give it --pooling
+            mean).
         rows: Number of rows, which are divided among the observations in proportion to their frequency.
         form: What a row is of: a whole report, or a sentence, which has the observations of its report.
         pooling: What the features of a text are: `first` (last layer, first token, as BERT is trained),

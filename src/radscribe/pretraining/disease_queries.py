@@ -41,6 +41,8 @@ class DiseaseQueriesTask(ObservationTask):
 
     def __init__(self, store: PreparedStore, settings: DiseaseQueriesSettings):
         super().__init__(store, settings)
+        if settings.augmentation == "released":
+            self.augmentation = "rand_augment"
         labels = self.validation.labels
         if not ((labels == 1).any(axis=0) & (labels == 0).any(axis=0)).any():
             self.patience = None

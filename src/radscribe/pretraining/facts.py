@@ -15,6 +15,7 @@ from typing import Any
 from radscribe.about import VERSION
 from radscribe.errors import RadScribeError
 from radscribe.files import read_json_object, write_whole
+from radscribe.parts.part import Origin
 from radscribe.pretraining.settings import PretrainingSettings
 from radscribe.studies.store import PreparedStore
 
@@ -23,16 +24,17 @@ _DAMAGED = "Restore it from a copy, or begin anew with another --out"
 
 
 def begun_facts(
-    kind: str, store: PreparedStore, settings: Mapping[str, Any], inputs: Mapping[str, Any]
+    kind: str, made_from: PreparedStore | Origin, settings: Mapping[str, Any], inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The facts of a training that begins now.
 
     Args:
         kind: Kind of pretraining.
-        store: The store that the model learns from.
+        made_from: The store that the model learns from, or another origin.
         settings: The settings that decide what is learnt, ready for JSON.
         inputs: Further facts about the data that the model learns from.
     """
+    origin = made_from if isinstance(made_from, Origin) else Origin.of(made_from)
     return {
         "kind": kind,
         "radscribe": VERSION,
@@ -40,9 +42,9 @@ def begun_facts(
         "transformers": version("transformers"),
         "python": platform.python_version(),
         "settings": dict(settings),
-        "store": str(store.path),
-        "store_source": store.manifest["source"],
-        "store_content_hash": store.manifest["content_hash"],
+        "store": origin.place,
+        "store_source": origin.source,
+        "store_content_hash": origin.content_hash,
         **inputs,
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "finished": False,

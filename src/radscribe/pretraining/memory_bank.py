@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import Any, NamedTuple
 
 from radscribe.errors import RadScribeError
 from radscribe.interruption import check_empty, disk_errors_explained, empty, only_training
 from radscribe.parts.memory_bank import FILES, BankKind, MemoryBank
-from radscribe.parts.part import Part
+from radscribe.parts.part import Origin, Part
 from radscribe.pretraining.bank_settings import BankSettings
 from radscribe.pretraining.facts import begun_facts, write_facts
 from radscribe.pretraining.model_card import Section, write_model_card
 from radscribe.pretraining.observation_task import LabelledStudies
 from radscribe.studies.store import PreparedStore
 
-#: Raw features of the rows, what each row is of, and facts about them.
-Filled = tuple[Tensor, Sequence[Mapping[str, Any]], Mapping[str, Any]]
+
+class Filled(NamedTuple):
+    """A bank whose rows were made.
+
+    Attributes:
+        bank: The bank.
+        settings: The settings that it was made with, as they are kept.
+        facts: Further facts about its rows.
+    """
+
+    bank: MemoryBank
+    settings: Mapping[str, Any]
+    facts: Mapping[str, Any]
 
 
 def labelled_train_studies(store: PreparedStore, settings: BankSettings) -> LabelledStudies:
@@ -39,9 +48,8 @@ def labelled_train_studies(store: PreparedStore, settings: BankSettings) -> Labe
 
 def make_bank(
     kind: BankKind,
-    store: PreparedStore,
+    made_from: PreparedStore | Origin,
     out: Path,
-    settings: BankSettings,
     fill: Callable[[], Filled],
     section: Callable[[Mapping[str, Any]], Section],
 ) -> dict[str, Any]:
@@ -49,10 +57,9 @@ def make_bank(
 
     Args:
         kind: Kind of the bank.
-        store: The store that it is made from.
+        made_from: The store that it is made from, or another origin.
         out: Directory to write. A making that fails leaves nothing there.
-        settings: Settings of the bank.
-        fill: Makes the rows. The facts that it gives have `recorded`, which is added to the settings.
+        fill: Makes the rows.
         section: The content of the model card, from the facts.
 
     Returns:
@@ -64,14 +71,12 @@ def make_bank(
     room = "Make room there or put it right, and give the same command again"
     with only_training(out), disk_errors_explained(out, room):
         check_empty(out)
-        raw, rows, found = fill()
-        recorded = settings.recorded() | found["recorded"]
-        inputs = {name: value for name, value in found.items() if name != "recorded"}
-        facts = begun_facts(kind, store, recorded, inputs)
-        facts |= {"rows": len(rows), "raw_width": raw.size(1), "width": settings.width}
+        bank, settings, inputs = fill()
+        facts = begun_facts(kind, made_from, settings, inputs)
+        facts |= {"rows": len(bank.rows), "raw_width": bank.raw.size(1), "width": bank.width}
         try:
-            MemoryBank.make(raw, rows, settings.width, settings.seed).save(out)
-            part = Part.write(out, kind, FILES, recorded, store)
+            bank.save(out)
+            part = Part.write(out, kind, FILES, settings, made_from)
             facts |= {"content_hash": part.content_hash, "finished": True}
             write_model_card(out, facts, section(facts))
             write_facts(out, facts)
@@ -91,11 +96,26 @@ def lines_of(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def projection_note(facts: Mapping[str, Any]) -> str:
-    """One sentence on the projection, for the model card."""
+def notes_of(facts: Mapping[str, Any]) -> list[str]:
+    """What the model card of any bank says of its projection and its content hash."""
     if facts["raw_width"] == facts["width"]:
-        return f"The features have the width of the bank, {facts['width']}, and are not projected."
-    return (
-        f"The features of width {facts['raw_width']} stay in the bank, beside the random projection to width "
-        f"{facts['width']} (seed {facts['settings']['seed']})."
-    )
+        projection = f"The features have the width of the bank, {facts['width']}, and are not projected."
+    else:
+        projection = (
+            f"The features of width {facts['raw_width']} stay in the bank, beside the random projection to "
+            f"width {facts['width']} (seed {facts['settings']['seed']})."
+        )
+    return [projection, f"Content hash: {facts['content_hash']}."]
+
+
+def counts_table(facts: Mapping[str, Any], *columns: str) -> str:
+    """The table of the model card: the counts of each observation, in their order.
+
+    Args:
+        facts: Facts with the counts of each observation.
+        columns: Headings of the counts.
+    """
+    lines = [f"| observation | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for name, counts in facts["observations"].items():
+        lines.append(f"| {name} | {' | '.join(f'{count:,}' for count in counts.values())} |")
+    return "\n".join(lines)

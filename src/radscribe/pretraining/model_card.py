@@ -20,9 +20,10 @@ class Section:
         title: What the model is, in a few words.
         purpose: What the model is for.
         caution: What the model must not be taken for.
-        learnt: How much the model learnt from in the train split.
+        learnt: How much the model learnt from.
         notes: One sentence for each further point, such as how good the model is.
         rest: Text below the list, such as a table.
+        where: What of the source it was made from.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Section:
     learnt: str
     notes: Sequence[str]
     rest: str = ""
+    where: str = "train split only"
 
 
 def write_model_card(out: Path, facts: Mapping[str, Any], section: Section) -> None:
@@ -44,7 +46,7 @@ def write_model_card(out: Path, facts: Mapping[str, Any], section: Section) -> N
     settings = [f"{name} {value}" for name, value in facts["settings"].items() if value is not None]
     points = [
         f"Made from `{facts['store_source']}` (content hash {facts['store_content_hash'][:12]}), "
-        f"train split only: {section.learnt}.",
+        f"{section.where}: {section.learnt}.",
         *section.notes,
         f"Settings: {', '.join(settings)}.",
         f"RadScribe {facts['radscribe']}, torch {facts['torch']}, transformers {facts['transformers']}; "

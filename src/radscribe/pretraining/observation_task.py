@@ -40,7 +40,7 @@ from radscribe.runs.views import evaluation_views
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
 from radscribe.vision.backbones import BackboneConfig
-from radscribe.vision.transforms import TransformConfig, settled_transform, stack_views
+from radscribe.vision.transforms import Augmentation, TransformConfig, settled_transform, stack_views
 
 #: If fewer studies of the val split have an observation, or do not have it, temperature and threshold are not
 #: chosen: they stay 1 and 0.5.
@@ -99,6 +99,7 @@ class ObservationTask(Task):
 
     model: ObservationPart
     mirrored: bool
+    augmentation: Augmentation = "none"
 
     def __init__(self, store: PreparedStore, settings: ObservationSettings):
         self.store = store
@@ -132,7 +133,10 @@ class ObservationTask(Task):
         """
         settings = self.settings
         transform = TransformConfig(
-            short_side=settings.short_side, crop=settings.crop, horizontal_flip=self.mirrored
+            short_side=settings.short_side,
+            crop=settings.crop,
+            horizontal_flip=self.mirrored,
+            augmentation=self.augmentation,
         )
         backbone = BackboneConfig(architecture=settings.architecture, weights=settings.weights)
         self.model = self.create(backbone, transform).to(device)

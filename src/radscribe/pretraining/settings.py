@@ -83,6 +83,21 @@ def _check_sizes(short_side: int, crop: int) -> None:
         raise RadScribeError(f"--crop {crop} is larger than --short_side {short_side}")
 
 
+def check_labels(labels: str) -> None:
+    """Check that a source of labels is named.
+
+    Raises:
+        RadScribeError: it is empty.
+    """
+    if not labels:
+        raise RadScribeError("--labels is empty", "Give report, store or a label file")
+
+
+def recorded_labels(labels: str) -> dict[str, str]:
+    """The hash of a label file, which is recorded; empty if the labels come from elsewhere."""
+    return {} if labels in ("report", "store") else {"labels_sha256": sha256_of(Path(labels))}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LanguageModelSettings(PretrainingSettings):
     """Settings of a small language model of reports.
@@ -167,15 +182,11 @@ class ObservationSettings(PretrainingSettings):
         """See `PretrainingSettings.check`; it checks the source of the labels and the sizes too."""
         PretrainingSettings.check(self)  # classes with slots have no super() without arguments
         _check_sizes(self.short_side, self.crop)
-        if not self.labels:
-            raise RadScribeError("--labels is empty", "Give report, store or a label file")
+        check_labels(self.labels)
 
     def recorded(self) -> dict[str, Any]:
         """See `PretrainingSettings.recorded`; with the hash of a label file."""
-        recorded = PretrainingSettings.recorded(self)
-        if self.labels not in ("report", "store"):
-            recorded["labels_sha256"] = sha256_of(Path(self.labels))
-        return recorded
+        return PretrainingSettings.recorded(self) | recorded_labels(self.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +216,9 @@ class DiseaseQueriesSettings(ObservationSettings):
     Attributes:
         head: What gives the logits: `per-query` (each query of a Q-Former its own), or `pooled-mlp` (the
             released code: no Q-Former, but a perceptron for each observation on the mean visual token).
+        augmentation: Random change of the training views: `none` (but for the place of the crop), or
+            `released`, as Swin is trained on ImageNet (crops of 8 to 100% of the area, mirrored,
+            RandAugment, and in a quarter of the views a rectangle of noise).
         loss: `paper` is the binary cross-entropy, summed over the observations, with the orthogonality;
             `released` smooths the labels by 0.1 and has no orthogonality.
         orthogonality: Weight of the orthogonality of the queries; 0 leaves it out.
@@ -223,6 +237,7 @@ class DiseaseQueriesSettings(ObservationSettings):
     crop: int = 224
     uncertain: Literal["as_present", "as_absent", "ignore"] = "as_absent"
     head: Literal["per-query", "pooled-mlp"] = "per-query"
+    augmentation: Literal["none", "released"] = "none"
     loss: Literal["paper", "released"] = "paper"
     orthogonality: float = 1.0
     orthogonality_on: Literal["queries", "outputs"] = "queries"

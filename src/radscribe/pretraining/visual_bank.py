@@ -14,17 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.activation_maps import ActivationMaps
 from radscribe.parts.disease_queries import DiseaseQueries
+from radscribe.parts.memory_bank import MemoryBank
 from radscribe.pretraining.bank_settings import VisualBankSettings
 from radscribe.pretraining.memory_bank import (
     Filled,
+    counts_table,
     labelled_train_studies,
     lines_of,
     make_bank,
-    projection_note,
+    notes_of,
 )
 from radscribe.pretraining.model_card import Section
 from radscribe.progress import track
@@ -32,9 +35,11 @@ from radscribe.runs.regions import RegionFinder, ViewRegions
 from radscribe.runs.views import evaluation_views
 from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import Study
-from radscribe.vision.backbones import Grid
+from radscribe.vision.backbones import BackboneConfig, Grid, ViewEncoder
 from radscribe.vision.regions import RegionConfig, cells_of, cropped, masked
+from radscribe.vision.transformers_backbone import create_view_encoder
 from radscribe.vision.transforms import check_store
+from radscribe.weights import hash_of_weights
 
 KIND: Literal["visual-bank"] = "visual-bank"
 
@@ -52,8 +57,9 @@ def make(store: PreparedStore, out: Path, settings: VisualBankSettings, *, progr
         What is printed of the bank.
 
     Raises:
-        RadScribeError: a setting is out of range, the disease queries cannot be loaded or learnt from views
-            of another size, no study has an observation, no map keeps a patch, or the disk is full.
+        RadScribeError: a setting is out of range, the disease queries cannot be loaded, are no rows of such a
+            bank or learnt from views of another size, the encoder cannot be loaded, no study has an
+            observation, no map keeps a patch, or the disk is full.
     """
     settings.check()
     queries = DiseaseQueries.load(settings.queries, settings.device)
@@ -63,9 +69,11 @@ def make(store: PreparedStore, out: Path, settings: VisualBankSettings, *, progr
         maps=settings.maps, threshold=settings.threshold, most=settings.most, patch=settings.patch
     )
     finder = RegionFinder(ActivationMaps(queries, settings.maps), config)
+    first = _first_rows(queries, settings)
 
     def fill() -> Filled:
-        filling = _Filling(finder, settings)
+        encoder = _encoder(queries, settings)
+        filling = _Filling(finder, encoder, settings)
         train = labelled_train_studies(store, settings)
         for column, name in track(
             enumerate(OBSERVATIONS), len(OBSERVATIONS), KIND, "observations", show=progress
@@ -78,11 +86,57 @@ def make(store: PreparedStore, out: Path, settings: VisualBankSettings, *, progr
                 f"no map of a study with an observation keeps a patch above {settings.threshold:g}",
                 "Choose a lower --threshold, or train the disease queries for longer",
             )
-        recorded = {"queries_content_hash": content_hash}
-        facts = {"recorded": recorded, "observations": filling.counts}
-        return torch.cat(filling.features), filling.rows, facts
+        names = OBSERVATIONS if first is not None else ()
+        rows = [*({"observation": name, "query": True} for name in names), *filling.rows]
+        of_encoder = {"encoder_sha256": hash_of_weights(encoder)} if settings.encoder else {}
+        return Filled(
+            MemoryBank.make(torch.cat(filling.features), rows, settings.width, settings.seed, first),
+            settings.recorded() | {"queries_content_hash": content_hash} | of_encoder,
+            {"observations": filling.counts},
+        )
 
-    return summary(make_bank(KIND, store, out, settings, fill, section))
+    return summary(make_bank(KIND, store, out, fill, section))
+
+
+def _first_rows(queries: DiseaseQueries, settings: VisualBankSettings) -> Tensor | None:
+    """The disease queries as rows `[observations, width]`; None unless they are asked for.
+
+    Raises:
+        RadScribeError: there are none, or they have another width than the bank.
+    """
+    if not settings.with_queries:
+        return None
+    if queries.queries is None:
+        raise RadScribeError(
+            f"the disease queries in '{settings.queries}' have no Q-Former, and so no queries: their head is "
+            "pooled-mlp",
+            "Train them with --head per-query, or leave out --with_queries",
+        )
+    if (width := queries.queries.size(1)) != settings.width:
+        raise RadScribeError(
+            f"the queries in '{settings.queries}' have width {width}, and the bank has {settings.width}",
+            f"Give --width {width}, or leave out --with_queries",
+        )
+    return queries.queries
+
+
+def _encoder(queries: DiseaseQueries, settings: VisualBankSettings) -> ViewEncoder:
+    """What encodes the regions.
+
+    Raises:
+        RadScribeError: it cannot be loaded, or takes views of another size.
+    """
+    if not settings.encoder:
+        return queries.backbone
+    config = BackboneConfig(architecture=settings.encoder, weights=settings.encoder_weights)
+    try:
+        encoder = create_view_encoder(config, queries.transform.crop)
+    except RadScribeError as error:
+        raise RadScribeError(
+            f"the encoder of the regions: {error}",
+            f"Give --encoder and --encoder_weights of one for views of {queries.transform.crop} pixels",
+        ) from error
+    return encoder.eval().requires_grad_(False).to(chosen_device(settings.device))
 
 
 class _Filling:
@@ -94,8 +148,9 @@ class _Filling:
         counts: Numbers of studies and rows of each observation.
     """
 
-    def __init__(self, finder: RegionFinder, settings: VisualBankSettings):
+    def __init__(self, finder: RegionFinder, encoder: ViewEncoder, settings: VisualBankSettings):
         self.finder = finder
+        self.encoder = encoder
         self.settings = settings
         self.features: list[Tensor] = []
         self.rows: list[Mapping[str, Any]] = []
@@ -130,20 +185,24 @@ class _Filling:
     @torch.inference_mode()
     def _encode(self, found: ViewRegions) -> tuple[Tensor, list[dict[str, Any]]]:
         """Raw features of the regions of a view, `[rows, channels]` on the CPU, and the place of each."""
-        part, side = self.finder.maps.part, self.settings.patch
-        device = part.temperatures.device
+        encoder, side = self.encoder, self.settings.patch
+        device = self.finder.maps.part.temperatures.device
         if self.settings.form == "crop":
             patches = cropped(found.pixels, found.regions, side)
             encoded = [
-                part.backbone.encode_views(some.to(device)).mean(dim=1)
+                encoder.encode_views(some.to(device)).mean(dim=1)
                 for some in patches.split(self.settings.batch)
             ]
             places = [region._asdict() | {"side": side} for region in found.regions]
             return torch.cat(encoded).cpu(), places
         view = masked(found.pixels, found.regions, side)
-        tokens = part.backbone.encode_views(view.unsqueeze(0).to(device))[0]
+        tokens = encoder.encode_views(view.unsqueeze(0).to(device))[0]
         grid = Grid.of_square(len(tokens))
-        assert grid is not None  # the activation maps need it too
+        if grid is None:
+            raise RadScribeError(
+                f"the {len(tokens)} visual tokens of {self.settings.encoder} lie on no square grid",
+                "Choose another --encoder, or --form crop",
+            )
         cells = cells_of(found.regions, side, len(view), grid.rows)
         length = len(view) // grid.rows
         places = [
@@ -160,6 +219,7 @@ def summary(facts: Mapping[str, Any]) -> str:
     lines = [
         f"visual bank    {settings['form']}, maps {settings['maps']}, mean activation above "
         f"{settings['threshold']:g}",
+        f"encoder        {settings['encoder'] or 'that of the disease queries'}",
         *lines_of(facts),
         f"no region      {_without(facts)}",
         "",
@@ -174,25 +234,28 @@ def summary(facts: Mapping[str, Any]) -> str:
 def section(facts: Mapping[str, Any]) -> Section:
     """What the model card says."""
     settings = facts["settings"]
-    rows = "\n".join(
-        f"| {name} | {' | '.join(f'{count:,}' for count in counts.values())} |"
-        for name, counts in facts["observations"].items()
-    )
     return Section(
         title="Disease-aware visual bank",
         purpose="Features of regions of chest X-ray views in which an observation is reported. A system "
         "retrieves from them when it drafts.",
         caution="A region is where a network's probability comes from, and need not show the observation. "
         "The rows name studies of the store: where these may not be passed on, ask before the bank is.",
-        learnt=f"{facts['rows']:,} rows, at most {settings['most_rows']:,} of an observation",
+        learnt=f"{facts['rows']:,} rows, at most {settings['most_rows']:,} of an observation"
+        + (", and before them the disease queries" if settings["with_queries"] else ""),
         notes=[
             f"Regions that activation maps of disease queries keep (content hash "
             f"{settings['queries_content_hash'][:12]}); {_without(facts)}.",
-            projection_note(facts),
-            f"Content hash: {facts['content_hash']}.",
+            f"Encoder of the regions: {_encoder_in_words(settings)}.",
+            *notes_of(facts),
         ],
-        rest=f"| observation | studies | looked at | no region | rows |\n|---|---|---|---|---|\n{rows}",
+        rest=counts_table(facts, "studies", "looked at", "no region", "rows"),
     )
+
+
+def _encoder_in_words(settings: Mapping[str, Any]) -> str:
+    if not settings["encoder"]:
+        return "that of the disease queries"
+    return f"{settings['encoder']} (sha256 of its weights {settings['encoder_sha256'][:12]})"
 
 
 def _without(facts: Mapping[str, Any]) -> str:

@@ -45,6 +45,7 @@ def check_run(path: Path) -> list[Checked]:
     """
     from radscribe.runs.run_directory import RunDirectory
     from radscribe.runs.run_parts import part_path, read_parts
+    from radscribe.runs.unlikeness import facts_of_training_features, load_training_features
 
     run = RunDirectory(path)
 
@@ -58,6 +59,13 @@ def check_run(path: Path) -> list[Checked]:
         system = run.load_system()
         known = "the hash on record" if "weights_sha256" in run.read_facts() else "NO hash on record"
         return f"{len(system.own_state_dict())} tensors that fit and are finite, {known}"
+
+    def features() -> str:
+        load_training_features(run)
+        facts = facts_of_training_features(run)
+        if facts is None:
+            return "of other weights than the present ones, so it is not used"
+        return f"statistics of {facts['train']} training studies, with the hash on record"
 
     def parts() -> str:
         said = []
@@ -83,6 +91,8 @@ def check_run(path: Path) -> list[Checked]:
         (run.vocabulary, lambda: f"{len(Vocabulary.load(run.vocabulary))} words"),
         (run.weights, weights),
     ]
+    if run.features.exists() or facts_of_training_features(run):
+        checks.append((run.features, features))
     if run.parts.exists():
         checks.append((run.parts, parts))
     if run.log.exists():

@@ -14,9 +14,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -34,6 +34,29 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".csv")
 _ROOM = "Make room, or choose another --out; what is drafted is kept, and --resume goes on with it"
 _NOT_OURS = "Remove it, or choose another --out"
+
+
+@dataclass(slots=True)
+class Written:
+    """What was drafted, by this command and by one that it resumed.
+
+    Attributes:
+        drafts: Number of drafts.
+        notes: Notes on the views of each study that has some, by its id.
+        unlike: Share of the training studies that are less unlike, by id of each study that is flagged.
+    """
+
+    drafts: int = 0
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    unlike: dict[str, float] = field(default_factory=dict)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count a draft, as `DraftReport.to_json` gives it."""
+        self.drafts += 1
+        if record.get("notes"):
+            self.notes[record["id"]] = record["notes"]
+        if record.get("unlike"):
+            self.unlike[record["id"]] = record["unlike_share"]
 
 
 class DraftFile:
@@ -124,8 +147,8 @@ class DraftFile:
         with writing(self.partial, _ROOM):
             self._write(draft.to_json())
 
-    def finish(self) -> int:
-        """Write the final file, remove the partial file, and return the number of drafts.
+    def finish(self) -> list[dict[str, Any]]:
+        """Write the final file, remove the partial file, and return the drafts as `DraftReport.to_json`.
 
         If there is no draft, no final file is written.
 
@@ -137,7 +160,7 @@ class DraftFile:
             text = "".join(_lines(records, self.path.suffix.lower()))
             replace_file(self.path, text, _ROOM)
         self.partial.unlink()
-        return len(records)
+        return records
 
     def __enter__(self) -> Self:
         return self
@@ -201,8 +224,8 @@ def write_draft_file(
     *,
     progress: bool = True,
     **decoding: Any,
-) -> int:
-    """Draft studies into a file, and return the number of drafts.
+) -> Written:
+    """Draft studies into a file, and return what was written.
 
     Args:
         file: File to write, which an interrupted command may have begun.
@@ -225,7 +248,10 @@ def write_draft_file(
             for draft in drafts:
                 file.add(draft)
                 shown.update()
-        return file.finish()
+        written = Written()
+        for record in file.finish():
+            written.add(record)
+        return written
 
 
 def print_drafts(
@@ -234,18 +260,19 @@ def print_drafts(
     batch_size: int,
     on_rejection: Callable[[Rejection], None],
     **decoding: Any,
-) -> int:
-    """Draft studies to standard output as JSON Lines, and return the number of drafts.
+) -> Written:
+    """Draft studies to standard output as JSON Lines, and return what was written.
 
     The arguments are those of `write_draft_file`.
     """
     if sys.stdout is None:
         raise RadScribeError("standard output is closed", "Write the drafts to a file: --out drafts.jsonl")
-    written = 0
+    written = Written()
     try:
         for draft in trained.generate(studies, batch_size=batch_size, on_rejection=on_rejection, **decoding):
-            print(json.dumps(draft.to_json()), flush=True)
-            written += 1
+            record = draft.to_json()
+            print(json.dumps(record), flush=True)
+            written.add(record)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -278,8 +305,8 @@ def _lines(records: Sequence[dict[str, Any]], suffix: str) -> Iterator[str]:
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any]:
-    """A draft as a table row: `text_2` and `logprob_2` are the second best; a bar joins the images."""
-    row = record | {"images": " | ".join(record["images"])}
+    """A draft as a table row: `text_2` and `logprob_2` are the second best; a bar joins images and notes."""
+    row = record | {name: " | ".join(record[name]) for name in ("images", "notes") if name in record}
     for rank, alternative in enumerate(row.pop("alternatives", ()), start=2):
         row |= {f"{name}_{rank}": value for name, value in alternative.items()}
     return row

@@ -10,6 +10,7 @@ from radscribe.evaluation.families import CLINICAL, FAMILIES, ScoreTable
 from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.scores import Score
 from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.unlikeness import FLAGGED_SHARE, facts_of_training_features
 from radscribe.systems.registry import get_system
 
 
@@ -25,7 +26,9 @@ def write_model_card(run: RunDirectory) -> None:
     """Write the model card: what the run is, its scores, and what it must not be used for."""
     facts, config = run.read_facts(), run.load_config()
     entry = get_system(config.system_name)
-    hashed = f" (content hash {facts['store_content_hash'][:12]})" if "store_content_hash" in facts else ""
+    learnt = ""
+    if "store_content_hash" in facts:
+        learnt = f" (content hash {facts['store_content_hash'][:12]}), train split only"
     scores, changed = "The test split was not scored.", ""
     if changes := facts.get("changes"):
         changed = f"\n- Changed while it was trained: {_described(changes)}."
@@ -39,8 +42,9 @@ def write_model_card(run: RunDirectory) -> None:
 
 **Intended use:** {NOTICE}. Drafts may omit findings and state findings that are not there.
 
-- Trained on `{facts["store_source"]}`{hashed}, train split only.
+- Trained on `{facts["store_source"]}`{learnt}.
 - Weights chosen on the validation split: {facts.get("best", "imported")}.{changed}
+- {_said_of_unlike_studies(run)}
 - RadScribe {facts["radscribe"]}, torch {facts["torch"]}; began {facts["began"]}.
 
 ## Scores on the test split
@@ -48,6 +52,17 @@ def write_model_card(run: RunDirectory) -> None:
 {scores}
 """,
         encoding="utf-8",
+    )
+
+
+def _said_of_unlike_studies(run: RunDirectory) -> str:
+    """Whether drafts say how unlike the training images a study is."""
+    facts = facts_of_training_features(run)
+    if facts is None:
+        return "It keeps no statistics of its training images: drafts do not say how unlike them a study is."
+    return (
+        f"Drafts say how unlike the images of {facts['train']:,} training studies a study is; beyond the "
+        f"limit are {FLAGGED_SHARE:.0%} of {facts['val']:,} validation studies."
     )
 
 

@@ -53,6 +53,7 @@ class ObservedStudy:
         probabilities: Probability of each observation, by name.
         thresholds: Lowest probability of each observation that counts as present, by name.
         images: Files of the views; for a store, the files that it was prepared from.
+        notes: What to know about these views, such as `burned-in text`.
         origin: The part or run that gave the probabilities, and what it was trained on.
         notice: Notice on the intended use.
     """
@@ -61,6 +62,7 @@ class ObservedStudy:
     probabilities: Mapping[str, float]
     thresholds: Mapping[str, float]
     images: tuple[str, ...]
+    notes: tuple[str, ...]
     origin: RunOrigin
     notice: str = NOTICE
 
@@ -90,6 +92,7 @@ class ObservedStudy:
                 for name, probability in self.probabilities.items()
             },
             "images": list(self.images),
+            "notes": list(self.notes),
             "classifier": self.origin.name,
             "classifier_sha256": self.origin.sha256,
             "trained_on": self.origin.trained_on,
@@ -205,12 +208,13 @@ class Observer:
         found = given_studies(studies, on_rejection, split=split)
         readable = readable_studies(found, self.data, on_rejection)
         while batch := list(islice(readable, batch_size)):
-            predicted = self.predict(*stack_views([views for _, views in batch])).tolist()
-            for (study, _), probabilities in zip(batch, predicted, strict=True):
+            predicted = self.predict(*stack_views([one.views for one in batch])).tolist()
+            for (study, _, notes), probabilities in zip(batch, predicted, strict=True):
                 yield ObservedStudy(
                     id=study.id,
                     probabilities=dict(zip(OBSERVATIONS, probabilities, strict=True)),
                     thresholds=self.thresholds,
                     images=tuple(view.name for view in study.views[: self.data.views]),
+                    notes=notes,
                     origin=self.origin,
                 )

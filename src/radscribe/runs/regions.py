@@ -120,7 +120,7 @@ class RegionFinder:
         Raises:
             RadScribeError: see `readable_studies`.
         """
-        for study, views in readable_studies(studies, self.data, on_rejection):
+        for study, views, _ in readable_studies(studies, self.data, on_rejection):
             of_study = names(study, views) if callable(names) else names
             yield study, self.regions(study, views, of_study)
 

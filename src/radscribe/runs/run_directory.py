@@ -3,6 +3,8 @@
 config.yaml           the complete configuration, preprocessing included
 vocabulary.json       the words, with the rules that made them
 weights.safetensors   the best weights by validation, without those of a frozen language model
+features.safetensors  mean and covariance of the visual features of the training views: how unlike them the
+                      views of another study are
 language_model.json   the language model that the run needs: name, revision and hash of its content
 parts.json            the parts of the training, such as a view classifier: kind, path, content hash
 parts/KIND/           those of them that drafting needs as well, and what else the stages of the run made;
@@ -55,6 +57,7 @@ _FACTS = {
     "store_source": str,
     "store_content_hash": str,
     "weights_sha256": str,
+    "unlikeness": dict,
     "radscribe": str,
     "began": str,
     "best": dict,
@@ -91,6 +94,7 @@ class RunDirectory:
         self.config = self.path / "config.yaml"
         self.vocabulary = self.path / "vocabulary.json"
         self.weights = self.path / "weights.safetensors"
+        self.features = self.path / "features.safetensors"
         self.language_model = self.path / "language_model.json"
         self.parts = self.path / PARTS
         self.stages = self.path / "parts"

@@ -16,7 +16,7 @@ from typing import Any
 
 from radscribe.errors import RadScribeError, warn
 from radscribe.files import read_json_object, sha256_of, write_whole
-from radscribe.parts.part import Part, make_command
+from radscribe.parts.part import UNKNOWN_SPLIT, Part, make_command
 from radscribe.parts.view_classifier import KIND, WEIGHTS, ViewClassifier
 from radscribe.runs.config import RunConfig
 from radscribe.studies.store import PreparedStore
@@ -87,7 +87,7 @@ def parts_of(config: RunConfig) -> dict[str, RunPart]:
 def check_origin(config: RunConfig, store: PreparedStore) -> None:
     """Check what the parts of a system were made from, for what they learnt must not be scored later.
 
-    A part from another data set is used with a warning.
+    A part from another data set, or from a released file, is used with a warning.
 
     Args:
         config: Configuration that names the parts.
@@ -103,6 +103,13 @@ def check_origin(config: RunConfig, store: PreparedStore) -> None:
         if part.store_content_hash == store.manifest["content_hash"]:
             continue
         again = f"Make one from this store: {make_command(kind).replace('STORE', str(store.path))}"
+        if part.split == UNKNOWN_SPLIT:
+            warn(
+                f"the {kind} in '{place}' is from {part.store_source}: nothing says which studies it was "
+                "made from, and they may be val or test here",
+                again,
+            )
+            continue
         if part.store_source == store.manifest["source"]:
             raise RadScribeError(
                 f"the {kind} in '{place}' was made from another store of '{part.store_source}', and may have "

@@ -18,10 +18,16 @@ from radscribe.device import chosen_device
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.runs.config import RunConfig
-from radscribe.runs.drafts import Alternative, DraftReport, RunOrigin
+from radscribe.runs.drafts import Alternative, DraftReport, RunOrigin, Unlikeness
 from radscribe.runs.explanation import Explanation, explanation_of
 from radscribe.runs.run_directory import RunDirectory
-from radscribe.runs.views import evaluation_masks, readable_studies, reject
+from radscribe.runs.unlikeness import (
+    FeatureReader,
+    TrainingFeatures,
+    ViewFeatures,
+    load_training_features,
+)
+from radscribe.runs.views import ReadableStudy, evaluation_masks, readable_studies, reject
 from radscribe.studies.given import Given, given_studies
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import Study
@@ -46,15 +52,24 @@ class TrainedSystem:
         config: Configuration of its run.
         device: Device to compute on.
         origin: Run that the system comes from, which is stored in its drafts.
+        training_features: Statistics of the training studies, by which drafts say how unlike them a study is;
+            None if there are none.
     """
 
     def __init__(
-        self, system: System, config: RunConfig, device: torch.device, origin: RunOrigin | None = None
+        self,
+        system: System,
+        config: RunConfig,
+        device: torch.device,
+        origin: RunOrigin | None = None,
+        training_features: TrainingFeatures | None = None,
     ):
         self.system = system.to(device).eval()
         self.config = config
         self.device = device
         self.origin = origin
+        self.training_features = training_features
+        self._reader = FeatureReader(self.system.backbone) if training_features else None
 
     @property
     def caution(self) -> str:
@@ -85,6 +100,37 @@ class TrainedSystem:
         """
         for drafted in self._draft(studies, batch_size, on_rejection, decoding):
             yield drafted.report
+
+    def measure(
+        self,
+        studies: Given | Iterable[Given],
+        *,
+        batch_size: int = 16,
+        on_rejection: Callable[[Rejection], None] | None = None,
+    ) -> Iterator[tuple[Study, Unlikeness]]:
+        """Say of each study how unlike the training images it is, without drafting it.
+
+        Args:
+            studies: Studies to measure; see `generate`.
+            batch_size: Number of studies that are encoded together.
+            on_rejection: Called with each study that cannot be read; without it, such a study is an error.
+
+        Raises:
+            RadScribeError: the run keeps no statistics of its training images; see also `generate`.
+        """
+        if self.training_features is None:
+            name = f"the run '{self.origin.name}'" if self.origin else "the system"
+            raise RadScribeError(
+                f"{name} keeps no statistics of its training images",
+                "A run that radscribe train finishes has them; an imported one and an older one have none",
+            )
+        readable = readable_studies(given_studies(studies, on_rejection), self.config.data, on_rejection)
+        while batch := list(islice(readable, batch_size)):
+            views, mask = stack_views([one.views for one in batch])
+            with torch.inference_mode():
+                visual = self.system.backbone(views.to(self.device), mask.to(self.device))
+                found = self.training_features.unlikeness(ViewFeatures.of(visual, mask))
+            yield from zip((one.study for one in batch), found, strict=True)
 
     def explain(
         self,
@@ -132,11 +178,13 @@ class TrainedSystem:
         found = list(islice(given_studies([study]), 2))
         if len(found) != 1:
             raise RadScribeError(f"'{study}' is not one study", "Give one at a time, or use generate")
-        ((its_study, its_views),) = readable_studies(found, self.config.data, None)
-        views, mask = stack_views([its_views])
+        (readable,) = readable_studies(found, self.config.data, None)
+        views, mask = stack_views([readable.views])
+        unlikeness: list[Unlikeness] | None = None
         for draft in self.system.stream(views.to(self.device), mask.to(self.device), changed):
-            _check_numbers(its_study, draft.logprob[0].item(), changed)
-            yield self._report(its_study, draft, 0)
+            _check_numbers(readable.study, draft.logprob[0].item(), changed)
+            unlikeness = unlikeness or self._unlikeness()
+            yield self._report(readable, draft, 0, unlikeness)
 
     def decoding(self, **fields: Any) -> DecodingConfig:
         """The decoding configuration of the run with some fields changed.
@@ -175,18 +223,29 @@ class TrainedSystem:
             raise RadScribeError(f"a batch has at least 1 study, not {batch_size}")
         readable = readable_studies(given_studies(studies, on_rejection), self.config.data, on_rejection)
         while batch := list(islice(readable, batch_size)):
-            views, mask = stack_views([views for _, views in batch])
+            views, mask = stack_views([one.views for one in batch])
             draft = self.system.generate(views.to(self.device), mask.to(self.device), changed)
-            for row, (study, its_views) in enumerate(batch):
+            unlikeness = self._unlikeness()
+            for row, one in enumerate(batch):
                 try:
-                    _check_numbers(study, draft.logprob[row].item(), changed)
+                    _check_numbers(one.study, draft.logprob[row].item(), changed)
                 except RadScribeError as error:
-                    reject(study, error, on_rejection)
+                    reject(one.study, error, on_rejection)
                     continue
-                yield _Drafted(study, its_views, draft.tokens[row], self._report(study, draft, row))
+                report = self._report(one, draft, row, unlikeness)
+                yield _Drafted(one.study, one.views, draft.tokens[row], report)
 
-    def _report(self, study: Study, draft: Draft, row: int) -> DraftReport:
+    def _unlikeness(self) -> list[Unlikeness] | None:
+        """How unlike the training images each study is that the system has drafted or begun just now."""
+        if self.training_features is None or self._reader is None:
+            return None
+        return self.training_features.unlikeness(self._reader.features)
+
+    def _report(
+        self, readable: ReadableStudy, draft: Draft, row: int, unlikeness: list[Unlikeness] | None
+    ) -> DraftReport:
         """The draft of one study of a batch."""
+        study = readable.study
         length = min(draft.tokens.size(1), int((draft.tokens[row] != 0).sum()) + 1)
         probabilities = None
         if draft.probabilities is not None:
@@ -203,6 +262,8 @@ class TrainedSystem:
                 if logprobs[row] > -torch.inf  # others are empty places of the search
             ),
             images=tuple(view.name for view in study.views[: self.config.data.views]),
+            notes=readable.notes,
+            unlikeness=unlikeness[row] if unlikeness else None,
             run=self.origin,
         )
 
@@ -218,8 +279,8 @@ def load(run: Path | str, device: str = "auto") -> TrainedSystem:
         RadScribeError: this is no run directory, or a part of it is missing or does not fit.
     """
     directory = RunDirectory(run)
-    system = directory.load_system()
-    return TrainedSystem(system, directory.load_config(), chosen_device(device), directory.origin())
+    system, features = directory.load_system(), load_training_features(directory)
+    return TrainedSystem(system, directory.load_config(), chosen_device(device), directory.origin(), features)
 
 
 def _check_numbers(study: Study, logprob: float, decoding: DecodingConfig) -> None:

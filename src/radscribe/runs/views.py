@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,10 +46,24 @@ def evaluation_views(study: Study, config: DataConfig) -> list[Tensor]:
     ]
 
 
+class ReadableStudy(NamedTuple):
+    """A study that could be read.
+
+    Attributes:
+        study: The study.
+        views: Its `evaluation_views`.
+        notes: What to know about these views, such as `burned-in text`; each is there once.
+    """
+
+    study: Study
+    views: list[Tensor]
+    notes: tuple[str, ...]
+
+
 def readable_studies(
     studies: Iterable[Study], config: DataConfig, on_rejection: Callable[[Rejection], None] | None
-) -> Iterator[tuple[Study, list[Tensor]]]:
-    """Read the studies: yields each study that can be read, with its `evaluation_views`.
+) -> Iterator[ReadableStudy]:
+    """Read the studies: yields each study that can be read.
 
     Args:
         studies: Studies to read.
@@ -63,13 +78,17 @@ def readable_studies(
         for view in study.views:
             check_view(view, config.transform)  # Not a rejection: the store is wrong.
         try:
-            views = evaluation_views(study, config)
+            views = [stored_view(view, config.transform) for view in study.views[: config.views]]
             if not views:
                 raise RadScribeError(f"study '{study.id}' has no view")
         except RadScribeError as error:
             reject(study, error, on_rejection)
             continue
-        yield study, views
+        yield ReadableStudy(
+            study,
+            [evaluation_view(view.pixels, config.transform) for view in views],
+            tuple(dict.fromkeys(note for view in views for note in view.notes)),
+        )
 
 
 def reject(study: Study, error: RadScribeError, on_rejection: Callable[[Rejection], None] | None) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from radscribe.studies.dicom_gate import gate_by_pixels, gate_by_tags
+from radscribe.studies.dicom_inflation import check_inflated_size
 from radscribe.studies.dicom_tags import numbers, projection_in, text, value_of
 from radscribe.studies.image_error import MAX_PIXELS, ImageError, unreadable
 from radscribe.studies.study import Projection, RenderedView
@@ -76,12 +77,13 @@ def is_encrypted(head: bytes) -> bool:
     return head[:1] == b"\x30" and _ENVELOPED in head[:24]
 
 
-def read_dicom(data: bytes, name: object) -> RenderedView:
+def read_dicom(data: bytes, name: object, *, chest_only: bool = True) -> RenderedView:
     """Decode a chest radiograph in DICOM to grey.
 
     Args:
         data: Content of the file.
         name: Name of the file in messages.
+        chest_only: Refuse what is no radiograph of the chest; see `dicom_gate`.
 
     Returns:
         pixels uint8 [height, width], the window as it stands in `grey`, and notes.
@@ -91,6 +93,8 @@ def read_dicom(data: bytes, name: object) -> RenderedView:
             transfer syntax that is not read, too large, or no radiograph of the chest.
     """
     dataset = parse(data, name)
+    if not chest_only:
+        return grey(dataset, name)
     verdict = gate_by_tags(dataset)
     if verdict.reason:
         raise unreadable(name, verdict.reason)
@@ -109,16 +113,18 @@ def parse(data: bytes | BinaryIO, name: object, *, pixels: bool = True) -> FileD
         pixels: Whether pixels and all that follows them are wanted.
 
     Raises:
-        ImageError: pydicom is not installed, or the file is truncated before its pixels, or damaged.
+        ImageError: pydicom is not installed, or the file is truncated before its pixels, damaged, or inflates
+            to more than `image_error.MAX_BYTES`.
     """
     try:
         from pydicom import dcmread
     except ImportError:
         raise unreadable(name, "DICOM needs pydicom", INSTALL) from None
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    check_inflated_size(file, name)
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            file = io.BytesIO(data) if isinstance(data, bytes) else data
             dataset = dcmread(file, force=True, stop_before_pixels=not pixels)
     except Exception as error:  # damaged bytes may raise anything
         raise _damaged(name, error) from error

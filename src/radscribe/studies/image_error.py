@@ -1,4 +1,4 @@
-"""The error for an image that cannot be used, and the largest image that is read."""
+"""The error for an image that cannot be used, and the largest image and file that are read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from radscribe.errors import RadScribeError
 #: Largest number of pixels of an image. The largest radiographs have some 30 million; more is a decompression
 #: bomb or a scan of a wall.
 MAX_PIXELS = 100_000_000
+#: Largest size of a file in bytes. The largest picture with four channels of 16 bits takes less without
+#: compression.
+MAX_BYTES = 8 * MAX_PIXELS
 
 
 class ImageError(RadScribeError):

@@ -17,16 +17,13 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from radscribe.studies.dicom import HEAD, is_dicom, is_encrypted, projection_of_file, read_dicom
-from radscribe.studies.image_error import MAX_PIXELS, unreadable
+from radscribe.studies.image_error import MAX_BYTES, MAX_PIXELS, unreadable
 from radscribe.studies.study import Projection, RenderedView, View
 from radscribe.studies.windowing import windowed
 
 #: Largest ratio of the long side to the short side. A longer strip is no radiograph, and would grow without
 #: bound when it is resized.
 MAX_ASPECT = 16
-#: Largest size of a file in bytes. The largest picture with four channels of 16 bits takes less without
-#: compression.
-MAX_BYTES = 8 * MAX_PIXELS
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 #: Short side in pixels of the views of a prepared store, unless the user asks for another.
 STORE_SHORT_SIDE = 256
@@ -75,17 +72,18 @@ def read_file(path: Path | str) -> RenderedView:
     return read_content(bytes_of(Path(path)), path)
 
 
-def read_content(data: bytes, path: Path | str) -> RenderedView:
+def read_content(data: bytes, path: Path | str, *, chest_only: bool = True) -> RenderedView:
     """Decode the content of an image file to grey; see `read_file`.
 
     Args:
         data: Content of the file.
         path: Name of the file in messages.
+        chest_only: Refuse DICOM that is no radiograph of the chest.
     """
     if not data:
         raise unreadable(path, "empty file")
     if is_dicom(data[:HEAD]):
-        return read_dicom(data, path)
+        return read_dicom(data, path, chest_only=chest_only)
     if is_encrypted(data[:HEAD]):
         raise unreadable(path, "encrypted", "Decrypt it first")
     try:

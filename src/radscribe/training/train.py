@@ -59,6 +59,7 @@ from radscribe.training.resuming import (
     resume_command,
     store_facts,
 )
+from radscribe.training.unlikeness import learn_training_features
 from radscribe.vision.backbones import ViewEncoder
 from radscribe.vision.transforms import check_store, settled_transform
 
@@ -210,6 +211,7 @@ class _Training:
             record_changes(run, config, self.changes, self.saved.step if self.saved else 0)
         module = TrainingModule(system, config, batches, references, _advice(run, config))
         self._fit(module, validation_studies, stop)
+        learn_training_features(run, train_studies, validation_studies, progress=self.progress)
         _score_test_split(run, store, self.progress)
         write_model_card(run)
 

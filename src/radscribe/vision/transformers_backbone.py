@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from radscribe.errors import RadScribeError
-from radscribe.vision.backbones import ViewEncoder
+from radscribe.vision.backbones import Backbone, BackboneConfig, ViewEncoder, check_crop
 from radscribe.vision.published_pixels import (
     DEFAULT_PIXELS,
     NormalisationConfig,
     PublishedPixels,
     pixels_of_transformers,
 )
-from radscribe.weights import without_bars
+from radscribe.weights import load_whole_model
 
 #: Name of the architecture that stands for any image model of `transformers`.
 ARCHITECTURE = "transformers"
@@ -58,23 +58,8 @@ class TransformersBackbone(ViewEncoder):
         Raises:
             RadScribeError: it cannot be loaded, lacks weights, or does not encode views of this size.
         """
-        from transformers import AutoModel
-
-        try:
-            with without_bars():
-                model, report = AutoModel.from_pretrained(weights, output_loading_info=True)
-        except Exception as error:  # every hub client and every format fails in its own way
-            raise RadScribeError(
-                f"the image model '{weights}' could not be loaded ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:200]})",
-                "Give --weights the folder of an image model in transformers format, or its name on the hub",
-            ) from error
-        # The pooler is not used, and models without one are common.
-        if missing := [name for name in report["missing_keys"] if "pooler" not in name]:
-            raise RadScribeError(
-                f"the image model '{weights}' lacks {len(missing)} weights, such as {min(missing)}",
-                "Give --weights the folder of a whole model",
-            )
+        hint = "Give --weights the folder of an image model in transformers format, or its name on the hub"
+        model = load_whole_model(weights, "image model", hint)
         return cls(model, side, pixels_of_transformers(weights, "weights"), normalisation)
 
     @classmethod
@@ -104,3 +89,27 @@ class TransformersBackbone(ViewEncoder):
             return state.flatten(2).transpose(1, 2)
         # Class and register tokens stand before the patches, which fill a square.
         return state[:, state.size(1) - math.isqrt(state.size(1)) ** 2 :]
+
+
+def create_view_encoder(
+    config: BackboneConfig, crop: int, configuration: Mapping[str, Any] | None = None
+) -> ViewEncoder:
+    """A backbone of timm, a vision Mamba, or an image model of `transformers`, with its weights.
+
+    Args:
+        config: Architecture, weights and normalisation.
+        crop: Side in pixels of the views that it will see.
+        configuration: Configuration of a model of `transformers` that gets random weights; without it such a
+            model is that of `config.weights`.
+
+    Raises:
+        RadScribeError: it cannot be built, or takes views of another size only.
+        ValueError, KeyError, TypeError: the configuration is damaged.
+    """
+    if config.architecture == ARCHITECTURE:
+        if configuration is None:
+            return TransformersBackbone.pretrained(config.weights, crop, config.normalisation)
+        return TransformersBackbone.described(configuration, crop, config.normalisation)
+    encoder = Backbone(config)
+    check_crop(encoder, config.architecture, crop)
+    return encoder

@@ -25,6 +25,10 @@ from radscribe.studies.store import PreparedStore
 from radscribe.studies.stored_view import StoredView
 from radscribe.studies.study import RenderedView, View
 from radscribe.vision.published_pixels import DEFAULT_PIXELS, Interpolation, PublishedPixels
+from radscribe.vision.rand_augment import rand_augmented
+
+#: Random changes of training views.
+Augmentation = Literal["none", "rotate_or_scale", "rotate_and_scale", "rand_augment"]
 
 _MOST_DEGREES = 10.0
 _SCALES = (0.8, 1.2)
@@ -46,8 +50,9 @@ class TransformConfig:
             whole view, its aspect ratio lost).
         horizontal_flip: Mirror half of the training views at random, each by itself (released code).
         augmentation: Random change of each training view: `none`; `rotate_or_scale`, one of the two
-            (CAMANet's paper); or `rotate_and_scale`, both in half of the views (CAMANet's released code).
-            Angles reach 10 degrees and scales lie between 0.8 and 1.2.
+            (CAMANet's paper); `rotate_and_scale`, both in half of the views (CAMANet's released code); or
+            `rand_augment`, as Swin is trained on ImageNet (AM-MRG's released stage 1), which mirrors too.
+            Angles of the first two reach 10 degrees and scales lie between 0.8 and 1.2.
     """
 
     store_short_side: int = 0
@@ -56,7 +61,7 @@ class TransformConfig:
     interpolation: Interpolation | None = None
     evaluation: Literal["center_crop", "squash"] = "center_crop"
     horizontal_flip: bool = False
-    augmentation: Literal["none", "rotate_or_scale", "rotate_and_scale"] = "none"
+    augmentation: Augmentation = "none"
 
     def __post_init__(self) -> None:
         check_fields(self, "data.transform.", short_side=PIXELS, crop=PIXELS)
@@ -151,6 +156,8 @@ def stored_view(view: View, config: TransformConfig) -> RenderedView:
 def training_view(pixels: np.ndarray, config: TransformConfig, random: np.random.Generator) -> Tensor:
     """Crop a view at random: uint8 `[height, width]` of a `stored_view` becomes uint8 `[crop, crop]`."""
     pixels = to_short_side(pixels, config.short_side, config.filter)
+    if config.augmentation == "rand_augment":
+        return torch.from_numpy(rand_augmented(pixels, config.crop, random))
     if config.augmentation != "none":
         pixels = _augment(pixels, config, random)
     top, left = (random.integers(0, side - config.crop + 1) for side in pixels.shape)

@@ -51,7 +51,7 @@ class _Image:
 
 
 def read_dicom_files(
-    source: Path, *, pseudonym_key: Path | None = None, keep_ids: bool = False
+    source: Path, *, pseudonym_key: Path | None = None, keep_ids: bool = False, chest_only: bool = True
 ) -> Iterator[Study | Rejection]:
     """Read DICOM files by the rule at the top of this file.
 
@@ -63,6 +63,8 @@ def read_dicom_files(
         pseudonym_key: File with the secret key of the hashes; it is made if it is not there. Without one, a
             key is drawn that nobody keeps, so the ids of two readings cannot be linked.
         keep_ids: Keep StudyInstanceUID, PatientID and the names of files.
+        chest_only: Reject what is no radiograph of the chest by its tags or its pixels; without it, every
+            file with pixels is taken.
 
     Raises:
         RadScribeError: the key or the source cannot be read, or the options contradict each other.
@@ -71,7 +73,8 @@ def read_dicom_files(
         raise RadScribeError(
             "--keep_ids keeps the ids, and --pseudonym_key replaces them", "Leave one of them out"
         )
-    names = _Names(None if keep_ids else pseudonyms_of(pseudonym_key) if pseudonym_key else Pseudonyms())
+    pseudonyms = None if keep_ids else pseudonyms_of(pseudonym_key) if pseudonym_key else Pseudonyms()
+    names = _Names(pseudonyms, chest_only)
     studies: dict[str, list[_Image]] = {}
     for found in find_files(source):
         read = _read(found, names)
@@ -84,10 +87,16 @@ def read_dicom_files(
 
 
 class _Names:
-    """What ids and files are called in records: by their own names, or by pseudonyms."""
+    """What ids and files are called in records: by their own names, or by pseudonyms.
 
-    def __init__(self, pseudonyms: Pseudonyms | None):
+    Args:
+        pseudonyms: Pseudonyms; None keeps ids and names.
+        chest_only: Refuse what is no radiograph of the chest.
+    """
+
+    def __init__(self, pseudonyms: Pseudonyms | None, chest_only: bool):
         self.pseudonyms = pseudonyms
+        self.chest_only = chest_only
 
     def of(self, kind: str, identifier: str) -> str:
         """The name of a study or a patient."""
@@ -98,10 +107,12 @@ class _Names:
         return f"file-{self.pseudonyms.of('file', name)}" if self.pseudonyms else name
 
     def view(self, found: Found) -> View:
-        """The file as a view. A file by its own name is opened by its path."""
-        if self.pseudonyms is None and not found.member:
+        """The file as a view. A file by its own name is opened by its path, which no option changes."""
+        named = self.pseudonyms is None and not found.member
+        if named and self.chest_only:
             return View(found.path)
-        return View(DicomFile(found.path, found.member, self.of_file(found.name)))
+        name = str(found.path) if named else self.of_file(found.name)
+        return View(DicomFile(found.path, found.member, name, self.chest_only))
 
 
 def _read(found: Found, names: _Names) -> _Image | list[Rejection]:
@@ -119,7 +130,7 @@ def _read(found: Found, names: _Names) -> _Image | list[Rejection]:
     if text(header.file_meta, "MediaStorageSOPClassUID") == DICOMDIR:
         return _missing(found, names)
     study = text(header, "StudyInstanceUID")
-    if reason := gate_by_tags(header).reason:
+    if names.chest_only and (reason := gate_by_tags(header).reason):
         return [Rejection(names.of("study", study) if study else own, view.name, reason)]
     patient, issuer = text(header, "PatientID"), text(header, "IssuerOfPatientID")
     series, number = (next(iter(numbers(header, name)), 0.0) for name in ("SeriesNumber", "InstanceNumber"))

@@ -12,8 +12,8 @@ from radscribe.errors import RadScribeError
 from radscribe.files import file_problem
 from radscribe.studies.dicom import HEAD, is_dicom, is_encrypted, parse
 from radscribe.studies.dicom_tags import value_of
-from radscribe.studies.image_error import ImageError, unreadable
-from radscribe.studies.images import IMAGE_SUFFIXES, MAX_BYTES, bytes_of, read_content
+from radscribe.studies.image_error import MAX_BYTES, ImageError, unreadable
+from radscribe.studies.images import IMAGE_SUFFIXES, bytes_of, read_content
 from radscribe.studies.readers.folder import DICOM, IMAGE, REPORT, files_below, is_dicom_file
 from radscribe.studies.study import RenderedView
 
@@ -33,15 +33,17 @@ class DicomFile:
         path: Path of the file, or of the archive that holds it.
         member: Name in the archive; empty for a file in a folder.
         file: Name of the file in messages and in a store.
+        chest_only: Refuse what is no radiograph of the chest.
     """
 
     path: Path
     member: str
     file: str
+    chest_only: bool = True
 
     def __call__(self) -> RenderedView:
         """Decode the file; see `read_content`."""
-        return read_content(self.content(), self.file)
+        return read_content(self.content(), self.file, chest_only=self.chest_only)
 
     def content(self) -> bytes:
         """The bytes of the file.

@@ -18,6 +18,7 @@ from radscribe.studies.store_files import MANIFEST, is_store
 #: Depth of folders that is looked into, unless the tree of a data set is deeper. There is a limit, so that a
 #: link to a folder above itself ends.
 _MAX_DEPTH = 6
+DICOM_SUFFIXES = (".dcm", ".dicom")
 _DICOM = "DICOM is not read here: give the JPG or PNG files of the archive"
 
 
@@ -41,7 +42,7 @@ class TreeFile(NamedTuple):
         return os.path.join(self.folder, self.stem + self.suffix)
 
 
-def files_of_tree(root: Path, max_depth: int = _MAX_DEPTH) -> Iterator[TreeFile]:
+def files_of_tree(root: Path, max_depth: int = _MAX_DEPTH, *, dicom: bool = False) -> Iterator[TreeFile]:
     """Every file of a tree, in the order of the names of folders and files.
 
     Passed over are prepared stores, and `index.html`, which `wget` leaves in every folder.
@@ -49,6 +50,7 @@ def files_of_tree(root: Path, max_depth: int = _MAX_DEPTH) -> Iterator[TreeFile]
     Args:
         root: Folder of the tree.
         max_depth: Depth of folders below it that is looked into.
+        dicom: Take files that are called DICOM by their suffix as images.
     """
     top = str(root)
     for parent, folders, names in os.walk(top, followlinks=True):
@@ -68,14 +70,14 @@ def files_of_tree(root: Path, max_depth: int = _MAX_DEPTH) -> Iterator[TreeFile]
         for name in sorted(names):
             if not name.startswith("index.html"):
                 stem, suffix = os.path.splitext(name)
-                yield TreeFile(parent, stem, suffix, _kind(name, suffix.lower()))
+                yield TreeFile(parent, stem, suffix, _kind(name, suffix.lower(), dicom))
 
 
-def _kind(name: str, suffix: str) -> str:
+def _kind(name: str, suffix: str, dicom: bool) -> str:
     if name.startswith("."):
         return "hidden file"
     if suffix in IMAGE_SUFFIXES:
         return IMAGE
-    if suffix in (".dcm", ".dicom"):
-        return _DICOM
+    if suffix in DICOM_SUFFIXES:
+        return IMAGE if dicom else _DICOM
     return REPORT if suffix == ".txt" else f"not an image: {suffix or 'no suffix'}"

@@ -16,7 +16,8 @@ from radscribe.studies.readers.dicom_files import holds_dicom
 from radscribe.studies.readers.folder import is_folder_of_images, read_folder
 from radscribe.studies.readers.hugging_face import is_hugging_face, read_hugging_face
 from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
-from radscribe.studies.readers.mimic_cxr import METADATA, is_mimic_cxr, read_mimic_cxr
+from radscribe.studies.readers.mimic_cxr import read_mimic_cxr
+from radscribe.studies.readers.mimic_cxr_tables import METADATA, RECORD_LIST, is_mimic_cxr
 from radscribe.studies.readers.padchest_gr import REPORTS, read_padchest_gr
 from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
 from radscribe.studies.readers.rexgradient import metadata_folder, read_rexgradient
@@ -97,9 +98,9 @@ READERS: dict[str, Reader] = {
         lambda source: bool(rexrank_files(source)),
     ),
     "mimic-cxr": Reader(
-        "MIMIC-CXR-JPG of PhysioNet with MIMIC-CXR's reports, with its splits and labels",
+        "MIMIC-CXR-JPG of PhysioNet with MIMIC-CXR's reports, or MIMIC-CXR in DICOM; its splits and labels",
         read_mimic_cxr,
-        f"a folder with {METADATA}.gz",
+        f"a folder with {METADATA}.gz or {RECORD_LIST}.gz",
         is_mimic_cxr,
     ),
     "chexpert-plus": Reader(
