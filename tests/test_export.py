@@ -26,9 +26,9 @@ def exported(store, out, form, **options):
     return export(PreparedStore(store), out, form, progress=False, **options)
 
 
-def drawn(seed, projection="unknown", size=(40, 32), masks=None):
-    pixels = np.random.default_rng(seed).integers(0, 256, size, np.uint8)
-    return View(lambda: RenderedView(pixels, masks or {}), projection)
+def drawn(seed, projection="unknown", **more):
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 32), np.uint8)
+    return View(lambda: RenderedView(pixels, **more), projection)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def odd(tmp_path_factory):
         Study(
             "a/b c",
             "p;1",
-            (drawn(0, "frontal", masks=mask), drawn(1, "lateral")),
+            (drawn(0, "frontal", masks=mask, window=(0.0, 4095.0)), drawn(1, "lateral")),
             "train",
             {"findings": 'Clear, "very"; clear.\n\n- no\ttube\r\nÅ ≥ 3', "comparison": "None."},
             {"Edema": "present", "No Finding": "absent"},
@@ -206,7 +206,7 @@ def test_an_exported_annotation_is_prepared_again(odd, tmp_path, capsys):
     assert "impression of 1 studies" in printed.out
     assert "observations of 2 studies" in printed.out
     assert "priors of 1 studies" in printed.out
-    assert "masks of 1 images" in printed.out
+    assert "masks of 1 images, windows of 1 images" in printed.out
     reread = again(tmp_path / "out", tmp_path / "again", odd)
     original = {name: study for name, study in content(odd).items() if name != "[1]"}
     for name, study in content(reread).items():

@@ -2,7 +2,6 @@
 
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -12,14 +11,13 @@ from radscribe.evaluation.metrics import text_statistics
 from radscribe.pretraining.language_model import LanguageModelTask
 from radscribe.pretraining.loop import pretrain
 from radscribe.pretraining.settings import LanguageModelSettings
-from radscribe.recipes import RECIPES, get_recipe
+from radscribe.recipes import get_recipe
 from radscribe.runs.config import RunConfig, override
 from radscribe.runs.scoring import scored_references
 from radscribe.studies.prepare import prepare
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.stages import run_stages
 from radscribe.training.train import train
 
 pytestmark = [pytest.mark.usefixtures("without_java"), pytest.mark.slow]
@@ -88,21 +86,6 @@ def test_drafts_of_an_aligned_adapter_belong_to_their_studies(store, language_mo
         short("cmeaa"), {"system": {"language_model": {"name": str(language_model)}, "enhancement": False}}
     )
     check_that_it_learns(config, "cmeaa", store, tmp_path, margin=1.1)
-
-
-def test_drafts_with_recalled_memories_belong_to_their_studies(store, language_model, tmp_path):
-    """AM-MRG by its stages. Its encoder has learnt the observations before, so that fewer epochs do."""
-    config = override(
-        short("am-mrg"),
-        {"system": {"language_model": {"name": str(language_model)}}, "training": {"epochs": 4}},
-    )
-    config.store = str(store)
-    with pytest.MonkeyPatch.context() as patch:
-        stages = get_recipe("am-mrg/phantom").stages
-        shorter = {**stages, "disease-queries": {**stages["disease-queries"], "epochs": 8}}
-        patch.setitem(RECIPES, config.recipe, replace(RECIPES[config.recipe], stages=shorter))
-        config = run_stages(config, tmp_path / "run", progress=False)
-    check_that_it_learns(config, "am-mrg", store, tmp_path, margin=1.1)
 
 
 def short(name: str) -> RunConfig:

@@ -183,6 +183,7 @@ def _not_held(studies: Sequence[Study], holds: frozenset[str]) -> list[str]:
         "priors of {} studies": ("priors", sum(bool(study.prior) for study in studies)),
         "projections of {} images": ("projections", sum(view.projection != "unknown" for view in views)),
         "masks of {} images": ("masks", sum(bool(source.masks_at) for source in sources)),
+        "windows of {} images": ("windows", sum(source.window is not None for source in sources)),
         "notes on {} images": ("notes", sum(bool(source.notes) for source in sources)),
     }
     return [
