@@ -292,7 +292,7 @@ def _unnamed(parts: Iterable[_Part], images: _Images) -> Iterator[Rejection]:
     """The files of image folders that no row names."""
     listed = set()
     for part in parts:
-        for file in files_of_tree(images.root / part.folder):
+        for file in files_of_tree(images.root / part.folder, dicom=True):
             name = file.stem + file.suffix
             if file.path in images.used or file.path in listed or name in _METADATA:
                 continue
