@@ -17,7 +17,8 @@ PAGE = ROOT / "docs" / "architecture.md"
 ROWS = [
     ["about", "errors", "observations", "values"],
     ["files", "ranges", "progress", "device", "interruption"],
-    ["studies", "text", "weights"],
+    ["text", "weights"],
+    ["studies"],
     ["vision", "layers", "decoding", "audit"],
     ["parts"],
     ["systems"],

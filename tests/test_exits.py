@@ -54,6 +54,8 @@ def test_a_reader_that_has_seen_enough():
 def test_interrupted():
     process = subprocess.Popen(
         [PROGRAM, "label", "-"],
+        # Tests that run in the background ignore Ctrl-C, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=ENVIRONMENT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -14,6 +14,7 @@ import pytest
 from archives import chexpert_plus, mimic_cxr
 from dicom_files import ROOT, dicom_file, phantom_pixels, twelve_bits
 from PIL import Image
+from small_archives import hugging_face, padchest_gr, rexgradient, rexrank
 
 from radscribe.errors import RadScribeError
 from radscribe.studies.images import read_view
@@ -156,6 +157,10 @@ FORMS: dict[str, Callable[[Path], str]] = {
     "r2gen-annotation": r2gen_annotation,
     "mimic-cxr": mimic_cxr,
     "chexpert-plus": chexpert_plus,
+    "rexgradient": rexgradient,
+    "padchest-gr": padchest_gr,
+    "rexrank": rexrank,
+    "hugging-face": hugging_face,
     "table": table,
     "dicom": dicom,
     "folder": folder_of_images,
@@ -176,7 +181,7 @@ def records(
 
 def test_every_reader_has_a_form_here():
     assert FORMS.keys() == READERS.keys()
-    assert len(READERS) == 9
+    assert len(READERS) == 13
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -273,6 +278,29 @@ def test_iu_xray_openi(tmp_path):
     assert first.sections.keys() == {"findings", "impression", "indication", "comparison"}
     assert rejected.pop("13").startswith("bad record")
     assert rejected == {"CXR10": "no image file", "CXR11": "no view", "CXR12": "empty report"}
+
+
+def test_iu_xray_openi_in_dicom(tmp_path):
+    """The names of the DICOM files lack the letters in front, and the number that report 1 has twice."""
+    iu_xray_openi(tmp_path)
+    (tmp_path / "png/CXR1_1_IM-0001-4001.png").unlink()
+    (tmp_path / "png/CXR2_IM-0652-1001.png").unlink()
+    for name, position in (("1_IM-0001-4001", "LL"), ("1_IM-0001-3001", "PA"), ("2_IM-0652-1001", None)):
+        path = tmp_path / f"NLMCXR_dcm/{name[0]}/{name}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(dicom_file(phantom_pixels(), ViewPosition=position))
+    write(tmp_path / "NLMCXR_dcm/3/3_IM-1384-1001.dcm", "not DICOM")
+    studies, rejected = records(tmp_path)
+    first = studies["CXR1"]
+    assert [(view.source.name, view.projection) for view in first.views] == [
+        ("CXR1_1_IM-0001-3001.png", "unknown"),
+        ("1_IM-0001-4001.dcm", "lateral"),
+    ]
+    assert rejected["CXR1_IM-0001-3001"] == "no report: no XML file names it"
+    assert rejected["CXR3_IM-1384-1001"] == "no report: no XML file names it"
+    prepare(tmp_path, tmp_path / "store", short_side=16, workers=1, progress=False)
+    view = PreparedStore(tmp_path / "store").study("CXR2").views[0]
+    assert view.name == "NLMCXR_dcm/2/2_IM-0652-1001.dcm"
 
 
 def test_r2gen_annotation(tmp_path):

@@ -270,6 +270,17 @@ def test_maps_are_compared_with_masks_of_findings(trained, store, tmp_path, caps
     assert " masks of findings: 0." in (tmp_path / "regions.html").read_text()
 
 
+def test_a_black_view_has_maps_from_0_to_1(trained, store):
+    """Nothing is divided by the 0 that the range of a flat map is."""
+    study = PreparedStore(store).studies()[0]
+    black = torch.zeros(CROP, CROP, dtype=torch.uint8)
+    for maps in ("grad", "grad++", "hires", "xgrad", "eigen", "layer"):
+        finder = RegionFinder(ActivationMaps(DiseaseQueries.load(trained, "cpu"), maps), RegionConfig())
+        for found in finder.regions(study, [black], OBSERVATIONS[:3]):
+            assert np.isfinite(found.activation_map).all()
+            assert 0 <= found.activation_map.min() <= found.activation_map.max() <= 1
+
+
 def test_without_names_the_observations_above_their_thresholds_are_shown(trained, store, tmp_path):
     part = DiseaseQueries.load(trained, "cpu")
     study = PreparedStore(store).studies("test")[0]

@@ -282,7 +282,7 @@ def test_every_recipe_round_trips(name, tmp_path):
 
 def test_there_are_recipes_for_every_system():
     assert {name.split("/")[0] for name in RECIPES} == set(SYSTEMS)
-    assert len(RECIPES) == 86
+    assert len(RECIPES) == 187
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("systems --no-json=3", "--no-json takes no value"),
     ("systems --help=3", "--help takes no value"),
     ("explain {run} --out new --study A --layer two", "--layer needs a whole number, not 'two'"),
-    ("bench foo", "TASK needs one of decode, train, memory, scan, score, not 'foo'"),
+    ("bench foo", "TASK needs one of decode, train, memory, scan, recall, score, not 'foo'"),
     ("bench decode --paper-size=no", "--paper-size takes no value"),
     ("bench plan r2gen-gpt/iu-xray --teraflops fast", "--teraflops needs a number, not 'fast'"),
     ("train r2gen-cmn/phantom --training.learning_rate nan", "--training.learning_rate needs a number"),

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 
-from bad_inputs import preparing_archives, preparing_dicom, preparing_stores, preparing_tables
+from bad_inputs import (
+    preparing_archives,
+    preparing_collections,
+    preparing_dicom,
+    preparing_stores,
+    preparing_tables,
+)
 from bad_inputs.rows import Row, Workshop
 from bad_inputs.sources import (
     AGAIN,
@@ -338,5 +344,6 @@ ROWS: list[Row] = [
     *preparing_dicom.ROWS,
     *preparing_tables.ROWS,
     *preparing_archives.ROWS,
+    *preparing_collections.ROWS,
     *preparing_stores.ROWS,
 ]

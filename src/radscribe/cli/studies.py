@@ -64,12 +64,12 @@ def prepare(
         patient_pattern: Regular expression whose one group finds the patient in the path of an image; for
             folders, and for tables without a column patient.
         reports: Reports of MIMIC-CXR: its zip archive, its table of sections, or its folder.
-        unit: Whether each examination or each image is a study, for MIMIC-CXR and CheXpert Plus; studies
-            unless given.
-        frontal_only: Take frontal views only, for MIMIC-CXR and CheXpert Plus.
-        sections: Sections that are taken as the report, for MIMIC-CXR and CheXpert Plus; both unless given,
-            and with both, one of them is enough.
-        complete: Reject studies of MIMIC-CXR and CheXpert Plus that lack one of these sections.
+        unit: Whether each examination or each image is a study, for MIMIC-CXR, CheXpert Plus and ReXGradient;
+            studies unless given.
+        frontal_only: Take frontal views only, for MIMIC-CXR, CheXpert Plus and ReXGradient.
+        sections: Sections that are taken as the report, for MIMIC-CXR, CheXpert Plus and ReXGradient; both
+            unless given, and with both, one of them is enough.
+        complete: Reject studies of MIMIC-CXR, CheXpert Plus and ReXGradient that lack one of these sections.
         last_paragraph: Take the last paragraph of a report of MIMIC-CXR that has neither findings nor
             impression as its findings.
         hand_ruled: Take the 54 studies of MIMIC-CXR that its authors ruled on by hand, and what they ruled as

@@ -31,7 +31,7 @@ from radscribe.studies.store import PreparedStore
 from radscribe.studies.store_files import MANIFEST
 from radscribe.studies.study import RenderedView, Study, View, without_suffix
 
-_FILES_OF_STUDIES = (".csv", ".tsv", ".jsonl", ".json", ".zip")
+_FILES_OF_STUDIES = (".csv", ".tsv", ".jsonl", ".json", ".zip", ".parquet", ".arrow")
 
 GivenView: TypeAlias = View | Path | str | Image.Image | np.ndarray
 #: A study, the views of one study, a single view, or the path of something that holds many studies.

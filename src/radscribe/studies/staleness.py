@@ -34,7 +34,7 @@ class Fingerprint(NamedTuple):
 
     Attributes:
         says: Hash of the study's text, observations, patient, split and prior, and of the names of its
-            images.
+            images and the boxes on them.
         files: State of each view's file; None also for a view that has no file.
     """
 
@@ -44,6 +44,7 @@ class Fingerprint(NamedTuple):
     @classmethod
     def of(cls, study: Study, files: Sequence[FileState] | None = None) -> Self:
         """The fingerprint of a study, with its files' states at decoding (`files`) or, without them, now."""
+        boxes = [getattr(view.source, "boxes", ()) for view in study.views]
         stated = [
             study.patient_id,
             study.split,
@@ -51,6 +52,7 @@ class Fingerprint(NamedTuple):
             dict(study.observations),
             [(Path(view.name).name, view.projection) for view in study.views],
             *([study.prior] if study.prior else []),
+            *([boxes] if any(boxes) else []),
         ]
         says = hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:32]
         return cls(says, tuple(file_states(study.views) if files is None else files))

@@ -15,8 +15,8 @@ from radscribe.studies.images import IMAGE_SUFFIXES
 from radscribe.studies.readers.folder import IMAGE, REPORT
 from radscribe.studies.store_files import MANIFEST, is_store
 
-#: Depth of folders that is looked into. The trees that are read have at most five, so that a link to a folder
-#: above itself ends.
+#: Depth of folders that is looked into, unless the tree of a data set is deeper. There is a limit, so that a
+#: link to a folder above itself ends.
 _MAX_DEPTH = 6
 DICOM_SUFFIXES = (".dcm", ".dicom")
 _DICOM = "DICOM is not read here: give the JPG or PNG files of the archive"
@@ -42,13 +42,14 @@ class TreeFile(NamedTuple):
         return os.path.join(self.folder, self.stem + self.suffix)
 
 
-def files_of_tree(root: Path, *, dicom: bool = False) -> Iterator[TreeFile]:
+def files_of_tree(root: Path, max_depth: int = _MAX_DEPTH, *, dicom: bool = False) -> Iterator[TreeFile]:
     """Every file of a tree, in the order of the names of folders and files.
 
     Passed over are prepared stores, and `index.html`, which `wget` leaves in every folder.
 
     Args:
         root: Folder of the tree.
+        max_depth: Depth of folders below it that is looked into.
         dicom: Take files that are called DICOM by their suffix as images.
     """
     top = str(root)
@@ -61,8 +62,8 @@ def files_of_tree(root: Path, *, dicom: bool = False) -> Iterator[TreeFile]:
         for name in sorted(folders):
             if name.startswith("."):
                 yield TreeFile(parent, name, "", "hidden folder")
-            elif depth >= _MAX_DEPTH:
-                yield TreeFile(parent, name, "", f"not looked into: more than {_MAX_DEPTH} folders deep")
+            elif depth >= max_depth:
+                yield TreeFile(parent, name, "", f"not looked into: more than {max_depth} folders deep")
             else:
                 kept.append(name)
         folders[:] = kept

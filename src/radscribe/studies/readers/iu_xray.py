@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from radscribe.errors import RadScribeError
 from radscribe.files import SURPLUS_FIELDS, read_bytes, read_rows, require_columns
-from radscribe.studies.images import IMAGE_SUFFIXES
+from radscribe.studies.images import IMAGE_SUFFIXES, view_of
 from radscribe.studies.projections import frontal_first, projection_of
 from radscribe.studies.rejection import (
     BAD_RECORD,
@@ -113,7 +113,9 @@ def openi_reports(source: Path) -> list[Path]:
 def read_iu_openi(source: Path, *, images: Path | str | None = None) -> Iterator[Study | Rejection]:
     """Read Open-i's XML reports; views are found by the ids of their `parentImage` elements.
 
-    The XML does not state the projection of an image, so projections are unknown.
+    Images are PNG files, as in `NLMCXR_png`, or DICOM files, as in `NLMCXR_dcm`; where an image is there in
+    both forms, the PNG is taken. The XML does not state the projection of an image: that of a DICOM file is
+    in its tags, and that of a PNG is unknown.
 
     Args:
         source: Folder that holds the XML files or their folder `ecgen-radiology`.
@@ -127,17 +129,34 @@ def read_iu_openi(source: Path, *, images: Path | str | None = None) -> Iterator
         raise RadScribeError(f"{source} has no ecgen-radiology/*.xml and no *.xml")
     folder = Path(images) if images else source
     files: dict[str, Path] = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            stem, suffix = os.path.splitext(name)
-            file = Path(parent, name)
-            if suffix.lower() in IMAGE_SUFFIXES and files.setdefault(stem, file) != file:
-                yield Rejection(stem, str(file), f"{DUPLICATE_ID}: {files[stem]} is taken")
+    found = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    for file in sorted(found, key=_is_dicom):
+        identifier = _image_id(file)
+        if identifier and files.setdefault(identifier, file) != file:
+            yield Rejection(identifier, str(file), f"{DUPLICATE_ID}: {files[identifier]} is taken")
     unnamed = set(files)
     for path in reports:
         yield _openi_study(path, folder, files, unnamed)
     for name in sorted(unnamed):
         yield Rejection(name, str(files[name]), f"{NO_REPORT}: no XML file names it")
+
+
+def _is_dicom(file: Path) -> bool:
+    return file.suffix.lower() == ".dcm"
+
+
+def _image_id(file: Path) -> str:
+    """The id by which a report names an image; empty if the file is none."""
+    if _is_dicom(file):
+        # The names of the DICOM files are the ids without the letters before the number of the report.
+        return file.stem if file.stem.startswith("CXR") else f"CXR{file.stem}"
+    return file.stem if file.suffix.lower() in IMAGE_SUFFIXES else ""
+
+
+def _listed_id(identifier: str, files: dict[str, Path]) -> str:
+    """The id of an image as its file has it. Report 1 has its number twice in it, its DICOM files once."""
+    once = re.sub(r"^CXR(\d+)_\1_", r"CXR\1_", identifier)
+    return once if identifier not in files and once in files else identifier
 
 
 def _openi_study(path: Path, folder: Path, files: dict[str, Path], unnamed: set[str]) -> Study | Rejection:
@@ -153,7 +172,7 @@ def _openi_study(path: Path, folder: Path, files: dict[str, Path], unnamed: set[
     identifier = found.get("id", "") if found is not None else ""
     if not identifier:
         return Rejection(path.stem, str(path), f"{BAD_RECORD}: no <uId id=...>")
-    image_ids = [element.get("id", "") for element in root.iter("parentImage")]
+    image_ids = [_listed_id(element.get("id", ""), files) for element in root.iter("parentImage")]
     unnamed.difference_update(image_ids)
     if not image_ids:
         return Rejection(identifier, str(path), NO_VIEW)
@@ -171,6 +190,8 @@ def _openi_study(path: Path, folder: Path, files: dict[str, Path], unnamed: set[
     return Study(
         id=identifier,
         patient_id=number[1] if number else identifier,
-        views=tuple(View(files.get(image_id, folder / f"{image_id}.png")) for image_id in image_ids),
+        views=frontal_first(
+            view_of(files.get(image_id, folder / f"{image_id}.png")) for image_id in image_ids
+        ),
         sections=sections,
     )

@@ -1,13 +1,14 @@
-"""Large CSV tables, plain or compressed by gzip, read row by row: those of whole archives fill the memory."""
+"""Large CSV tables, plain or packed, read row by row: those of whole archives fill the memory."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, cast
@@ -17,6 +18,7 @@ from radscribe.files import file_problem, require_columns, require_different
 from radscribe.studies.rejection import BAD_RECORD, Rejection
 
 _GZIP = b"\x1f\x8b"
+_ZIP = b"PK\x03\x04"
 
 
 def table_path(folder: Path, name: str) -> Path | None:
@@ -41,7 +43,7 @@ def rows_of(
     a Rejection.
 
     Args:
-        path: The table; its content, not its name, tells whether gzip compressed it.
+        path: The table; its content, not its name, tells whether it is packed by gzip or zip.
         needed: Names of columns that the table must have.
         optional: Names of columns that it may have.
 
@@ -86,15 +88,30 @@ def columns_of(path: Path) -> list[str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
-    """The text of a file, unpacked if gzip compressed it; damage becomes an error of one line."""
+    """The text of a file, unpacked if it is packed by gzip or zip; damage becomes an error of one line."""
     if problem := file_problem(path):
         raise RadScribeError(f"cannot read {path}: {problem}")
     try:
-        with open(path, "rb") as file:
-            packed = file.peek(2).startswith(_GZIP)
-            unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=file) if packed else file)
+        with open(path, "rb") as file, ExitStack() as stack:
+            start = file.peek(4)
+            unpacked: IO[bytes] = file
+            if start.startswith(_GZIP):
+                unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=file))
+            elif start.startswith(_ZIP):
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                unpacked = stack.enter_context(archive.open(_table_in(archive, path)))
             yield io.TextIOWrapper(unpacked, encoding="utf-8-sig", errors="replace", newline="")
     except EOFError as error:
         raise RadScribeError(f"{path} is truncated: its gzip data end early", "Fetch it again") from error
-    except (zlib.error, gzip.BadGzipFile) as error:
+    except (zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
         raise RadScribeError(f"{path} is damaged: {error}", "Fetch it again") from error
+
+
+def _table_in(archive: zipfile.ZipFile, path: Path) -> str:
+    """The name of the one table in an archive; macOS adds hidden copies in a folder of its own."""
+    names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
+    names = [name for name in names if not name.startswith("__MACOSX/")]
+    if len(names) != 1:
+        found = ", ".join(names) or "none"
+        raise RadScribeError(f"{path} should hold one CSV table, found: {found}", "Unpack the right one")
+    return names[0]

@@ -14,10 +14,14 @@ from radscribe.studies.readers.chexpert_plus import TABLE, read_chexpert_plus
 from radscribe.studies.readers.dicom import read_dicom_files
 from radscribe.studies.readers.dicom_files import holds_dicom
 from radscribe.studies.readers.folder import is_folder_of_images, read_folder
+from radscribe.studies.readers.hugging_face import is_hugging_face, read_hugging_face
 from radscribe.studies.readers.iu_xray import REPORTS_FILE, openi_reports, read_iu_kaggle, read_iu_openi
 from radscribe.studies.readers.mimic_cxr import read_mimic_cxr
 from radscribe.studies.readers.mimic_cxr_tables import METADATA, RECORD_LIST, is_mimic_cxr
+from radscribe.studies.readers.padchest_gr import REPORTS, read_padchest_gr
 from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
+from radscribe.studies.readers.rexgradient import metadata_folder, read_rexgradient
+from radscribe.studies.readers.rexrank import read_rexrank, rexrank_files
 from radscribe.studies.readers.table import TABLE_SUFFIXES, find_tables, read_table
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
 from radscribe.studies.store_files import is_store
@@ -73,7 +77,7 @@ READERS: dict[str, Reader] = {
         lambda source: (source / REPORTS_FILE).is_file(),
     ),
     "iu-xray-openi": Reader(
-        "IU X-Ray as on Open-i: XML reports and PNG images",
+        "IU X-Ray as on Open-i: XML reports, and PNG or DICOM images",
         read_iu_openi,
         "a folder with ecgen-radiology/*.xml or *.xml",
         lambda source: source.is_dir() and bool(openi_reports(source)),
@@ -83,8 +87,15 @@ READERS: dict[str, Reader] = {
         read_r2gen_annotation,
         f"a folder with {ANNOTATION_FILE}, or a .json file",
         lambda source: (
-            (source.suffix.lower() == ".json" and source.is_file()) or (source / ANNOTATION_FILE).is_file()
+            (source.suffix.lower() == ".json" and source.is_file() and not rexrank_files(source))
+            or (source / ANNOTATION_FILE).is_file()
         ),
+    ),
+    "rexrank": Reader(
+        "the JSON files of ReXrank and the images that they name",
+        read_rexrank,
+        "a .json file with studies that have an image_path, or a folder with some",
+        lambda source: bool(rexrank_files(source)),
     ),
     "mimic-cxr": Reader(
         "MIMIC-CXR-JPG of PhysioNet with MIMIC-CXR's reports, or MIMIC-CXR in DICOM; its splits and labels",
@@ -97,6 +108,24 @@ READERS: dict[str, Reader] = {
         read_chexpert_plus,
         f"a folder with {TABLE}",
         lambda source: (source / TABLE).is_file(),
+    ),
+    "rexgradient": Reader(
+        "ReXGradient-160K: its metadata and its PNG images, with its splits",
+        read_rexgradient,
+        "a folder with metadata/*_metadata_view_position.json",
+        lambda source: metadata_folder(source) is not None,
+    ),
+    "padchest-gr": Reader(
+        "PadChest-GR: its grounded reports and PNG images, with boxes as masks, and its splits",
+        read_padchest_gr,
+        f"a folder with {REPORTS}",
+        lambda source: source.is_dir() and any(source.glob(REPORTS)),
+    ),
+    "hugging-face": Reader(
+        "a data set of Hugging Face: Parquet or Arrow files, or folders of images with metadata",
+        read_hugging_face,
+        "a .parquet or .arrow file, or a folder with some or with metadata.jsonl",
+        is_hugging_face,
     ),
     "table": Reader(
         "a CSV, TSV or JSONL table of your own: image, report, and what else is known",
