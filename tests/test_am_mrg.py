@@ -1,5 +1,6 @@
 """AM-MRG: what stands in its prompt, what trains by what, sizes, and a run with its banks."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from tiny_language_models import tiny_language_model
 from tiny_parts import make_part, tiny_parts
 from torch import Tensor
 
@@ -26,6 +28,7 @@ from radscribe.studies.store import PreparedStore
 from radscribe.systems.am_mrg import AMMRGConfig
 from radscribe.systems.system import Batch, pad_tokens
 from radscribe.training.stage import stages_of
+from radscribe.training.stages import train_in_stages
 from radscribe.training.train import train
 from radscribe.vision.backbones import BackboneConfig, create_backbone
 
@@ -375,6 +378,59 @@ def test_stages_stand_in_order_and_know_each_other(tmp_path):
     assert made["report-bank"].settings.encoder == str(made["language-model"].path.absolute())
     widths = {made[kind].settings.width for kind in ("disease-queries", "visual-bank", "report-bank")}
     assert len(widths) == 1
+
+
+def test_a_part_that_only_another_is_made_of_is_a_stage_too(tmp_path):
+    """The released form has no disease queries in it, but its visual bank is made by some."""
+    config = get_recipe("am-mrg/mimic-cxr/released").build()
+    stages = stages_of(config, tmp_path / "run")
+    assert [stage.kind for stage in stages] == [
+        "language-model",
+        "disease-queries",
+        "visual-bank",
+        "report-bank",
+    ]
+    _, queries, visual, _ = stages
+    assert (queries.option, queries.given) == ("", "")
+    assert visual.settings.queries == str(queries.path.absolute())
+    config.system.visual_bank = "parts/visual-bank"
+    assert "disease-queries" not in [stage.kind for stage in stages_of(config, tmp_path / "run")]
+
+
+@pytest.mark.slow
+def test_stages_are_made_from_nothing(tmp_path, monkeypatch):
+    """In one command, with the queries that the system itself does not use; then it drafts."""
+    recipe, store = RECIPES["am-mrg/phantom"], its_store()
+    queries = {"architecture": "test_byobnet", "width": 16, "layers": 2, "attention_heads": 2, "epochs": 1}
+    stages = {
+        "disease-queries": recipe.stages["disease-queries"] | queries,
+        "visual-bank": {
+            "queries": "disease-queries",
+            "width": 16,
+            "most_rows": 4,
+            "threshold": 0.3,
+            "patch": 14,
+        },
+        "report-bank": {
+            "encoder": str(tiny_language_model()),
+            "pooling": "embeddings",
+            "width": 16,
+            "rows": 20,
+        },
+    }
+    monkeypatch.setitem(RECIPES, recipe.name, replace(recipe, stages=stages))
+    config = tiny.tiny_config(store, recipe.name, epochs=1)
+    config.system = replace(config.system, encoder="own", query_former="blip2-fresh", disease_queries="")
+    config.system.visual_bank = config.system.report_bank = ""
+    run = train_in_stages(config, tmp_path / "run", progress=False)
+    assert sorted(path.name for path in (run.path / "parts").iterdir() if path.is_dir()) == [
+        "disease-queries",
+        "report-bank",
+        "visual-bank",
+    ]
+    assert set(json.loads(run.parts.read_text())) == {"visual_bank", "report_bank"}
+    shutil.move(run.path, tmp_path / "moved")
+    assert len(list(load(tmp_path / "moved").generate(PreparedStore(store).studies("test")))) > 0
 
 
 def test_a_stage_takes_the_part_that_is_given_for_another(tmp_path):

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -241,6 +241,21 @@ def test_a_stage_with_other_settings_is_refused_or_given(own, store, capsys):
         f"stage language-model: given by --system.language_model.name: {own / PART}\n"
     )
     assert before == everything_in(own)
+
+
+@pytest.mark.parametrize(
+    ("size", "says"), [("1m", "finished, content hash"), ("8m", "but size was 1m, is 8m")]
+)
+def test_a_setting_that_an_older_version_did_not_have_has_its_default(own, monkeypatch, capsys, size, says):
+    facts = own / PART / "pretraining.json"
+    content = json.loads(facts.read_text())
+    assert content["settings"].pop("size") == "1m"
+    facts.write_text(json.dumps(content))
+    stages = {"language-model": {**STAGES["language-model"], "size": size}}
+    monkeypatch.setitem(RECIPES, NAME, replace(RECIPES[NAME], stages=stages))
+    said = listed(own, capsys)
+    assert says in said
+    assert ("but" in said) == (size == "8m")
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from radscribe.about import VERSION
 from radscribe.errors import RadScribeError
 from radscribe.files import read_json_object, write_whole
 from radscribe.parts.part import Origin
+from radscribe.pretraining.registry import PRETRAININGS
 from radscribe.pretraining.settings import PretrainingSettings
 from radscribe.studies.store import PreparedStore
 
@@ -91,6 +92,8 @@ def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The differences between two trainings, in words; empty if both would learn the same.
 
+    A setting that the RadScribe did not have which began the first has its default there.
+
     Args:
         before: The facts of a training that was begun.
         now: The facts of another: its kind, settings, content hash of the store, and text files.
@@ -101,10 +104,11 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     kind = before.get("kind", "language-model")  # the only kind that earlier versions could resume
     if kind != now["kind"]:
         return [f"it was {kind}, is {now['kind']}"]
+    settings = usual_settings(kind) | before["settings"]
     different = [
-        f"{name} was {before['settings'][name]}, is {value}"
+        f"{name} was {settings.get(name)}, is {value}"
         for name, value in now["settings"].items()
-        if before["settings"][name] != value
+        if settings.get(name) != value
     ]
     if before["store_content_hash"] != now["store_content_hash"]:
         different.append(
@@ -120,10 +124,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return different
 
 
+def usual_settings(kind: str) -> dict[str, Any]:
+    """The defaults of the settings of a kind of pretraining, by name."""
+    return {field.name: field.default for field in fields(PRETRAININGS[kind].settings)}
+
+
 def resume_command(kind: str, store: PreparedStore, out: Path, settings: PretrainingSettings) -> str:
     """The command that resumes a training."""
     words = ["radscribe", "pretrain", kind, str(store.path), "--out", str(out), "--resume"]
-    usual = {field.name: field.default for field in fields(settings)}
+    usual = usual_settings(kind)
     for name, value in asdict(settings).items():
         if value != usual[name]:
             words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]

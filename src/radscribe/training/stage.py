@@ -17,7 +17,7 @@ from radscribe.errors import InterruptionError, RadScribeError
 from radscribe.files import read_json_object, sha256_of
 from radscribe.interruption import LOCK, empty
 from radscribe.parts.part import PART
-from radscribe.pretraining.facts import FACTS, differences
+from radscribe.pretraining.facts import FACTS, differences, usual_settings
 from radscribe.pretraining.registry import PRETRAININGS, PretrainingEntry
 from radscribe.recipes.registry import get_recipe
 from radscribe.runs.config import RunConfig
@@ -70,7 +70,8 @@ class Stage:
 
     Attributes:
         kind: Kind of the part, which is its name in `radscribe pretrain`.
-        option: Option of `radscribe train` that names the part.
+        option: Option of `radscribe train` that names the part; empty if the system does not use it, and only
+            another part is made of it.
         given: The part that the configuration names; if empty, the stage makes it.
         path: The directory that the stage writes.
         settings: Settings that the part is made with.
@@ -90,7 +91,7 @@ class Stage:
     @property
     def changed(self) -> dict[str, Any]:
         """The settings that are not the defaults of `radscribe pretrain`."""
-        usual = {field.name: field.default for field in fields(self.settings)}
+        usual = usual_settings(self.kind)
         values = {name: getattr(self.settings, name) for name in usual}
         return {name: value for name, value in values.items() if value != usual[name]}
 
@@ -111,7 +112,7 @@ class Stage:
         if FACTS not in found:
             raise RadScribeError(
                 f"there is something in '{self.path}' that no stage made, such as '{found[0]}'",
-                f"Remove it, or give the part by {self.option}",
+                f"Remove it, or give the part by {self.option}" if self.option else "Remove it",
             )
         before = read_json_object(self.path / FACTS, _AGAIN)
         try:
@@ -165,12 +166,12 @@ class Stage:
         """
         if not state.different:
             return
-        use = f", or use it as it is: {shlex.join([self.option, str(self.path)])}"
+        usable = state.name == "finished" and self.option
+        use = f", or use it as it is: {shlex.join([self.option, str(self.path)])}" if usable else ""
         raise RadScribeError(
             f"the {self.kind} in '{self.path}' was {'made' if state.name == 'finished' else 'begun'} with "
             f"other settings or data: {'; '.join(state.different)}",
-            f"Remove it, and the stage makes it anew: {shlex.join(['rm', '-r', str(self.path)])}"
-            f"{use if state.name == 'finished' else ''}",
+            f"Remove it, and the stage makes it anew: {shlex.join(['rm', '-r', str(self.path)])}{use}",
         )
 
     def run(self, state: State, store: PreparedStore, *, progress: bool, command: str) -> str:
@@ -199,29 +200,34 @@ class Stage:
         except InterruptionError:
             raise
         except RadScribeError as error:
+            other = (
+                f". A part with other settings is made by radscribe pretrain {self.kind} {store.path} "
+                f"--out DIR: pass {self.option} DIR"
+            )
             raise RadScribeError(
                 f"stage {self.kind}: {error}",
-                f"Go on once this is put right: {command}. A part with other settings is made by radscribe "
-                f"pretrain {self.kind} {store.path} --out DIR: pass {self.option} DIR",
+                f"Go on once this is put right: {command}{other if self.option else ''}",
             ) from error
 
 
 def stages_of(config: RunConfig, out: Path | str) -> list[Stage]:
-    """The parts that a configuration needs, in the order in which they are made.
+    """The parts that a configuration needs, and those that these are made of, in the order of their making.
 
     Args:
         config: The configuration; an empty field of a part lets its stage make it.
         out: The run directory.
     """
     recipe, directories = get_recipe(config.recipe).stages, RunDirectory(out).stages
-    needed = config.system.made_of_a_store
+    option_of = {kind: f"--system.{field}" for field, kind in config.system.made_of_a_store.items()}
+    given = {kind: attrgetter(field)(config.system) for field, kind in config.system.made_of_a_store.items()}
+    for kind in [kind for kind, place in given.items() if not place]:
+        for value in recipe.get(kind, {}).values():
+            if value in PRETRAININGS:
+                given.setdefault(value, "")
     # A setting that names another stage stands for what that stage makes, or for what is given for it.
-    place_of = {
-        kind: attrgetter(field)(config.system) or str((directories / kind).absolute())
-        for field, kind in needed.items()
-    }
+    place_of = {kind: place or str((directories / kind).absolute()) for kind, place in given.items()}
     stages = []
-    for field, kind in needed.items():
+    for kind, place in given.items():
         settings = PRETRAININGS[kind].settings
         own = {name: place_of.get(value, value) for name, value in recipe.get(kind, {}).items()}
         names = {entry.name for entry in fields(settings)}
@@ -229,8 +235,8 @@ def stages_of(config: RunConfig, out: Path | str) -> list[Stage]:
         stages.append(
             Stage(
                 kind=kind,
-                option=f"--system.{field}",
-                given=attrgetter(field)(config.system),
+                option=option_of.get(kind, ""),
+                given=place,
                 path=directories / kind,
                 settings=settings(**followed | own),
             )

@@ -77,7 +77,7 @@ def run_stages(
         for stage, state in zip(stages, states, strict=True):
             with StopRequest(partial(_stopped, stage, command)):
                 _run_one(stage, state, store, progress, command, tell)
-            if state.name != "given":
+            if state.name != "given" and stage.option:
                 made[stage.option.removeprefix("--")] = str(stage.path.absolute())
     return override(config, nested(made))
 
