@@ -3,13 +3,12 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import tiny
 import torch
 from tiny_language_models import tiny_language_model
-from tiny_parts import make_part, tiny_parts
+from tiny_parts import make_part, store_of_parts, tiny_parts
 from torch import Tensor
 
 from radscribe.decoding.search import DecodingConfig
@@ -176,13 +175,13 @@ def test_banks_are_no_weights_and_do_not_train():
 
 
 def test_a_bank_of_another_width_is_refused(tmp_path):
-    place = make_part("report-bank", its_store(), tmp_path / "report-bank", width=8)
+    place = make_part("report-bank", store_of_parts(), tmp_path / "report-bank", width=8)
     with pytest.raises(RadScribeError, match=r"has width 8, and the queries have 16.*--width 16"):
         built(report_bank=str(place))
 
 
 def test_disease_queries_without_a_q_former_are_refused(tmp_path):
-    place = make_part("disease-queries", its_store(), tmp_path / "disease-queries", head="pooled-mlp")
+    place = make_part("disease-queries", store_of_parts(), tmp_path / "disease-queries", head="pooled-mlp")
     with pytest.raises(RadScribeError, match=r"no Q-Former.*--system.query_former blip2-fresh"):
         built(disease_queries=str(place))
     built(disease_queries=str(place), query_former="blip2-fresh")
@@ -289,16 +288,11 @@ def test_every_stage_of_a_variant_knows_its_bank():
 # --- a run --------------------------------------------------------------------------------------------------
 
 
-def its_store() -> Path:
-    """The store that the tiny parts were made from."""
-    return Path(tiny_parts()["visual-bank"]).parent / "store"
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, path_without_java) -> RunDirectory:
     """A run whose parts are gone from where they were made."""
     folder = tmp_path_factory.mktemp("am-mrg")
-    given = tiny.tiny_config(its_store(), "am-mrg/phantom", epochs=1)
+    given = tiny.tiny_config(store_of_parts(), "am-mrg/phantom", epochs=1)
     for field, kind in given.system.parts.items():
         setattr(given.system, field, str(shutil.copytree(tiny_parts()[kind], folder / kind)))
     with pytest.MonkeyPatch.context() as patch:
@@ -313,7 +307,7 @@ def test_it_drafts_with_its_own_banks(run):
     system = run.load_system()
     for kind in ("visual-bank", "report-bank"):
         assert system.memory(kind).keys is not None  # projected as it was loaded
-    assert len(list(load(run.path).generate(its_store()))) == 40
+    assert len(list(load(run.path).generate(store_of_parts()))) == 40
 
 
 @pytest.mark.parametrize("kind", ["visual-bank", "report-bank", "disease-queries"])
@@ -326,13 +320,13 @@ def test_another_bank_in_its_place_is_refused(run, tmp_path, kind):
 
 
 def test_an_explanation_says_what_was_recalled(run, tmp_path):
-    trained, study = load(run.path), PreparedStore(its_store()).studies("test")[0]
+    trained, study = load(run.path), PreparedStore(store_of_parts()).studies("test")[0]
     (explanation,) = trained.explain([study])
     recall = explanation.recall
     assert recall.banks.keys() == {"visual-bank", "report-bank"}
     part = DiseaseQueries.load(tiny_parts()["disease-queries"], "cpu")
     assert recall.probabilities == pytest.approx(part.probabilities(study), abs=1e-6)
-    train_ids = {study.id for study in PreparedStore(its_store()).studies("train")}
+    train_ids = {study.id for study in PreparedStore(store_of_parts()).studies("train")}
     for kind, queries in recall.banks.items():
         bank = MemoryBank.load(tiny_parts()[kind], kind)
         assert list(queries) == list(OBSERVATIONS)
@@ -346,14 +340,14 @@ def test_an_explanation_says_what_was_recalled(run, tmp_path):
     page = (tmp_path / "page" / "index.html").read_text()
     entry = recall.banks["report-bank"]["Cardiomegaly"].entries[0]
     assert entry.of["study"] in page
-    report = PreparedStore(its_store()).study(entry.of["study"]).report("findings")
+    report = PreparedStore(store_of_parts()).study(entry.of["study"]).report("findings")
     assert report[:60] in page
     assert page.count("<rect x=") >= 14
 
 
 def test_a_page_without_the_store_names_the_studies(run, tmp_path):
     trained = load(run.path)
-    (explanation,) = trained.explain(PreparedStore(its_store()).studies("test")[:1])
+    (explanation,) = trained.explain(PreparedStore(store_of_parts()).studies("test")[:1])
     config = replace(trained.config, store=str(tmp_path / "gone"))
     write_explanations([explanation], tmp_path / "page", config=config)
     page = (tmp_path / "page" / "index.html").read_text()
@@ -400,7 +394,7 @@ def test_a_part_that_only_another_is_made_of_is_a_stage_too(tmp_path):
 @pytest.mark.slow
 def test_stages_are_made_from_nothing(tmp_path, monkeypatch):
     """In one command, with the queries that the system itself does not use; then it drafts."""
-    recipe, store = RECIPES["am-mrg/phantom"], its_store()
+    recipe, store = RECIPES["am-mrg/phantom"], store_of_parts()
     queries = {"architecture": "test_byobnet", "width": 16, "layers": 2, "attention_heads": 2, "epochs": 1}
     stages = {
         "disease-queries": recipe.stages["disease-queries"] | queries,

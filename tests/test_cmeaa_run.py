@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import tiny
-from tiny_parts import make_part, tiny_parts
+from tiny_parts import make_part, store_of_parts, tiny_parts
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
@@ -25,13 +24,8 @@ from radscribe.training.train import train
 pytestmark = pytest.mark.usefixtures("without_java")
 
 
-def its_store() -> Path:
-    """The store that the tiny parts were made from."""
-    return Path(tiny_parts()["phrases"]).parent / "store"
-
-
 def config(**training):
-    return tiny.tiny_config(its_store(), "cmeaa/phantom", **training)
+    return tiny.tiny_config(store_of_parts(), "cmeaa/phantom", **training)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +44,11 @@ def run(tmp_path_factory, path_without_java) -> RunDirectory:
 
 
 def test_it_drafts_without_what_it_was_made_from(run):
-    drafts = [draft.text for draft in load(run.path).generate(its_store())]
+    drafts = [draft.text for draft in load(run.path).generate(store_of_parts())]
     kept = [json.loads(line)["text"] for line in run.drafts("test").read_text().splitlines()]
-    of_test = [draft.text for draft in load(run.path).generate(PreparedStore(its_store()).studies("test"))]
+    of_test = [
+        draft.text for draft in load(run.path).generate(PreparedStore(store_of_parts()).studies("test"))
+    ]
     assert len(drafts) == 40
     assert of_test == kept
 
@@ -74,7 +70,10 @@ def test_check_reads_its_parts(run, capsys):
 
 
 def test_the_own_report_is_not_read_in_drafting(run):
-    studies = [*PreparedStore(its_store()).studies("val"), *PreparedStore(its_store()).studies("test")]
+    studies = [
+        *PreparedStore(store_of_parts()).studies("val"),
+        *PreparedStore(store_of_parts()).studies("test"),
+    ]
     changed = [
         replace(study, sections={"findings": "Large right pneumothorax."}, observations={})
         for study in studies
@@ -97,7 +96,7 @@ def test_what_a_training_logs(run):
 
 def test_another_part_in_its_place_is_refused(run, tmp_path):
     copied = RunDirectory(shutil.copytree(run.path, tmp_path / "run"))
-    make_part("phrases", its_store(), tmp_path / "phrases", minimum_count=2, top=3)
+    make_part("phrases", store_of_parts(), tmp_path / "phrases", minimum_count=2, top=3)
     shutil.rmtree(copied.path / "parts" / "phrases")
     shutil.move(tmp_path / "phrases", copied.path / "parts" / "phrases")
     with pytest.raises(RadScribeError, match="phrases in .* is not the one that the run was trained with"):
@@ -171,7 +170,15 @@ def test_one_command_makes_what_is_missing_and_uses_what_is_there(monkeypatch, t
     recipe = RECIPES["cmeaa/phantom"]
     monkeypatch.setitem(RECIPES, recipe.name, replace(recipe, stages=small))
     command = [
-        *("train", recipe.name, "--store", str(its_store()), "--out", str(tmp_path / "run"), "--no_progress"),
+        *(
+            "train",
+            recipe.name,
+            "--store",
+            str(store_of_parts()),
+            "--out",
+            str(tmp_path / "run"),
+            "--no_progress",
+        ),
         *("--data.transform.short_side", "64", "--data.transform.crop", "56", "--training.epochs", "1"),
         *("--training.threads", "1", "--training.device", "cpu", "--decoding.maximum_length", "10"),
     ]
@@ -189,11 +196,11 @@ def test_one_command_makes_what_is_missing_and_uses_what_is_there(monkeypatch, t
     assert "stage retriever: done in" in told
     run = RunDirectory(tmp_path / "run")
     main(["check", str(run.path)])
-    assert len(list(load(run.path).generate(its_store()))) == 40
+    assert len(list(load(run.path).generate(store_of_parts()))) == 40
 
 
 def test_the_explanation_says_what_was_read(run, tmp_path):
-    explained = list(load(run.path).explain(PreparedStore(its_store()).studies("test")))
+    explained = list(load(run.path).explain(PreparedStore(store_of_parts()).studies("test")))
     read = explained[0].phrases
     assert sum(read.weights) == pytest.approx(1, abs=1e-5)
     assert read.observations.retrieved is not None

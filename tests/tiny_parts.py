@@ -60,3 +60,8 @@ def tiny_parts() -> dict[str, str]:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     prepare("phantom", folder / "store", short_side=64, studies=40, workers=1, progress=False)
     return {kind: str(make_part(kind, folder / "store", folder / kind)) for kind in _SMALL}
+
+
+def store_of_parts() -> Path:
+    """The store that the tiny parts were made from."""
+    return Path(tiny_parts()["phrases"]).parent / "store"

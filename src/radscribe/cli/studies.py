@@ -170,7 +170,7 @@ def audit(
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.audit.audit import audit as audit_stores
-    from radscribe.audit.page import audit_page
+    from radscribe.audit.summary import audit_summary
     from radscribe.files import check_output, replace_file
 
     if json is not None:
@@ -178,7 +178,7 @@ def audit(
     found = audit_stores(store, section=section, tokenizer=tokenizer, progress=progress)
     if json is not None:
         replace_file(json, dumps(found.to_json(), indent=1), "Choose another --json")
-    print(audit_page(found))
+    print(audit_summary(found))
     if leaks := found.leaked_patients:
         worst = leaks[0]
         raise RadScribeError(

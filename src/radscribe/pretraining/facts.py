@@ -16,7 +16,6 @@ from radscribe.about import VERSION
 from radscribe.errors import RadScribeError
 from radscribe.files import read_json_object, write_whole
 from radscribe.parts.part import Origin
-from radscribe.pretraining.registry import PRETRAININGS
 from radscribe.pretraining.settings import PretrainingSettings
 from radscribe.studies.store import PreparedStore
 
@@ -57,12 +56,13 @@ def write_facts(out: Path, facts: Mapping[str, Any]) -> None:
     write_whole(out / FACTS, json.dumps(facts, indent=2) + "\n")
 
 
-def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
+def resumed_facts(out: Path, now: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
     """Read the facts of the training in a directory, and check that it is the training to resume.
 
     Args:
         out: The directory of the training.
         now: The facts that the training would have if it began now.
+        usual: The defaults of its settings, by name.
 
     Raises:
         RadScribeError: there is no training, it is damaged, or it was begun with other settings or inputs;
@@ -75,7 +75,7 @@ def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
         )
     before = read_json_object(out / FACTS, _DAMAGED)
     try:
-        different = differences(before, now)
+        different = differences(before, now, usual)
         before["finished"]
     except (KeyError, TypeError) as error:
         raise RadScribeError(
@@ -89,7 +89,7 @@ def resumed_facts(out: Path, now: Mapping[str, Any]) -> dict[str, Any]:
     return before
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
     """The differences between two trainings, in words; empty if both would learn the same.
 
     A setting that the RadScribe did not have which began the first has its default there.
@@ -97,6 +97,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Args:
         before: The facts of a training that was begun.
         now: The facts of another: its kind, settings, content hash of the store, and text files.
+        usual: The defaults of the settings of its kind, by name.
 
     Raises:
         KeyError: `before` lacks one of these.
@@ -104,7 +105,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     kind = before.get("kind", "language-model")  # the only kind that earlier versions could resume
     if kind != now["kind"]:
         return [f"it was {kind}, is {now['kind']}"]
-    settings = usual_settings(kind) | before["settings"]
+    settings = {**usual, **before["settings"]}
     different = [
         f"{name} was {settings.get(name)}, is {value}"
         for name, value in now["settings"].items()
@@ -124,15 +125,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return different
 
 
-def usual_settings(kind: str) -> dict[str, Any]:
-    """The defaults of the settings of a kind of pretraining, by name."""
-    return {field.name: field.default for field in fields(PRETRAININGS[kind].settings)}
+def usual_settings(settings: Any) -> dict[str, Any]:
+    """The defaults of all settings of the kind of pretraining that these settings are for, by name."""
+    return {field.name: field.default for field in fields(settings)}
 
 
 def resume_command(kind: str, store: PreparedStore, out: Path, settings: PretrainingSettings) -> str:
     """The command that resumes a training."""
     words = ["radscribe", "pretrain", kind, str(store.path), "--out", str(out), "--resume"]
-    usual = usual_settings(kind)
+    usual = usual_settings(settings)
     for name, value in asdict(settings).items():
         if value != usual[name]:
             words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]

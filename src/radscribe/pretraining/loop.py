@@ -29,7 +29,13 @@ from radscribe.interruption import (
     memory_errors_explained,
     only_training,
 )
-from radscribe.pretraining.facts import begun_facts, resume_command, resumed_facts, write_facts
+from radscribe.pretraining.facts import (
+    begun_facts,
+    resume_command,
+    resumed_facts,
+    usual_settings,
+    write_facts,
+)
 from radscribe.pretraining.model_card import Section, write_model_card
 from radscribe.pretraining.settings import PretrainingSettings
 from radscribe.progress import Progress
@@ -179,7 +185,7 @@ def pretrain(
         task = kind(store, settings)
         facts = begun_facts(kind.kind, store, settings.recorded(), task.inputs)
         if resume:
-            facts = resumed_facts(out, facts)
+            facts = resumed_facts(out, facts, usual_settings(settings))
             if facts["finished"]:
                 return facts
         else:

@@ -91,7 +91,7 @@ class Stage:
     @property
     def changed(self) -> dict[str, Any]:
         """The settings that are not the defaults of `radscribe pretrain`."""
-        usual = usual_settings(self.kind)
+        usual = usual_settings(self.settings)
         values = {name: getattr(self.settings, name) for name in usual}
         return {name: value for name, value in values.items() if value != usual[name]}
 
@@ -135,7 +135,7 @@ class Stage:
             "store_content_hash": store.manifest["content_hash"] if store else before["store_content_hash"],
             "text_files": [{"file": file, "sha256": sha256_of(Path(file))} for file in texts],
         }
-        return differences(before, now)
+        return differences(before, now, usual_settings(self.settings))
 
     def _progress(self, epochs: int | None) -> str:
         if epochs is None:

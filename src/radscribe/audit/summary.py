@@ -1,4 +1,4 @@
-"""The audit as a page of text: leaks with examples, the worst first, then a table of the splits."""
+"""The audit as text for people: leaks with examples, the worst first, then a table of the splits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WHERE = {"source": "as the source says", "rules": "by RadScribe's rules, from t
 _Row = tuple[str, Sequence[str]]
 
 
-def audit_page(audit: Audit) -> str:
+def audit_summary(audit: Audit) -> str:
     """The text of an audit, for a terminal."""
     names = _names([split.place for split in audit.splits])
     stores = ", ".join(dict.fromkeys(split.place.store for split in audit.splits))
