@@ -19,13 +19,13 @@ from test_export import content
 from radscribe.errors import RadScribeError
 from radscribe.studies.exports.export import export
 from radscribe.studies.given import given_studies
-from radscribe.studies.images import original_view
+from radscribe.studies.images import original_view, read_view
 from radscribe.studies.prepare import prepare
 from radscribe.studies.readers import arrow_files
 from radscribe.studies.readers.registry import find_reader, open_source
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store import PreparedStore
-from radscribe.studies.study import Study
+from radscribe.studies.study import Study, View
 
 PICTURE = next(pictures())
 
@@ -226,6 +226,20 @@ def test_the_source_of_a_view_is_light(tmp_path):
     study = next(iter(read(tmp_path)[0].values()))
     original_view(study.views[0])
     assert len(pickle.dumps(study)) < 2_000
+
+
+def test_a_large_jpeg_in_a_cell_is_reduced_as_a_file_is(tmp_path):
+    large = Image.fromarray(PICTURE).resize((530, 401))
+    large.save(tmp_path / "a.jpg", quality=95)
+    cell = (tmp_path / "a.jpg").read_bytes(), "Clear."
+    write_parquet(
+        tmp_path / "t/t.parquet", table({"image": pyarrow.binary(), "report": pyarrow.string()}, cell)
+    )
+    (view,) = read(tmp_path / "t")[0]["t/0"].views
+    for reduced in (False, True):
+        expected = read_view(View(tmp_path / "a.jpg"), 50, reduced_jpeg=reduced)
+        assert read_view(view, 50, reduced_jpeg=reduced).pixels.tobytes() == expected.pixels.tobytes()
+    assert read_view(view, 50, reduced_jpeg=True).original_size == (401, 530)
 
 
 def test_a_file_that_another_has_replaced_is_read_anew(tmp_path):

@@ -211,6 +211,51 @@ def test_exif_orientation_is_applied(tmp_path, name, deep):
     np.testing.assert_allclose(pixels, expected, atol=6)  # the ends of 16 bits are clipped
 
 
+def detailed(height: int, width: int) -> np.ndarray:
+    """A picture with shades, edges and fine texture, which differs from each of its mirror images."""
+    rows, columns = np.mgrid[:height, :width]
+    shades = 90 + 60 * np.sin(rows / 90) * np.cos(columns / 130) + 40 * (columns > width // 3)
+    texture = np.random.default_rng(0).normal(0, 6, (height, width))
+    return (shades + 30 * (rows < height // 5) + texture).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
+@pytest.mark.parametrize(("mode", "size"), [("L", (1003, 811)), ("RGB", (640, 645)), ("CMYK", (401, 530))])
+def test_a_reduced_jpeg_is_nearly_the_whole_one_resized(tmp_path, mode, size, orientation):
+    """Also where its sides are no multiples of the scale, so that the last pixels reach over the edge."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    picture = Image.fromarray(detailed(*size)).convert(mode)
+    path = saved(tmp_path, picture, "a.jpg", exif=exif, quality=95)
+    view = View(path)
+    whole, reduced = read_view(view, 50), read_view(view, 50, reduced_jpeg=True)
+    assert reduced.original_size == read_image(path).shape
+    assert whole.original_size is None
+    assert reduced.pixels.shape == whole.pixels.shape
+    difference = np.abs(reduced.pixels.astype(int) - whole.pixels)
+    assert 0 < difference.mean() < 0.3
+    assert difference.max() <= 3  # a picture that lay half a reduced pixel away would differ by 9
+
+
+@pytest.mark.parametrize(("name", "side"), [("a.png", 400), ("a.jpg", 399)])
+def test_pictures_that_are_no_large_jpeg_are_not_reduced(tmp_path, name, side):
+    """Decoded at half its size, a JPEG must still have twice the short side."""
+    path = saved(tmp_path, Image.fromarray(detailed(side, 420)), name)
+    whole, reduced = read_view(View(path), 100), read_view(View(path), 100, reduced_jpeg=True)
+    np.testing.assert_array_equal(reduced.pixels, whole.pixels)
+    assert reduced.original_size is None
+
+
+def test_broken_jpegs_are_refused_when_they_are_reduced(tmp_path):
+    cut, strip = tmp_path / "cut.jpg", saved(tmp_path, Image.new("L", (401, 17 * 401)), "strip.jpg")
+    data = saved(tmp_path, Image.fromarray(detailed(800, 800)), "whole.jpg").read_bytes()
+    cut.write_bytes(data[: len(data) // 2])
+    for path, reason in ((cut, "truncated"), (strip, "no radiograph: a strip of 401 x 6817 pixels")):
+        with pytest.raises(ImageError) as caught:
+            read_view(View(path), 50, reduced_jpeg=True)
+        assert caught.value.reason == reason
+
+
 def reason_of(path: Path) -> str:
     with pytest.raises(ImageError) as caught:
         read_image(path)

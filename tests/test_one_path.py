@@ -26,7 +26,8 @@ from radscribe.studies.store import PreparedStore
 from radscribe.studies.study import RenderedView, Study, View
 from radscribe.training.data import training_views
 from radscribe.training.train import train
-from radscribe.vision.transforms import TransformConfig
+from radscribe.vision.published_pixels import DEFAULT_PIXELS
+from radscribe.vision.transforms import TransformConfig, settled_transform
 
 pytestmark = pytest.mark.usefixtures("without_java")
 
@@ -202,6 +203,49 @@ def test_a_store_of_another_short_side_is_refused(folder, store, run, tmp_path, 
     with pytest.raises(SystemExit):
         main(["generate", str(run), str(other.path), "--device", "cpu"])
     assert "--short_side 128" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory) -> Path:
+    """A folder with one large JPEG and one that is too small to be reduced."""
+    path = tmp_path_factory.mktemp("jpegs")
+    for name, shape in (("large", (515, 600)), ("small", (300, 410))):
+        Image.fromarray(Drawn(*shape)().pixels).save(path / f"{name}.jpg", quality=95)
+    return path
+
+
+def test_reduced_jpegs_have_the_same_pixels_from_files_and_store(jpegs, tmp_path):
+    """And others than whole ones, so that neither store takes the place of the other."""
+    whole = prepared(jpegs, tmp_path / "whole")
+    reduced = prepared(jpegs, tmp_path / "reduced", reduced_jpeg=True)
+    assert reduced.study("large").views[0].source.original_size == (515, 600)
+    seen = {}
+    for store in (whole, reduced):
+        transform = TransformConfig(short_side=SHORT_SIDE, crop=112)
+        data = DataConfig(transform=settled_transform(transform, store, DEFAULT_PIXELS))
+        assert data.transform.store_reduced_jpeg == (store is reduced)
+        for study in open_source(jpegs):
+            (seen[store.path, study.id],) = evaluation_views(study, data)
+            assert torch.equal(seen[store.path, study.id], evaluation_views(store.study(study.id), data)[0])
+    assert torch.equal(seen[whole.path, "small"], seen[reduced.path, "small"])
+    difference = (seen[whole.path, "large"].int() - seen[reduced.path, "large"]).abs().float()
+    assert 0 < difference.mean() < 1
+    with pytest.raises(RadScribeError, match="was prepared with reduced_jpeg False, not True"):
+        prepared(jpegs, tmp_path / "whole", reduced_jpeg=True)
+
+
+@pytest.mark.parametrize("known", [False, None])
+def test_a_store_of_reduced_jpegs_is_refused_by_a_run_of_whole_ones(jpegs, tmp_path, known):
+    """None: the run was trained before there were any."""
+    reduced = prepared(jpegs, tmp_path / "reduced", reduced_jpeg=True)
+    transform = TransformConfig(store_short_side=SHORT_SIDE, short_side=SHORT_SIDE, crop=112)
+    transform.store_reduced_jpeg = known
+    for check in (
+        lambda: settled_transform(transform, reduced, DEFAULT_PIXELS),
+        lambda: evaluation_views(reduced.study("small"), DataConfig(transform=transform)),
+    ):
+        with pytest.raises(RadScribeError, match="prepared with --reduced_jpeg, not without it as in tr"):
+            check()
 
 
 def test_a_store_smaller_than_the_recipe_needs_is_not_trained_on(tmp_path):

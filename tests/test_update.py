@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import resource
 import shutil
@@ -104,6 +105,20 @@ def test_a_changed_source_is_named_and_an_update_follows_it(source, tmp_path):
     assert pixels(opened) == old_pixels
     assert prepared(source, out, update=True).decoded == 0
     assert not (out / UPDATE).exists()
+
+
+def test_a_store_that_knows_no_reduced_jpegs_is_followed_with_whole_ones(source, tmp_path):
+    """One of an earlier version; with --reduced_jpeg, two kinds of pixels would stand in it."""
+    out = tmp_path / "store"
+    prepared(source, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest.pop("reduced_jpeg") is False
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    change(source)
+    with pytest.raises(RadScribeError, match="was prepared with reduced_jpeg False, not True"):
+        prepared(source, out, update=True, reduced_jpeg=True)
+    assert prepared(source, out, update=True).decoded == 8
+    assert PreparedStore(out).manifest["reduced_jpeg"] is False
 
 
 def test_a_store_of_the_same_images_at_another_time_has_the_same_content(source, tmp_path):

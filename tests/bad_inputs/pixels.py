@@ -79,6 +79,12 @@ ROWS: list[Row] = [
         check=nothing_began,
     ),
     Row(
+        "reduced JPEGs, which the store has not",
+        TRAIN + TINY + " --data.transform.store_reduced_jpeg true",
+        ("without --reduced_jpeg, not with it as in training", "--out STORE --reduced_jpeg"),
+        check=nothing_began,
+    ),
+    Row(
         "weights with a damaged statement of their pixels",
         TRAIN + TINY + " --system.backbone.weights weights/model.safetensors",
         ("cannot read 'weights/config.json'", "a folder of their own"),

@@ -41,6 +41,12 @@ STORES = [
         arrange=manifest(lambda content: content["bytes"].pop("pixels.bin")),
     ),
     Row(
+        "reduced JPEGs for a store of whole ones",
+        AGAIN + " --reduced_jpeg",
+        ("the store store was prepared with reduced_jpeg False, not True", "Use another --out"),
+        arrange=manifest(_without("reduced_jpeg")),
+    ),
+    Row(
         "a manifest without format",
         AGAIN,
         "the store store has format None",

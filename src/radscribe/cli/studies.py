@@ -22,6 +22,7 @@ def prepare(
     studies: int | None = None,
     limit: int | None = None,
     short_side: int = 256,
+    reduced_jpeg: bool = False,
     workers: int | None = None,
     study_pattern: str | None = None,
     patient_pattern: str | None = None,
@@ -58,6 +59,8 @@ def prepare(
         studies: Number of phantom studies to make; 1000 unless given.
         limit: Largest number of studies to read.
         short_side: Length in pixels of the shorter side of each stored view.
+        reduced_jpeg: Decode JPEG files of at least four times that side at half, a quarter or an eighth of
+            their size: about twice as fast, with slightly other pixels.
         workers: Number of processes that decode images; all CPUs unless given.
         study_pattern: Regular expression whose one group finds the study in the path of an image, as in
             --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
@@ -118,6 +121,7 @@ def prepare(
         out,
         reader=reader,
         short_side=short_side,
+        reduced_jpeg=reduced_jpeg,
         split_fractions=split_fractions,
         seed=seed,
         workers=workers,

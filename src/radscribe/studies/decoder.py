@@ -35,6 +35,7 @@ class Decoder:
         short_side: Short side in pixels of the decoded views.
         root: Folder that file names are kept relative to.
         processes: Number of processes that decode; 0 decodes in the calling process.
+        reduced_jpeg: Whether a large JPEG is decoded at a reduced scale; see `read_file`.
         functions_here: Whether views that are functions are called in the calling process. Functions given in
             Python need not be picklable, so other processes may not be able to call them.
     """
@@ -42,6 +43,7 @@ class Decoder:
     short_side: int
     root: Path
     processes: int
+    reduced_jpeg: bool = False
     functions_here: bool = False
 
     def decode(
@@ -89,7 +91,7 @@ class Decoder:
         files = file_states(views)
         for view in views:
             try:
-                original = original_view(view)
+                original = original_view(view, self.short_side if self.reduced_jpeg else None)
                 resized = resize_view(original, self.short_side, view.name)
             except ImageError as error:
                 broken.append([view.name, error.reason])
@@ -99,7 +101,7 @@ class Decoder:
                     raise
                 broken.append([view.name, f"not readable: {type(error).__name__}: {error}"])
                 continue
-            height, width = original.pixels.shape
+            height, width = original.original_size or original.pixels.shape
             decoded.append(DecodedView.of(resized, view.projection, self._file(view), (height, width)))
         return decoded, broken, files
 

@@ -102,7 +102,9 @@ class PreparedStore:
             for number, line in enumerate(lines, start=1):
                 try:
                     record = json.loads(line)
-                    self._studies[record["id"]] = _study(record, splits[record["id"]], pixels, masks)
+                    self._studies[record["id"]] = _study(
+                        record, splits[record["id"]], self.manifest["reduced_jpeg"], pixels, masks
+                    )
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
                     raise RadScribeError(
                         f"{self.path / STUDIES}, line {number} is damaged: {type(error).__name__} {error}",
@@ -160,7 +162,9 @@ class PreparedStore:
         return StoreSummary.of(self.path, self.manifest["reader"], self.studies(), self.rejections())
 
 
-def _study(record: dict[str, Any], split: Split, pixels: MappedFile, masks: MappedFile) -> Study:
+def _study(
+    record: dict[str, Any], split: Split, reduced_jpeg: bool, pixels: MappedFile, masks: MappedFile
+) -> Study:
     views = []
     for view in record["views"]:
         stored = StoredView(
@@ -170,6 +174,7 @@ def _study(record: dict[str, Any], split: Split, pixels: MappedFile, masks: Mapp
             sha256=view["sha256"],
             window=tuple(view["window"]) if view["window"] else None,
             notes=tuple(view.get("notes", ())),
+            reduced_jpeg=reduced_jpeg,
             pixels_at=view["pixels_at"],
             masks_at=view["masks_at"],
             _pixels=pixels,

@@ -32,6 +32,7 @@ _SETTINGS: dict[str, tuple[type, ...]] = {
     "split_fractions": (list,),
     "seed": (int,),
     "limit": (int, type(None)),
+    "reduced_jpeg": (bool,),
 }
 _FINISHED: dict[str, tuple[type, ...]] = {"counts": (dict,), "bytes": (dict,), "content_hash": (str,)}
 #: Folder within a store that holds the files of an update.
@@ -58,6 +59,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"the store {path} has format {version}; this RadScribe reads format {FORMAT_VERSION}",
             f"Prepare it again from {manifest.get('source')}",
         )
+    manifest.setdefault("reduced_jpeg", False)  # Earlier versions decoded every picture as a whole.
     needed = _SETTINGS | (_FINISHED if manifest.get("complete") else {})
     wrong = [
         name

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
@@ -18,6 +19,20 @@ from radscribe.errors import RadScribeError
 from radscribe.studies.staleness import SOURCES, Fingerprint, fingerprint_of
 from radscribe.studies.store_files import MASKS, PIXELS, STUDIES
 from radscribe.studies.study import RenderedView, Split, Study
+
+#: Errors of the operating system which mean that a store cannot be written at its path.
+_UNUSABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EIO,
+    errno.EINVAL,
+)
 
 
 class Committed(NamedTuple):
@@ -245,3 +260,23 @@ class StoreWriter:
     def sizes(self) -> dict[str, int]:
         """Number of bytes that are in the files of pixels and of masks so far."""
         return dict(self._ends)
+
+
+@contextmanager
+def write_errors_explained(out: Path) -> Iterator[None]:
+    """Turn an error of the operating system in writing a store into one that says what to do.
+
+    Raises:
+        RadScribeError: the disk is full, or `out` cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise RadScribeError(
+                f"no space left for {out} ({error.strerror})",
+                "Free some and run the same command again: it resumes",
+            ) from error
+        if error.errno in _UNUSABLE:
+            raise RadScribeError(f"cannot write to {out}: {error.strerror}", "Use another --out") from error
+        raise

@@ -29,12 +29,15 @@ class RenderedView:
         masks: Mask of each finding by observation name, bool [height, width].
         window: For a file deeper than 8 bits, the two values in it that became 0 and 255; else None.
         notes: What to know about the view, such as `burned-in text`.
+        original_size: Height and width in pixels of an image that was decoded at a reduced scale; None for
+            any other, whose `pixels` have them.
     """
 
     pixels: np.ndarray
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     window: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    original_size: tuple[int, int] | None = None
 
 
 _AnyPath = TypeVar("_AnyPath", bound=PurePath)

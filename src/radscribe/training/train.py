@@ -66,6 +66,7 @@ from radscribe.vision.transforms import check_store, settled_transform
 #: Endings of names of fields that, unless set, take their values from the store or the backbone's weights.
 _SETTLED = (
     "transform.store_short_side",
+    "transform.store_reduced_jpeg",
     "transform.interpolation",
     "normalisation.mean",
     "normalisation.std",

@@ -41,6 +41,9 @@ class TransformConfig:
     Attributes:
         store_short_side: Length in pixels of the short side of the views in the prepared store. A view from a
             file is resized to it first. With 0, training takes it from the store, and the run keeps it.
+        store_reduced_jpeg: Whether large JPEG files were decoded at a reduced scale for the prepared store; a
+            view from a file is then read likewise. With null, training takes it from the store, and the run
+            keeps it.
         short_side: Length in pixels that the short side of a view is resized to before the crop.
         crop: Side in pixels of the square that the backbone sees.
         interpolation: Filter of the resizing from the store's short side to `short_side`, or to the square of
@@ -56,6 +59,7 @@ class TransformConfig:
     """
 
     store_short_side: int = 0
+    store_reduced_jpeg: bool | None = None
     short_side: int = 256
     crop: int = 224
     interpolation: Interpolation | None = None
@@ -85,10 +89,11 @@ def check_store(store: PreparedStore, config: TransformConfig) -> None:
     """Check that the views of a store have the size that `config` begins with.
 
     Raises:
-        RadScribeError: the views are smaller than `config.short_side`, or have another short side, and so
-            other pixels, than those that the run was trained on.
+        RadScribeError: the views are smaller than `config.short_side`, or have another short side or another
+            decoding of JPEG, and so other pixels, than those that the run was trained on.
     """
     _check_short_side(store.manifest["short_side"], store.path, config)
+    _check_jpeg(store.manifest["reduced_jpeg"], store.path, config)
 
 
 def settled_transform(
@@ -108,6 +113,7 @@ def settled_transform(
     return replace(
         config,
         store_short_side=store.manifest["short_side"],
+        store_reduced_jpeg=store.manifest["reduced_jpeg"],
         interpolation=config.interpolation or pixels.interpolation,
     )
 
@@ -120,6 +126,7 @@ def check_view(view: View, config: TransformConfig) -> None:
     """
     if isinstance(view.source, StoredView):
         _check_short_side(min(view.source.shape), view.source.store, config)
+        _check_jpeg(view.source.reduced_jpeg, view.source.store, config)
 
 
 def _check_short_side(found: int, store: Path, config: TransformConfig) -> None:
@@ -139,6 +146,19 @@ def _check_short_side(found: int, store: Path, config: TransformConfig) -> None:
         )
 
 
+def _check_jpeg(reduced: bool, store: Path, config: TransformConfig) -> None:
+    # A run of an earlier version knows the short side of its store alone, whose pictures were not reduced.
+    known = config.store_reduced_jpeg is not None or config.store_short_side
+    if known and reduced != bool(config.store_reduced_jpeg):
+        this, other = ("with", "without") if reduced else ("without", "with")
+        raise RadScribeError(
+            f"the store {store} was prepared {this} --reduced_jpeg, not {other} it as in training "
+            "(transform.store_reduced_jpeg): the same study would have other pixels",
+            "Prepare its source anew: radscribe prepare SOURCE --out STORE"
+            + ("" if reduced else " --reduced_jpeg"),
+        )
+
+
 def stored_view(view: View, config: TransformConfig) -> RenderedView:
     """A view as a prepared store has it, whether it comes from a store, from a file or from a function.
 
@@ -150,7 +170,11 @@ def stored_view(view: View, config: TransformConfig) -> RenderedView:
     if isinstance(view.source, StoredView):
         check_view(view, config)
         return view.source()
-    return read_view(view, config.store_short_side or max(STORE_SHORT_SIDE, config.short_side))
+    return read_view(
+        view,
+        config.store_short_side or max(STORE_SHORT_SIDE, config.short_side),
+        reduced_jpeg=bool(config.store_reduced_jpeg),
+    )
 
 
 def training_view(pixels: np.ndarray, config: TransformConfig, random: np.random.Generator) -> Tensor:

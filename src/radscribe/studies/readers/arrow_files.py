@@ -68,6 +68,13 @@ class EmbeddedImage:
 
     def __call__(self) -> RenderedView:
         """Decode the image; see `read_content`."""
+        return read_content(self._content(), self.file)
+
+    def reduced(self, short_side: int) -> RenderedView:
+        """Decode the image, a large JPEG at a reduced scale; see `read_file`."""
+        return read_content(self._content(), self.file, reduced_to=short_side)
+
+    def _content(self) -> bytes:
         try:
             status = os.stat(self.path)
             state = status.st_size, status.st_mtime_ns
@@ -82,7 +89,7 @@ class EmbeddedImage:
             if not name:
                 raise unreadable(self.file, "no image: its cell has neither bytes nor a path")
             content = bytes_of(self.root / name, self.file)
-        return read_content(content, self.file)
+        return content
 
 
 class ArrowFile:
