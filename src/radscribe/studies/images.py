@@ -211,7 +211,8 @@ def _grey(
     white_is_zero = image.format == "TIFF" and image.getexif().get(_TIFF_PHOTOMETRIC) == 0
     if size:
         image = image.resize(size, Image.Resampling.BILINEAR, box)
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(Tag.Orientation):  # without one, a whole picture would be copied
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         pixels, window = windowed(np.asarray(image))
         return RenderedView(255 - pixels if white_is_zero else pixels, window=window)
@@ -222,7 +223,7 @@ def _grey(
         image = Image.alpha_composite(Image.new("RGBA", visible.size, (0, 0, 0, 255)), visible)
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
-    return RenderedView(np.array(image.convert("L")))
+    return RenderedView(np.array(image if image.mode == "L" else image.convert("L")))
 
 
 def _reduced(image: Image.Image, short_side: int) -> RenderedView | None:
