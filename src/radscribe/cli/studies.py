@@ -7,7 +7,13 @@ from pathlib import Path
 
 from radscribe.errors import RadScribeError, warn
 from radscribe.studies.exports.choices import ExportForm
-from radscribe.studies.readers.choices import CheXpertPlusTest, Labels, ReportSections, Unit
+from radscribe.studies.readers.choices import (
+    CheXpertPlusTest,
+    Labels,
+    PhantomDifficulty,
+    ReportSections,
+    Unit,
+)
 
 
 def prepare(
@@ -20,6 +26,7 @@ def prepare(
     split_fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     seed: int = 0,
     studies: int | None = None,
+    difficulty: PhantomDifficulty | None = None,
     limit: int | None = None,
     short_side: int = 256,
     workers: int | None = None,
@@ -56,6 +63,8 @@ def prepare(
         split_fractions: Shares of patients in train, val and test, if the source has no split.
         seed: Random seed of splits that are drawn, and of the phantom.
         studies: Number of phantom studies to make; 1000 unless given.
+        difficulty: How hard the phantom is: how faint, hidden, crowded and rare its findings are, and how
+            varied its images and the wording of its reports; easy unless given.
         limit: Largest number of studies to read.
         short_side: Length in pixels of the shorter side of each stored view.
         workers: Number of processes that decode images; all CPUs unless given.
@@ -96,6 +105,7 @@ def prepare(
 
     options = {
         "studies": studies,
+        "difficulty": difficulty,
         "images": images,
         "columns": columns,
         "study_pattern": study_pattern,

@@ -47,6 +47,15 @@ def low_noise(seed: int, cells: int) -> np.ndarray:
     return np.asarray(Image.fromarray(coarse).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
 
 
+def blurred(part: np.ndarray | float, deviation: float) -> np.ndarray | float:
+    """A part of a view, blurred by this standard deviation in pixels; the part itself if that is 0."""
+    if not deviation or not isinstance(part, np.ndarray):
+        return part
+    from scipy.ndimage import gaussian_filter
+
+    return gaussian_filter(part, deviation, mode="nearest", truncate=3)
+
+
 def _rounded(points: np.ndarray) -> np.ndarray:
     """Round a line to a curve by cutting its corners twice (Chaikin)."""
     for _ in range(2 if len(points) > 2 else 0):
@@ -122,6 +131,17 @@ class Scene:
     air: np.ndarray
     vessels: np.ndarray
     added: np.ndarray
+
+    def blur(self, deviation: float) -> None:
+        """Blur the view by this standard deviation in pixels.
+
+        Tissue, air and findings are blurred each by themselves, so that a finding changes nothing outside its
+        own blurred outline.
+        """
+        if deviation:
+            self.solid, self.air, self.vessels = (
+                blurred(part, deviation) for part in (self.solid, self.air, self.vessels)
+            )
 
     def attenuation(self) -> np.ndarray:
         """The attenuation of the whole view, float32 [height, width]."""

@@ -14,6 +14,8 @@ import numpy as np
 
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.observations import OBSERVATIONS
+from radscribe.studies.phantom.difficulty import EASY, Difficulty
+from radscribe.studies.phantom.overlays import OVERLAYS
 from radscribe.studies.phantom.study import (
     DRAWN_OBSERVATIONS,
     KINDS,
@@ -104,9 +106,25 @@ _INCIDENTAL: Mapping[str, float] = {
     "Pleural Other": 0.02,
 }
 _INCIDENTAL_DEVICES = 0.07
-_MOST_FINDINGS = 4
 
-# These look the same when they lie over each other, so a study has at most one of them.
+# Share of an observation's findings that stay in a phantom of rarity 1; the common ones all stay.
+_RARE_SHARES: Mapping[str, float] = {
+    "Enlarged Cardiomediastinum": 0.35,
+    "Lung Lesion": 0.5,
+    "Edema": 0.7,
+    "Consolidation": 0.6,
+    "Pneumonia": 0.6,
+    "Pneumothorax": 0.35,
+    "Pleural Other": 0.25,
+    "Fracture": 0.3,
+}
+# Outlines that differ from the normal one: they cannot be fainter, for a second border would be seen.
+_OUTLINES = ("Cardiomegaly", "Enlarged Cardiomediastinum")
+# Findings that may lie at the hilum.
+_OF_THE_LUNG = ("Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia")
+
+# These look the same when they lie over each other: an easy study has at most one of them, a harder one has a
+# second in the other lung.
 _AIRSPACE = ("Pneumonia", "Consolidation", "Lung Opacity")
 
 
@@ -154,16 +172,48 @@ def _seed_from(generator: np.random.Generator) -> int:
     return int(generator.integers(2**31))
 
 
-def draw_anatomy(generator: np.random.Generator) -> Anatomy:
+def _spread(
+    generator: np.random.Generator, ranges: Mapping[str, tuple[float, float]], spread: float
+) -> dict[str, float]:
+    """A value of each range; with a spread above 1, values lie further from its middle.
+
+    Shares from 0 to 1 stay as they are, for they vary as far as they can.
+    """
+    values = {name: float(generator.uniform(*limits)) for name, limits in ranges.items()}
+    for name, (low, high) in ranges.items():
+        if (low, high) != (0.0, 1.0):
+            values[name] += (spread - 1) * (values[name] - (low + high) / 2)
+    return values
+
+
+def draw_anatomy(generator: np.random.Generator, difficulty: Difficulty = EASY) -> Anatomy:
     """Draw a patient's body."""
-    values = {name: float(generator.uniform(*limits)) for name, limits in _ANATOMY_RANGES.items()}
+    values = _spread(generator, _ANATOMY_RANGES, difficulty.spread)
+    values["bone_density"] *= difficulty.bones
     return Anatomy(**values, vessel_seed=_seed_from(generator))
 
 
-def draw_acquisition(generator: np.random.Generator) -> Acquisition:
-    """Draw positioning, exposure and noise."""
-    values = {name: float(generator.uniform(*limits)) for name, limits in _ACQUISITION_RANGES.items()}
-    return Acquisition(**values, marker=bool(generator.random() < 0.7), noise_seed=_seed_from(generator))
+def draw_acquisition(generator: np.random.Generator, difficulty: Difficulty = EASY) -> Acquisition:
+    """Draw positioning, exposure, noise, blur, borders, and what lies over the chest."""
+    values = _spread(generator, _ACQUISITION_RANGES, difficulty.spread)
+    values["noise"] *= difficulty.noise
+    acquisition = Acquisition(
+        **values, marker=bool(generator.random() < 0.7), noise_seed=_seed_from(generator)
+    )
+    # What only a harder phantom has is drawn by itself, so that the easy one does not change with it.
+    further = np.random.default_rng([acquisition.noise_seed, 5])
+    covers = further.random(len(OVERLAYS)) < difficulty.overlays
+    return replace(
+        acquisition,
+        blur=difficulty.blur * float(further.random()),
+        overlays=tuple(name for name, over in zip(OVERLAYS, covers, strict=True) if over),
+        collimation=tuple(difficulty.collimation * width for width in _borders(further)),
+    )
+
+
+def _borders(generator: np.random.Generator) -> list[float]:
+    """Widths of four borders from 0 to 1; half of the sides have none."""
+    return [float(width) for width in np.maximum(generator.uniform(-1, 1, 4), 0)]
 
 
 def draw_finding(
@@ -259,23 +309,9 @@ _DRAWING_ORDER = (
 )
 
 
-def draw_findings(generator: np.random.Generator) -> tuple[Finding, ...]:
+def draw_findings(generator: np.random.Generator, difficulty: Difficulty = EASY) -> tuple[Finding, ...]:
     """Draw the findings of one study: none in about a quarter of studies, else one to four and devices."""
-    shares = {str(number): share for number, (share, _) in enumerate(_SCENARIOS)}
-    scenario = _SCENARIOS[int(_choose(generator, shares))][1]
-    names = [name for name, probability in scenario.items() if generator.random() < probability]
-    if scenario:
-        names = names or [next(iter(scenario))]
-        names += [
-            name
-            for name, probability in _INCIDENTAL.items()
-            if name not in names and generator.random() < probability
-        ]
-    airspace = [name for name in names if name in _AIRSPACE]
-    names = [name for name in names if name not in airspace[1:]][:_MOST_FINDINGS]
-    if "Support Devices" not in names and generator.random() < _INCIDENTAL_DEVICES:
-        names.append("Support Devices")
-
+    names = _drawn_names(generator, difficulty)
     findings: list[Finding] = []
     for name in names:
         state: FindingState = "uncertain" if generator.random() < _UNCERTAIN_SHARES[name] else "present"
@@ -285,7 +321,52 @@ def draw_findings(generator: np.random.Generator) -> tuple[Finding, ...]:
         second = draw_finding(generator, "Support Devices")
         if second.kind != devices[0].kind:
             findings.append(second)
-    return arrange(_placed_together(findings))
+    return arrange(_made_harder(_placed_together(findings), difficulty))
+
+
+def _drawn_names(generator: np.random.Generator, difficulty: Difficulty) -> list[str]:
+    """The observations that a study has, from a scenario and from chance."""
+    shares = {str(number): share for number, (share, _) in enumerate(_SCENARIOS)}
+    scenario = _SCENARIOS[int(_choose(generator, shares))][1]
+    names = [name for name, probability in scenario.items() if generator.random() < probability]
+    if scenario:
+        names = names or [next(iter(scenario))]
+        names += [
+            name
+            for name, probability in _INCIDENTAL.items()
+            if name not in names and generator.random() < difficulty.crowding * probability
+        ]
+    if difficulty.rarity:
+        names = [
+            name for name in names if generator.random() < _RARE_SHARES.get(name, 1.0) ** difficulty.rarity
+        ]
+    airspace = [name for name in names if name in _AIRSPACE]
+    surplus = airspace[difficulty.most_airspace :]
+    names = [name for name in names if name not in surplus][: difficulty.most_findings]
+    if "Support Devices" not in names and generator.random() < _INCIDENTAL_DEVICES:
+        names.append("Support Devices")
+    return names
+
+
+def _made_harder(findings: Iterable[Finding], difficulty: Difficulty) -> list[Finding]:
+    """The findings fainter, some at the hilum, and a second one of the airspace in the other lung."""
+    harder: list[Finding] = []
+    taken: Side | None = None
+    for finding in findings:
+        further = np.random.default_rng([finding.shape_seed, 6])
+        contrast, hides, place = further.uniform(*difficulty.contrast), further.random(), further.random()
+        if finding.observation not in _OUTLINES:
+            finding = replace(finding, contrast=float(contrast))
+        if finding.observation in _OF_THE_LUNG and hides < difficulty.hidden:
+            finding = replace(finding, lateral_position=float(-place / 3))
+        if finding.observation in _AIRSPACE:
+            if taken is not None:
+                finding = replace(finding, side="left" if taken == "right" else "right")
+            elif difficulty.most_airspace > 1 and finding.side == "bilateral":
+                finding = replace(finding, side="right" if place < 0.5 else "left")
+            taken = finding.side
+        harder.append(finding)
+    return harder
 
 
 def _placed_together(findings: list[Finding]) -> list[Finding]:
@@ -305,21 +386,23 @@ def _placed_together(findings: list[Finding]) -> list[Finding]:
     return placed
 
 
-def sample_study(seed: int, index: int) -> PhantomStudy:
+def sample_study(seed: int, index: int, difficulty: Difficulty = EASY) -> PhantomStudy:
     """Draw study `index` of the phantom with this seed; the result does not depend on any other draw.
 
     Args:
         seed: Random seed of the phantom.
         index: Number of the study, from 0.
+        difficulty: How hard the phantom is.
     """
     generator = np.random.default_rng([seed, 1, index])
     body = np.random.default_rng([seed, 0, patient_number(seed, index)])
     return PhantomStudy(
-        anatomy=draw_anatomy(body),
-        acquisition=draw_acquisition(generator),
-        findings=draw_findings(generator),
+        anatomy=draw_anatomy(body, difficulty),
+        acquisition=draw_acquisition(generator, difficulty),
+        findings=draw_findings(generator, difficulty),
         dictation_seed=_seed_from(generator),
         lateral=bool(generator.random() >= 0.1),
+        difficulty=difficulty,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.files import A_FOLDER, file_problem
 from radscribe.studies.readers.chexpert_plus import TABLE, read_chexpert_plus
+from radscribe.studies.readers.choices import PhantomDifficulty
 from radscribe.studies.readers.dicom import read_dicom_files
 from radscribe.studies.readers.dicom_files import holds_dicom
 from radscribe.studies.readers.folder import is_folder_of_images, read_folder
@@ -54,13 +55,16 @@ class Reader:
         return {parameter.name: parameter.default for parameter in parameters}
 
 
-def _read_phantom(source: Path, *, studies: int = 1000, seed: int = 0) -> Records:
+def _read_phantom(
+    source: Path, *, studies: int = 1000, seed: int = 0, difficulty: PhantomDifficulty = "easy"
+) -> Records:
     """Read the phantom. It has no files, so `source` is only a word."""
+    from radscribe.studies.phantom.difficulty import difficulty_of
     from radscribe.studies.phantom.reader import read_phantom
 
     if not 1 <= studies <= 1_000_000:
         raise RadScribeError(f"studies is {studies:,}", "Give a whole number from 1 to 1,000,000")
-    return iter(read_phantom(studies=studies, seed=seed))
+    return iter(read_phantom(studies, seed, difficulty_of(difficulty)))
 
 
 def _is_table(source: Path) -> bool:
