@@ -21,10 +21,11 @@ from radscribe.studies.phantom.anatomy import (
     low_noise,
     ramp,
 )
+from radscribe.studies.phantom.detector import UNEXPOSED, exposed_pixels, noise, tone
 from radscribe.studies.phantom.frontal_anatomy import FrontalAnatomy
 from radscribe.studies.phantom.lateral_anatomy import LateralAnatomy
 from radscribe.studies.phantom.overlays import overlay_attenuation
-from radscribe.studies.phantom.study import Acquisition, Finding, PhantomStudy, Side
+from radscribe.studies.phantom.study import Finding, PhantomStudy, Side
 from radscribe.studies.study import Projection, RenderedView
 
 #: Smallest visible change in grey levels before noise; a finding's mask covers all pixels that change by at
@@ -32,8 +33,6 @@ from radscribe.studies.study import Projection, RenderedView
 VISIBLE_CHANGE = 5.0
 #: Pixels that a faint finding must change on each side; one that changes fewer is drawn at full contrast.
 _FEWEST_PIXELS = 60
-#: Grey level of the border that the collimator leaves unexposed.
-_UNEXPOSED = 6.0
 
 _View = FrontalAnatomy | LateralAnatomy
 # Fraction of the air that is replaced, and attenuation that is added: float32 [height, width] or a number.
@@ -64,8 +63,8 @@ def render(study: PhantomStudy, projection: Projection) -> RenderedView:
         acquisition.overlays, view.frame, acquisition.noise_seed, projection
     )
     scene.blur(acquisition.blur)
-    exposed = _exposed(acquisition)
-    grey = _tone(scene.attenuation(), acquisition)
+    exposed = exposed_pixels(acquisition)
+    grey = tone(scene.attenuation(), acquisition)
     masks: dict[str, np.ndarray] = {}
     for finding in study.findings:
         visible = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=bool)
@@ -75,7 +74,7 @@ def render(study: PhantomStudy, projection: Projection) -> RenderedView:
             for contrast in dict.fromkeys((finding.contrast, 1.0)):
                 filled = scene.air * (1 - contrast * fill)
                 total = scene.added + contrast * added
-                changed = _tone(scene.solid - filled * (1 - scene.vessels) + total, acquisition)
+                changed = tone(scene.solid - filled * (1 - scene.vessels) + total, acquisition)
                 seen = (np.abs(changed - grey) >= VISIBLE_CHANGE) & exposed
                 if seen.sum() >= _FEWEST_PIXELS:
                     break
@@ -86,31 +85,9 @@ def render(study: PhantomStudy, projection: Projection) -> RenderedView:
         if visible.any():
             for observation in finding.implied:
                 masks[observation] = masks[observation] | visible if observation in masks else visible
-    grey = np.where(exposed, grey, np.float32(_UNEXPOSED))
-    pixels = np.clip(np.rint(grey + _noise(acquisition, projection)), 0, 255).astype(np.uint8)
+    grey = np.where(exposed, grey, np.float32(UNEXPOSED))
+    pixels = np.clip(np.rint(grey + noise(acquisition, projection)), 0, 255).astype(np.uint8)
     return RenderedView(pixels=pixels, masks=masks)
-
-
-def _exposed(acquisition: Acquisition) -> np.ndarray:
-    """Whether each pixel lies within the collimator's borders, bool [height, width]."""
-    left, top, right, bottom = (round(width * IMAGE_SIZE / 2) for width in acquisition.collimation)
-    exposed = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=bool)
-    exposed[top : IMAGE_SIZE - bottom, left : IMAGE_SIZE - right] = True
-    return exposed
-
-
-def _tone(attenuation: np.ndarray, acquisition: Acquisition) -> np.ndarray:
-    """Grey levels from 0 to 255 for an attenuation; dense tissue is white."""
-    exponent = np.float32(acquisition.contrast) * (np.float32(acquisition.exposure) - attenuation)
-    return np.float32(255) / (1 + np.exp(exponent))
-
-
-def _noise(acquisition: Acquisition, projection: Projection) -> np.ndarray:
-    """Noise of the image in grey levels; neighbouring pixels are a little correlated."""
-    generator = np.random.default_rng([acquisition.noise_seed, projection == "lateral"])
-    white = generator.standard_normal((IMAGE_SIZE + 1, IMAGE_SIZE + 1), dtype=np.float32)
-    neighbours = white[:-1, :-1] + white[1:, :-1] + white[:-1, 1:]
-    return np.float32(acquisition.noise) * (0.8 * white[1:, 1:] + 0.35 * neighbours)
 
 
 def _strength(finding: Finding) -> float:
