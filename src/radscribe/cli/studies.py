@@ -33,6 +33,7 @@ def prepare(
     study_pattern: str | None = None,
     patient_pattern: str | None = None,
     reports: Path | None = None,
+    draw_uncertain: bool = False,
     unit: Unit | None = None,
     frontal_only: bool = False,
     sections: ReportSections | None = None,
@@ -72,7 +73,10 @@ def prepare(
             --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
         patient_pattern: Regular expression whose one group finds the patient in the path of an image; for
             folders, and for tables without a column patient.
-        reports: Reports of MIMIC-CXR: its zip archive, its table of sections, or its folder.
+        reports: For the phantom, a source of reports that images are drawn for, such as an annotation.json or
+            a table with the columns study and report. For MIMIC-CXR, its reports: its zip archive, its table
+            of sections, or its folder.
+        draw_uncertain: Draw the findings too that given --reports leave open, fainter.
         unit: Whether each examination or each image is a study, for MIMIC-CXR, CheXpert Plus and ReXGradient;
             studies unless given.
         frontal_only: Take frontal views only, for MIMIC-CXR, CheXpert Plus and ReXGradient.
@@ -111,6 +115,7 @@ def prepare(
         "study_pattern": study_pattern,
         "patient_pattern": patient_pattern,
         "reports": reports,
+        "draw_uncertain": draw_uncertain or None,
         "unit": unit,
         "frontal_only": frontal_only or None,
         "sections": sections,
