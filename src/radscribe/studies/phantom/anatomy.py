@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -27,6 +28,8 @@ _GRID_X, _GRID_Y = np.meshgrid(_CENTRES, _CENTRES)
 _SOFT_EDGE = 0.022
 LUNG_AIR = 0.68
 
+# An array [height, width], or a number for all of it.
+_Part = TypeVar("_Part", np.ndarray, np.ndarray | float)
 # Points of a line, and its width.
 Stroke = tuple[Sequence[tuple[float, float]], float]
 
@@ -47,13 +50,14 @@ def low_noise(seed: int, cells: int) -> np.ndarray:
     return np.asarray(Image.fromarray(coarse).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
 
 
-def blurred(part: np.ndarray | float, deviation: float) -> np.ndarray | float:
+def blurred(part: _Part, deviation: float) -> _Part:
     """A part of a view, blurred by this standard deviation in pixels; the part itself if that is 0."""
     if not deviation or not isinstance(part, np.ndarray):
         return part
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(part, deviation, mode="nearest", truncate=3)
+    softened: np.ndarray = gaussian_filter(part, deviation, mode="nearest", truncate=3)
+    return softened
 
 
 def _rounded(points: np.ndarray) -> np.ndarray:

@@ -98,6 +98,7 @@ def difficulty_of(name: str) -> Difficulty:
     Raises:
         RadScribeError: there is none of this name.
     """
-    if name not in DIFFICULTIES:
-        raise unknown_name("value of --difficulty", name, DIFFICULTIES)
-    return DIFFICULTIES[name]
+    by_name: Mapping[str, Difficulty] = {**DIFFICULTIES}
+    if name not in by_name:
+        raise unknown_name("value of --difficulty", name, by_name)
+    return by_name[name]

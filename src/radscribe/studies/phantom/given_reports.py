@@ -103,7 +103,7 @@ def _generator(seed: int, what: str, name: str) -> np.random.Generator:
 
 def _shown(states: Mapping[str, ObservationState], undrawn: Sequence[str]) -> dict[str, ObservationState]:
     """The states of the observations in the images."""
-    shown = {**states, **dict.fromkeys(undrawn, "absent")}
+    shown: dict[str, ObservationState] = {**states, **dict.fromkeys(undrawn, "absent")}
     abnormal = {name for name, state in shown.items() if state in ("present", "uncertain")}
     if undrawn and abnormal <= {"Support Devices"}:
         shown["No Finding"] = "present"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -51,6 +51,9 @@ _OTHER_BONES = re.compile(
 _CLAUSE_ENDS = re.compile(r",|\b(?:with|without|but|which|although)\b")
 
 
+_Name = TypeVar("_Name", bound=str)
+
+
 class _Mention(NamedTuple):
     """A mention of an observation: its own words, those of its clause, and those of its sentence."""
 
@@ -60,7 +63,7 @@ class _Mention(NamedTuple):
     clause: str
     sentence: str
 
-    def stated(self, phrases: Mapping[str, str]) -> list[str]:
+    def stated(self, phrases: Mapping[_Name, str]) -> list[_Name]:
         """Which of several things the clause states, else the sentence."""
         for text in (self.clause, self.sentence):
             if found := [name for name, words in phrases.items() if re.search(rf"\b(?:{words})\b", text)]:
@@ -142,7 +145,7 @@ def _drawn(
         )
 
 
-def _first_stated(mentions: list[_Mention], phrases: Mapping[str, str]) -> list[str]:
+def _first_stated(mentions: list[_Mention], phrases: Mapping[_Name, str]) -> list[_Name]:
     """What the first mention states that states any of it."""
     return next((found for mention in mentions if (found := mention.stated(phrases))), [])
 
@@ -154,4 +157,4 @@ def _side(observation: str, kind: str | None, mentions: list[_Mention]) -> Side 
     sides = {side for mention in mentions for side in mention.stated(_SIDES)}
     if "bilateral" in sides or {"right", "left"} <= sides:
         return "bilateral"
-    return next((side for side in ("right", "left") if side in sides), None)
+    return sides.pop() if sides else None

@@ -85,17 +85,20 @@ def draw_acquisition(generator: np.random.Generator, difficulty: Difficulty = EA
     """Draw positioning, exposure, noise, blur, borders, and what lies over the chest."""
     values = _spread(generator, ACQUISITION_RANGES, difficulty.spread)
     values["noise"] *= difficulty.noise
-    acquisition = Acquisition(
-        **values, marker=bool(generator.random() < 0.7), noise_seed=_seed_from(generator)
-    )
+    marker, noise_seed = bool(generator.random() < 0.7), _seed_from(generator)
     # What only a harder phantom has is drawn by itself, so that the easy one does not change with it.
-    further = np.random.default_rng([acquisition.noise_seed, 5])
+    further = np.random.default_rng([noise_seed, 5])
     covers = further.random(len(OVERLAYS)) < difficulty.overlays
-    return replace(
-        acquisition,
-        blur=difficulty.blur * float(further.random()),
-        overlays=tuple(name for name, over in zip(OVERLAYS, covers, strict=True) if over),
-        collimation=tuple(difficulty.collimation * width for width in _borders(further)),
+    blur = difficulty.blur * float(further.random())
+    overlays = tuple(name for name, over in zip(OVERLAYS, covers, strict=True) if over)
+    collimation = tuple(difficulty.collimation * width for width in _borders(further))
+    return Acquisition(
+        **values,  # type: ignore[arg-type]  # all of them are numbers
+        marker=marker,
+        noise_seed=noise_seed,
+        blur=blur,
+        overlays=overlays,
+        collimation=collimation,
     )
 
 
