@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from radscribe.errors import unknown_name
-from radscribe.studies.readers.choices import PhantomDifficulty
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,8 @@ class Difficulty:
 
 
 EASY = Difficulty()
-DIFFICULTIES: Mapping[PhantomDifficulty, Difficulty] = {
+#: Difficulties by the names in `PhantomDifficulty`.
+DIFFICULTIES: Mapping[str, Difficulty] = {
     "easy": EASY,
     "medium": Difficulty(
         contrast=(0.5, 0.9),
@@ -98,7 +98,6 @@ def difficulty_of(name: str) -> Difficulty:
     Raises:
         RadScribeError: there is none of this name.
     """
-    by_name: Mapping[str, Difficulty] = {**DIFFICULTIES}
-    if name not in by_name:
-        raise unknown_name("value of --difficulty", name, by_name)
-    return by_name[name]
+    if name not in DIFFICULTIES:
+        raise unknown_name("value of --difficulty", name, DIFFICULTIES)
+    return DIFFICULTIES[name]

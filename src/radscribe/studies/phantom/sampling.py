@@ -93,7 +93,7 @@ def draw_acquisition(generator: np.random.Generator, difficulty: Difficulty = EA
     overlays = tuple(name for name, over in zip(OVERLAYS, covers, strict=True) if over)
     collimation = tuple(difficulty.collimation * width for width in _borders(further))
     return Acquisition(
-        **values,  # type: ignore[arg-type]  # all of them are numbers
+        **values,
         marker=marker,
         noise_seed=noise_seed,
         blur=blur,

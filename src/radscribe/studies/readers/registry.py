@@ -91,7 +91,7 @@ def _reports(source: Path, columns: Mapping[str, str] | None) -> Records:
     """Studies whose reports are wanted: those of a table without images, or of any other source."""
     if source.suffix.lower() in TABLE_SUFFIXES and not file_problem(source):
         return without_duplicates(read_report_table(source, columns), str(source))
-    return open_source(source, **({} if columns is None else {"columns": columns}))
+    return open_source(source) if columns is None else open_source(source, columns=columns)
 
 
 def _is_table(source: Path) -> bool:
