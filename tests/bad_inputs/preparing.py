@@ -88,7 +88,7 @@ SOURCES = [
     Row(
         "images for the phantom", f"prepare phantom {OUT} --images .", "the reader phantom takes no --images"
     ),
-    Row("a difficulty that is none", f"prepare phantom {OUT} --difficulty hart", "Did you mean hard?"),
+    Row("a difficulty that is none", f"prepare phantom {OUT} --difficulty hart", "did you mean hard?"),
     Row(
         "a difficulty for images",
         f"prepare images {OUT} --difficulty hard",
