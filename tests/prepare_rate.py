@@ -165,6 +165,10 @@ def main() -> None:
                 json.dumps({"mode": mode, "images": options.images, "side": options.side, **found}),
                 flush=True,
             )
+        if len(set(options.modes)) == 2:
+            whole, reduced = (np.fromfile(folder / mode / "pixels.bin", np.uint8) for mode in options.modes)
+            difference = np.abs(whole.astype(np.int16) - reduced)
+            print(f"grey levels between the two: mean {difference.mean():.2f}, at most {difference.max()}")
         if options.kills:
             mode = options.modes[-1]
             seconds = options.images / found["images_per_second"] / options.kills * 0.8
