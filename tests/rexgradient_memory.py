@@ -1,7 +1,7 @@
-"""How much memory it takes to read ReXGradient's 140,000 studies of train: python tests/rexgradient_memory.py
+"""The memory that ReXGradient's 140,000 studies of train take: python tests/rexgradient_memory.py
 
-The records are made up, with reports of some 70 words, and the images are empty files: a reader opens none. It
-prints the peak memory of the process that reads them, with what Python and its packages take.
+The records are made up, with reports of some 70 words, and the images are empty files: no reader opens them.
+It prints the peak memory of the process that reads them, and how much Python and its packages took before.
 """
 
 from __future__ import annotations
