@@ -75,7 +75,8 @@ def tree_of(parent: int) -> list[int]:
     found = [parent]
     for process in found:
         with suppress(OSError):
-            found += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+            for children in Path(f"/proc/{process}/task").glob("*/children"):  # of each thread
+                found += map(int, children.read_text().split())
     return found
 
 
