@@ -98,36 +98,16 @@ def compare_groups(
         }
 
     first, *others = groups
-    baselines = _of_baselines(everything, chosen, resamples, seed)
-    baseline_scores = {
-        baseline: {name: evaluation.rows[baseline].scores[name] for name in drawn}
-        for baseline, (evaluation, drawn) in baselines.items()
-    }
-    over_baselines = {
-        baseline: {
-            group: _adjusted_row(
-                {
-                    name: _difference(
-                        values[group][name],
-                        [baseline_scores[baseline][name].value],
-                        samples[group][name] - drawn,
-                    )
-                    for name, drawn in of_baseline.items()
-                    if name in samples[group]
-                }
-            )
-            for group in groups
-        }
-        for baseline, (_, of_baseline) in baselines.items()
-    }
+    baseline_scores, over_baselines = _over_baselines(everything, samples, values, resamples, seed)
     return Comparison(
-        {group: len(evaluations) for group, evaluations in groups.items()},
-        scores,
-        _adjusted({group: against(group, first) for group in others}),
-        str(everything[0].provenance),
-        _leaders(scores, against),
-        baseline_scores,
-        {baseline: {group: over_baselines[baseline, group] for group in groups} for baseline in baselines},
+        runs={group: len(evaluations) for group, evaluations in groups.items()},
+        scores=scores,
+        differences=_adjusted({group: against(group, first) for group in others}),
+        rules=str(everything[0].provenance),
+        leaders=_leaders(scores, against),
+        baseline_scores=baseline_scores,
+        over_baselines=over_baselines,
+        resamples=resamples,
     )
 
 
@@ -136,16 +116,44 @@ def _group_score(values: Sequence[float], drawn: np.ndarray) -> GroupScore:
     return GroupScore(mean, min(values), max(values), tuple(values))
 
 
-def _of_baselines(
-    evaluations: Sequence[Evaluation], names: Sequence[str], resamples: int, seed: int
-) -> dict[str, tuple[Evaluation, _Samples]]:
-    """For each baseline, the first evaluation that has it, and the baseline's scores in each resample."""
-    found: dict[str, tuple[Evaluation, _Samples]] = {}
+def _over_baselines(
+    evaluations: Sequence[Evaluation],
+    samples: Mapping[str, _Samples],
+    values: Mapping[str, Mapping[str, Sequence[float]]],
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, Score]], dict[str, dict[str, dict[str, GroupDifference]]]]:
+    """The scores of each baseline, and the differences of all groups from them.
+
+    Args:
+        evaluations: Evaluated runs; the first that has a baseline gives its scores.
+        samples: Samples of each group.
+        values: Score of each run of each group, by name of the score.
+        resamples: Number of bootstrap resamples.
+        seed: Random seed of the bootstrap.
+    """
+    scores: dict[str, dict[str, Score]] = {}
+    differences: dict[str, dict[str, dict[str, GroupDifference]]] = {}
+    names = list(dict.fromkeys(name for of_group in samples.values() for name in of_group))
     for evaluation in evaluations:
-        for row in evaluation.rows:
-            if row != SYSTEM and row not in found:
-                found[row] = evaluation, _samples([evaluation], names, resamples, seed, row)
-    return found
+        for baseline in evaluation.rows:
+            if baseline == SYSTEM or baseline in scores:
+                continue
+            drawn = _samples([evaluation], names, resamples, seed, baseline)
+            scores[baseline] = {name: evaluation.rows[baseline].scores[name] for name in drawn}
+            tests = {
+                group: {
+                    name: _difference(
+                        values[group][name], [scores[baseline][name].value], of_group[name] - drawn[name]
+                    )
+                    for name in of_group
+                    if name in drawn
+                }
+                for group, of_group in samples.items()
+            }
+            # Whether one system beats one baseline is a question of its own, so each row is a family.
+            differences[baseline] = {group: _adjusted({group: tests[group]})[group] for group in tests}
+    return scores, differences
 
 
 def _leaders(
@@ -170,11 +178,6 @@ def _leaders(
             for test in of_score.values()
         )
     }
-
-
-def _adjusted_row(tests: Mapping[str, GroupDifference]) -> dict[str, GroupDifference]:
-    """`_adjusted` for the tests of one row alone."""
-    return _adjusted({"": tests})[""]
 
 
 def _adjusted(tests: Mapping[str, Mapping[str, GroupDifference]]) -> dict[str, dict[str, GroupDifference]]:

@@ -83,7 +83,7 @@ class Comparison:
             if "not tested over seeds" in by_verdict:
                 yield (
                     f"{group} against {first}: not tested over seeds: needs three runs in each group. The "
-                    "p-values say nothing of runs with other seeds."
+                    f"p-values say nothing of runs with other seeds. {_over_studies(differences)}"
                 )
                 continue
             found = (f"{verdict} on {', '.join(names)}" for verdict, names in by_verdict.items())
@@ -125,3 +125,13 @@ class Comparison:
         if clear:
             said += f" Clear after it too: {len(kept)} of {len(clear)} differences."
         return said
+
+
+def _over_studies(differences: Mapping[str, GroupDifference]) -> str:
+    """What the test over studies alone says of the differences, in one sentence."""
+    ways: dict[str, list[str]] = {"higher": [], "lower": [], "no difference": []}
+    for name, test in differences.items():
+        clear = (test.p if test.p_holm is None else test.p_holm) < SIGNIFICANT and test.value != 0
+        ways[("higher" if test.value > 0 else "lower") if clear else "no difference"].append(name)
+    found = "; ".join(f"{way} on {', '.join(names)}" for way, names in ways.items() if names)
+    return f"Over studies alone, after Holm: {found}."

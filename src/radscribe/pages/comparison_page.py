@@ -122,7 +122,7 @@ def _page(compared: RunComparison, studies: int) -> Markup:
         scores=score_table(comparison),
         tests=test_table(comparison),
         baselines=baseline_table(comparison),
-        missing=first.missing,
+        missing=first.missing | {"METEOR": "a comparison leaves it out, for it needs Java"},
         observations=observation_table(scored),
         clinical_caption=first.provenance.clinical_efficacy,
         localisation=localisation_tables(scored),
@@ -155,7 +155,9 @@ def _facts(compared: RunComparison) -> dict[str, str]:
     return {
         "Data": source,
         "Studies": f"{len(scored.references)}" + (f" of the {scored.split} split" if scored.store else ""),
-        "Drafts": f"{runs} runs, which drafted anew, and {files} draft files",
+        "Drafts": " and ".join(
+            ([f"of {runs} runs, made anew"] if runs else []) + ([f"of {files} files"] if files else [])
+        ),
         "Protocol": f"{first.protocol}, cleaning {first.cleaning}",
         "References": f"sha256 {first.references_sha256[:12]}, the same for all",
     }

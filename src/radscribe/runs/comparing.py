@@ -39,9 +39,7 @@ class RunComparison:
             for name, of_group in self.chosen_epochs.items()
             if any(member.run for member in self.scored.groups[name])
         )
-        return (
-            f"{self.comparison}\n\nweights chosen after epoch: {epochs}" if epochs else f"{self.comparison}"
-        )
+        return str(self.comparison) + (f"\n\nweights chosen after epoch: {epochs}" if epochs else "")
 
 
 def compare_runs(
