@@ -13,14 +13,8 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import LabelFiles
 from radscribe.evaluation.comparison import compare_groups
 from radscribe.evaluation.evaluate import compare, evaluate_texts
-from radscribe.evaluation.families import (
-    FAMILIES,
-    METRICS,
-    SYSTEM,
-    ClassifiedStudies,
-    LabelledTexts,
-    ScoredStudies,
-)
+from radscribe.evaluation.families import FAMILIES, METRICS, SYSTEM
+from radscribe.evaluation.family import ClassifiedStudies, LabelledTexts, ScoredStudies
 from radscribe.evaluation.localisation import MAP_KINDS, STUDY_MAPS, MapScore
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.result import Comparison, Evaluation, Provenance

@@ -29,6 +29,8 @@ def evaluate(
     meteor: bool = True,
     draft_labels: Path | None = None,
     reference_labels: Path | None = None,
+    models: Path | None = None,
+    outputs: Path | None = None,
     drafts: Path | None = None,
     full: bool = False,
     json: bool = False,
@@ -67,6 +69,10 @@ def evaluate(
         draft_labels: Observation labels of --predictions, used instead of RadScribe's own: a CSV file of
             CheXpert or CheXbert with a column study_id. It needs --reference_labels.
         reference_labels: Observation labels of --references, by the same labeller as --draft_labels.
+        models: Folder of models for further metrics, each under a fixed name; docs/metrics.md lists them.
+            Nothing is downloaded, and a model that is not there is named.
+        outputs: Folder of what such models said elsewhere of these drafts and references, such as entities or
+            replies, in files with fixed names.
         drafts: Further file to write the drafts of the run to.
         full: Print all tables instead of the summary.
         json: Print everything as JSON instead of the summary.
@@ -78,12 +84,14 @@ def evaluate(
             "Type: radscribe evaluate RUN, or radscribe evaluate --predictions FILE --references FILE",
         )
     from radscribe.evaluation.bootstrap import check_resamples
+    from radscribe.evaluation.metric_files import MetricFiles
     from radscribe.evaluation.summary import short_summary
     from radscribe.runs.file_scoring import FileScoring, refuse_ignored, score_files
 
     check_resamples(resamples)
     if full and json:
         raise RadScribeError("--full has no effect with --json, which has everything", "Leave out --full")
+    files = MetricFiles(models, outputs)
     closing = "Every score, difference and rule: the same command with --full"
     rules: dict[str, Any] = {
         "cleaning": cleaning,
@@ -105,6 +113,7 @@ def evaluate(
             protocol=protocol,
             retriever=retriever,
             drafts_file=drafts,
+            files=files,
             meteor=meteor,
             resamples=resamples,
             progress=progress,
@@ -119,7 +128,9 @@ def evaluate(
                 "Type: radscribe evaluate --predictions FILE --references FILE --protocol clean_full",
             )
         scoring = FileScoring(protocol=protocol, store=store, retriever=retriever, **rules)
-        evaluation = score_files(predictions, references, scoring, resamples=resamples, meteor=meteor)
+        evaluation = score_files(
+            predictions, references, scoring, resamples=resamples, meteor=meteor, files=files
+        )
     if json:
         print_json(evaluation.to_json())
     else:

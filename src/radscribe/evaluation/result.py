@@ -14,7 +14,8 @@ from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import OWN_RULES, UNCERTAIN_POLICIES, ObservationScore
 from radscribe.evaluation.diversity import Diversity
-from radscribe.evaluation.families import CLINICAL, FAMILIES, METRICS, SYSTEM, ScoreTable
+from radscribe.evaluation.families import CLINICAL, FAMILIES, METRICS, SYSTEM
+from radscribe.evaluation.family import ScoreTable
 from radscribe.evaluation.metrics import StudyStatistics
 from radscribe.evaluation.scores import Difference, Score
 from radscribe.evaluation.tables import (

@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from radscribe.evaluation.clinical import ObservationScore
 from radscribe.evaluation.diversity import Diversity
-from radscribe.evaluation.families import ScoreTable
+from radscribe.evaluation.family import ScoreTable
 from radscribe.evaluation.scores import Difference, GroupDifference, GroupScore, Score
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 

@@ -14,7 +14,8 @@ from radscribe.errors import RadScribeError, warn
 from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
 from radscribe.evaluation.bootstrap import check_resamples
 from radscribe.evaluation.evaluate import evaluate_texts
-from radscribe.evaluation.families import ClassifiedStudies
+from radscribe.evaluation.family import ClassifiedStudies
+from radscribe.evaluation.metric_files import MetricFiles
 from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.summary import short_summary
 from radscribe.files import check_output, write_whole
@@ -47,6 +48,7 @@ def score_run(
     *,
     protocol: ProtocolName | None = None,
     retriever: Path | str | None = None,
+    files: MetricFiles | None = None,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -60,6 +62,7 @@ def score_run(
         split: Split to score: `train`, `val`, `test` or `all`.
         protocol: Protocol to score under; by default the run's own.
         retriever: Directory of a retriever, whose reports are scored as one more baseline.
+        files: Files of the metrics that a model computes; without them, there are no such metrics.
         meteor: Also compute METEOR, if Java is installed.
         resamples: Number of bootstrap resamples.
         progress: Show the progress.
@@ -101,6 +104,7 @@ def score_run(
         meteor=meteor,
         classified=classified,
         maps=localise(trained, studies, progress=progress),
+        files=files,
     )
     evaluation = dataclasses.replace(evaluation, missing={**evaluation.missing, **missing})
     return with_retriever(evaluation, finder), drafts
@@ -128,6 +132,7 @@ def score_and_keep(
     drafts_file: Path | None = None,
     protocol: ProtocolName | None = None,
     retriever: Path | None = None,
+    files: MetricFiles | None = None,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -143,6 +148,7 @@ def score_and_keep(
         drafts_file: Further file to write the drafts to.
         protocol: Protocol to score under; by default the run's own.
         retriever: Directory of a retriever, whose reports are scored as one more baseline.
+        files: Files of the metrics that a model computes; without them, there are no such metrics.
         meteor: Also compute METEOR, if Java is installed.
         resamples: Number of bootstrap resamples.
         progress: Show the progress.
@@ -167,6 +173,7 @@ def score_and_keep(
         split,
         protocol=protocol,
         retriever=retriever,
+        files=files,
         meteor=meteor,
         resamples=resamples,
         progress=progress,
