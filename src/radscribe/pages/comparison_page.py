@@ -18,7 +18,7 @@ from radscribe.pages.comparison_runs import cost_table, curves
 from radscribe.pages.comparison_scores import (
     baseline_table,
     diversity_table,
-    localisation_tables,
+    localisation_table,
     observation_table,
     published_section,
     score_table,
@@ -110,6 +110,7 @@ def _page(compared: RunComparison, studies: int) -> Markup:
         script=page_file("masks.js"),
         kind="comparison",
         caution=" and ".join(sorted(cautions)),
+        cautioned="each run" if cautions and all(m.run and m.run.caution for m in members) else "a run here",
         system="Comparison",
         recipe=", ".join(scored.groups),
         title=f"{len(scored.groups)} systems on the same {len(scored.references)} studies",
@@ -125,7 +126,7 @@ def _page(compared: RunComparison, studies: int) -> Markup:
         missing=first.missing | {"METEOR": "a comparison leaves it out, for it needs Java"},
         observations=observation_table(scored),
         clinical_caption=first.provenance.clinical_efficacy,
-        localisation=localisation_tables(scored),
+        localisation=localisation_table(scored),
         diversity=diversity_table(scored),
         curves=curves(scored),
         costs=cost_table(scored),
@@ -155,8 +156,10 @@ def _facts(compared: RunComparison) -> dict[str, str]:
     return {
         "Data": source,
         "Studies": f"{len(scored.references)}" + (f" of the {scored.split} split" if scored.store else ""),
-        "Drafts": " and ".join(
-            ([f"of {runs} runs, made anew"] if runs else []) + ([f"of {files} files"] if files else [])
+        "Drafts": ", and ".join(
+            f"of {number} {what}{'s' if number > 1 else ''}{how}"
+            for number, what, how in ((runs, "run", ", made anew"), (files, "file", ""))
+            if number
         ),
         "Protocol": f"{first.protocol}, cleaning {first.cleaning}",
         "References": f"sha256 {first.references_sha256[:12]}, the same for all",

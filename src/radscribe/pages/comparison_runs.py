@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,29 +24,38 @@ _NOTHING = "–"
 _VALIDATED = ("BLEU-4", "CIDEr")
 
 
+@dataclass(frozen=True, slots=True)
+class _NamedRun:
+    """A run, with its group, and its name on the page."""
+
+    group: str
+    name: str
+    run: RunDirectory
+
+
 def curves(scored: ScoredGroups) -> list[Markup]:
     """Training curves of all runs in the colours of their groups; empty if no run has a training log."""
-    logs = {name: run.read_log() for name, run in _runs(scored).items()}
-    logs = {name: log for name, log in logs.items() if log}
-    groups = list(scored.groups)
-    colours = {name: groups.index(name.split(" · ")[0]) % _COLOURS for name in logs}
-    charts = [
-        line_chart(
-            f"Validation {score}",
-            {name: _validations(log, score) for name, log in logs.items() if _validations(log, score)},
+    logs = [(named, named.run.read_log()) for named in _runs(scored)]
+    colours = {group: number % _COLOURS for number, group in enumerate(scored.groups)}
+
+    def chart(title: str, points_of: Callable[[Sequence[Mapping[str, Any]]], list[Point]]) -> Markup:
+        lines = [(named, points) for named, log in logs if (points := points_of(log))]
+        return line_chart(
+            title,
+            {named.name: points for named, points in lines},
             notes={},
-            colours=colours,
+            colours={named.name: colours[named.group] for named, _ in lines},
+            legend={named.group: colours[named.group] for named, _ in lines},
         )
-        for score in _VALIDATED
-    ]
-    losses = {name: thin(_losses(log))[0] for name, log in logs.items() if _losses(log)}
-    charts.append(line_chart("Training loss", losses, notes={}, colours=colours))
+
+    charts = [chart(f"Validation {score}", partial(_validations, score)) for score in _VALIDATED]
+    charts.append(chart("Training loss", _losses))
     return [chart for chart in charts if chart]
 
 
 def cost_table(scored: ScoredGroups) -> PlainTable | None:
     """Parameters, time and memory of each run; None if there are only draft files."""
-    rows = [PlainRow(name, _costs(run), marked=False) for name, run in _runs(scored).items()]
+    rows = [PlainRow(named.name, _costs(named.run), marked=False) for named in _runs(scored)]
     if not rows:
         return None
     return PlainTable(
@@ -63,14 +74,14 @@ def cost_table(scored: ScoredGroups) -> PlainTable | None:
     )
 
 
-def _runs(scored: ScoredGroups) -> dict[str, RunDirectory]:
-    """All runs by the name of their group, with their number where the group has more than one member."""
-    return {
-        name if len(members) == 1 else f"{name} · {number}": member.run
-        for name, members in scored.groups.items()
+def _runs(scored: ScoredGroups) -> list[_NamedRun]:
+    """All runs; the name of a run has its number where its group has more than one member."""
+    return [
+        _NamedRun(group, group if len(members) == 1 else f"{group} · {number}", member.run)
+        for group, members in scored.groups.items()
         for number, member in enumerate(members, start=1)
         if member.run is not None
-    }
+    ]
 
 
 def _costs(run: RunDirectory) -> list[str]:
@@ -105,9 +116,9 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds / 60:,.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
 
 
-def _validations(log: Sequence[Mapping[str, Any]], score: str) -> list[Point]:
+def _validations(score: str, log: Sequence[Mapping[str, Any]]) -> list[Point]:
     return [(line["step"], line["validation"][score]) for line in log if score in line.get("validation", {})]
 
 
 def _losses(log: Sequence[Mapping[str, Any]]) -> list[Point]:
-    return [(line["step"], line["loss"]) for line in log if "loss" in line]
+    return thin([(line["step"], line["loss"]) for line in log if "loss" in line])[0]

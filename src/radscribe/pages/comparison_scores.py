@@ -11,6 +11,7 @@ from markupsafe import Markup
 from radscribe.evaluation.comparison_result import Comparison
 from radscribe.evaluation.diversity import Diversity
 from radscribe.evaluation.families import FAMILIES, METRICS, SYSTEM
+from radscribe.evaluation.localisation import MEASURES
 from radscribe.evaluation.published import published_rows
 from radscribe.evaluation.scores import SIGNIFICANT, GroupDifference, GroupScore, Score
 from radscribe.pages.page_parts import PlainRow, PlainTable, render
@@ -23,6 +24,7 @@ from radscribe.text.cleaning import UNKNOWN_TOKEN
 #: Published scores that are shown, in the order of the columns; `CE` is by another labeller than ours.
 _PUBLISHED = (*METRICS, "CE precision", "CE recall", "CE F1")
 _NOTHING = "–"
+_MAP_FAMILIES = {name: family for name, family in FAMILIES.items() if family.needs == "finding masks"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,10 @@ def _kind_of(test: GroupDifference) -> str:
 
 
 def heading(name: str) -> str:
-    """The heading of a score's column: what stands in brackets is a line of its own."""
+    """The heading of a score's column: the kind of a map, and what stands in brackets, are further lines."""
+    for kind in _MAP_FAMILIES:
+        if name.startswith(kind):
+            return f"{name.removeprefix(kind).strip()}\n{kind}"
     short, bracket, rest = name.partition(" (")
     return "\n".join([short, *rest.rstrip(")").split(", ")]) if bracket else name
 
@@ -157,24 +162,19 @@ def observation_table(scored: ScoredGroups) -> PlainTable | None:
     )
 
 
-def localisation_tables(scored: ScoredGroups) -> list[PlainTable]:
-    """Where the systems looked, against the finding masks: one table for each kind of map that a run has."""
-    tables = []
-    for family in FAMILIES.values():
-        if family.needs != "finding masks":
-            continue
-        rows = []
+def localisation_table(scored: ScoredGroups) -> PlainTable | None:
+    """Where the systems looked, against the finding masks: a row for each map of each group; None without."""
+    rows = []
+    for family in _MAP_FAMILIES.values():
         for group, evaluations in scored.evaluations.items():
             scores = [evaluation.rows[SYSTEM].scores for evaluation in evaluations]
             if all(name in of_run for of_run in scores for name in family.scores):
-                cells = [
-                    f"{np.mean([of_run[name].value for of_run in scores]):.3f}" for name in family.scores
-                ]
-                rows.append(PlainRow(group, cells, marked=False))
-        if rows:
-            columns = [name.removeprefix(f"{family.name} ") for name in family.scores]
-            tables.append(PlainTable(f"{family.name}, mean over the runs", columns, rows))
-    return tables
+                means = [np.mean([of_run[name].value for of_run in scores]) for name in family.scores]
+                cells = [f"{mean:.3f}" for mean in means]
+                rows.append(PlainRow(f"{family.name} · {group}", cells, marked=False))
+    if not rows:
+        return None
+    return PlainTable("Each kind of map against the finding masks, mean over the runs", list(MEASURES), rows)
 
 
 def diversity_table(scored: ScoredGroups) -> PlainTable:
