@@ -142,8 +142,7 @@ def test_published_rows_stand_beside_ours_on_their_data_set_alone(compared):
     store = PreparedStore(found.scored.store.path)
     store.manifest = store.manifest | {"reader": "iu-xray-kaggle"}
     assert benchmark_of(store) == "iu_xray"
-    moved = dataclasses.replace(found, scored=dataclasses.replace(found.scored, store=store))
-    section = published_section(moved)
+    section = published_section(dataclasses.replace(found.scored, store=store))
     for row in published_rows("iu_xray"):
         assert row.caveat.replace("'", "&#39;") in section
         assert all(f"{value:.3f}" in section for value in row.scores.values())

@@ -13,11 +13,11 @@ from radscribe.evaluation.diversity import Diversity
 from radscribe.evaluation.families import FAMILIES, METRICS, SYSTEM
 from radscribe.evaluation.localisation import MEASURES
 from radscribe.evaluation.published import published_rows
+from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.scores import SIGNIFICANT, GroupDifference, GroupScore, Score
 from radscribe.pages.page_parts import PlainRow, PlainTable, render
 from radscribe.pages.run_page_charts import whisker
 from radscribe.recipes.datasets import benchmark_of
-from radscribe.runs.comparing import RunComparison
 from radscribe.runs.group_scoring import ScoredGroups
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 
@@ -220,9 +220,8 @@ def _means(scores: Mapping[str, Mapping[str, GroupScore]]) -> dict[str, dict[str
     return {group: {name: score.mean for name, score in found.items()} for group, found in scores.items()}
 
 
-def published_section(compared: RunComparison) -> Markup:
+def published_section(scored: ScoredGroups) -> Markup:
     """Published rows of the papers beside ours, or the reason why there are none."""
-    scored, comparison = compared.scored, compared.comparison
     benchmark = benchmark_of(scored.store) if scored.store else None
     if benchmark is None:
         what = (
@@ -237,10 +236,10 @@ def published_section(compared: RunComparison) -> Markup:
     ours = [
         PlainRow(
             f"{group} (here)",
-            [*(_value(found, name) for name in names), protocol],
+            [*(_mean(evaluations, name) for name in names), protocol],
             marked=True,
         )
-        for group, found in _means(comparison.scores).items()
+        for group, evaluations in scored.evaluations.items()
     ]
     theirs = [
         PlainRow(
@@ -262,5 +261,8 @@ def published_section(compared: RunComparison) -> Markup:
     return render("comparison_published.html", table=table, what=benchmark, notes=notes)
 
 
-def _value(found: Mapping[str, Score], name: str) -> str:
-    return f"{found[name].value:.3f}" if name in found else _NOTHING
+def _mean(evaluations: Sequence[Evaluation], name: str) -> str:
+    scores = [evaluation.rows[SYSTEM].scores for evaluation in evaluations]
+    if not all(name in of_run for of_run in scores):
+        return _NOTHING
+    return f"{np.mean([of_run[name].value for of_run in scores]):.3f}"

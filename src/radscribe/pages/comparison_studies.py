@@ -72,8 +72,7 @@ def choose_studies(scored: ScoredGroups, number: int) -> list[ChosenStudy]:
     studies = []
     for study in ids:
         found = [_findings(drafts[group][study]) for group in drafts]
-        disputed = set.union(*found) - set.intersection(*found)
-        named = tuple(name for name in OBSERVATIONS if name in disputed)
+        named = tuple(name for name in OBSERVATIONS if 0 < sum(name in of for of in found) < len(found))
         studies.append(ChosenStudy(study, named, {group: float(rouge[group][study]) for group in rouge}))
     studies.sort(key=lambda study: (-len(study.disputed), -study.spread, study.id))
     return studies[:number]

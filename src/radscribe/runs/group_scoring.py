@@ -134,9 +134,9 @@ def score_groups(
             "--cleaning has no effect beside a run, which has its own rules", "Leave out --cleaning"
         )
     stores = [run.open_store(store) for run in runs]
-    for run, prepared in zip(runs, stores, strict=True):
+    for run, of_run in zip(runs, stores, strict=True):
         run.check_weights()
-        prepared.studies(split)
+        of_run.studies(split)
     prepared = stores[0] if stores else PreparedStore(store) if store else None
     rules = _rules_of_runs(runs, protocol) if runs else _Rules(
         protocol or "clean_full", cleaning or "iu_xray", "findings"
@@ -273,6 +273,11 @@ def _hash(texts: Mapping[str, str]) -> str:
 def _baselines(
     store: PreparedStore, references: Mapping[str, str], rules: _Rules
 ) -> dict[str, dict[str, str]]:
+    """Drafts of the baselines that learn from a store; none if its train or val split has no reports."""
+    if not all(
+        any(study.report(rules.section) for study in store.studies(split)) for split in ("train", "val")
+    ):
+        return {}
     from radscribe.runs.config import DataConfig
     from radscribe.runs.scoring import baselines
 
