@@ -18,8 +18,11 @@ from radscribe.pages.comparison_scores import published_section
 from radscribe.pages.comparison_studies import choose_studies
 from radscribe.recipes.datasets import benchmark_of
 from radscribe.runs.comparing import RunComparison, compare_runs
+from radscribe.runs.run_directory import RunDirectory
+from radscribe.runs.scoring import scored_references
 from radscribe.studies.store import PreparedStore
 from radscribe.text.observation_labeller import label_report
+from radscribe.text.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("without_java")
 
@@ -193,6 +196,22 @@ def test_other_references_are_refused(references, shifted, finished_run, tmp_pat
     for groups in ({"run": [finished_run], "others": [path]}, {"shifted": [shifted], "others": [path]}):
         with pytest.raises(RadScribeError, match=rf"other references than .* 1 of \d+ differ.*'{first}'"):
             compare_runs(groups, progress=False)
+
+
+def test_references_may_be_published_as_they_were_scored(store, references, finished_run, tmp_path):
+    """R2Gen's code writes references after the vocabulary and the cut, with `<unk>` and without ends."""
+    run = RunDirectory(finished_run)
+    scored = scored_references(
+        PreparedStore(store).studies("test"),
+        run.load_config().data,
+        Vocabulary.load(run.vocabulary),
+    )
+    assert scored != references
+    path = tmp_path / "published.json"
+    path.write_text(json.dumps({"res": references, "gts": scored}))
+    found = compare_runs({"run": [finished_run], "published": [path]}, resamples=20, progress=False)
+    hashes = {members[0].evaluation.provenance.references_sha256 for members in found.scored.groups.values()}
+    assert len(hashes) == 1
 
 
 def test_the_command_writes_page_latex_markdown_and_json(shifted, references, tmp_path, capsys):

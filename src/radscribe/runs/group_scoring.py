@@ -138,43 +138,59 @@ def score_groups(
         run.check_weights()
         of_run.studies(split)
     prepared = stores[0] if stores else PreparedStore(store) if store else None
-    rules = _rules_of_runs(runs, protocol) if runs else _Rules(
-        protocol or "clean_full", cleaning or "iu_xray", "findings"
-    )  # fmt: skip
+    alone = _Rules(protocol or "clean_full", cleaning or "iu_xray", "findings")
+    rules = _rules_of_runs(runs, protocol) if runs else alone
     get_protocol(rules.protocol).check(**rules.texts)
     written = _references(files, prepared, split, rules, references)
     for file in files:
         check_ids(str(file.path), file.drafts, written)
     learnt = {} if runs or prepared is None else _baselines(prepared, written, rules)
     kept = iter(stores)
-
-    def scored(member: RunDirectory | PublishedDrafts) -> Member:
-        if isinstance(member, PublishedDrafts):
-            evaluation = evaluate_texts(
-                member.drafts,
-                written,
-                protocol=rules.protocol,
-                **rules.texts,
-                baselines=learnt,
-                resamples=resamples,
-                meteor=False,
-            )
-            return Member(member.path, evaluation, member.drafts, None, member.form)
-        from radscribe.runs.scoring import score_run
-
-        evaluation, drafts = score_run(
-            member,
-            next(kept),
-            split,
-            protocol=protocol,
-            meteor=False,
-            resamples=resamples,
-            progress=progress,
-        )
-        return Member(member.path, evaluation, {draft.id: draft.text for draft in drafts}, member)
-
-    result = {name: [scored(member) for member in of_group] for name, of_group in opened.items()}
+    result = {
+        name: [
+            _score_file(member, written, rules, learnt, resamples)
+            if isinstance(member, PublishedDrafts)
+            else _score_run(member, next(kept), split, protocol, resamples, progress)
+            for member in of_group
+        ]
+        for name, of_group in opened.items()
+    }
     return ScoredGroups(result, written, prepared, split, rules.section)
+
+
+def _score_file(
+    file: PublishedDrafts,
+    references: Mapping[str, str],
+    rules: _Rules,
+    baselines: Mapping[str, Mapping[str, str]],
+    resamples: int,
+) -> Member:
+    evaluation = evaluate_texts(
+        file.drafts,
+        references,
+        protocol=rules.protocol,
+        **rules.texts,
+        baselines=baselines,
+        resamples=resamples,
+        meteor=False,
+    )
+    return Member(file.path, evaluation, file.drafts, None, file.form)
+
+
+def _score_run(
+    run: RunDirectory,
+    store: PreparedStore,
+    split: str,
+    protocol: ProtocolName | None,
+    resamples: int,
+    progress: bool,
+) -> Member:
+    from radscribe.runs.scoring import score_run
+
+    evaluation, drafts = score_run(
+        run, store, split, protocol=protocol, meteor=False, resamples=resamples, progress=progress
+    )
+    return Member(run.path, evaluation, {draft.id: draft.text for draft in drafts}, run)
 
 
 def _open(path: Path) -> RunDirectory | PublishedDrafts:
