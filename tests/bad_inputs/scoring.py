@@ -267,6 +267,55 @@ COMPARISONS = [
     Row("compare: no resample", "compare a={run} b={run} --resamples 0", "from 1 to 100,000"),
     Row("compare: too many resamples", "compare a={run} b={run} --resamples 200000", "from 1 to 100,000"),
     Row("compare: an unknown protocol", "compare a={run} b={run} --protocol x", "r2gengpt"),
+    Row("compare: no draft file", "compare a=x.jsonl b={run}", "cannot read x.jsonl: missing"),
+    Row(
+        "compare: drafts without ids",
+        "compare a=res.csv b={run}",
+        ("'res.csv' has no column of ids and one of drafts", "Name the columns"),
+        arrange=lambda w: w.write("res.csv", "the heart is normal .\nno acute disease .\n"),
+    ),
+    Row(
+        "compare: drafts of other studies",
+        "compare a=d.jsonl b={run}",
+        ("the ids of 'd.jsonl' and of the references do not match", "1 drafts have no reference (x)"),
+        arrange=lambda w: w.write("d.jsonl", json.dumps({"id": "x", "text": "normal ."})),
+    ),
+    Row(
+        "compare: drafts without references",
+        "compare a=d.jsonl b=e.jsonl",
+        ("'d.jsonl' holds no references", "--references FILE"),
+        arrange=lambda w: [w.write(f"{n}.jsonl", json.dumps({"id": "x", "text": "normal ."})) for n in "de"],
+    ),
+    Row(
+        "compare: files with different references",
+        "compare a=d.json b=e.json",
+        ("'e.json' holds other references than 'd.json'", "1 of 1 differ", "study 'x'"),
+        arrange=lambda w: [
+            w.write(f"{n}.json", json.dumps({"res": {"x": n}, "gts": {"x": n}})) for n in "de"
+        ],
+    ),
+    Row(
+        "compare: files under a protocol that needs a vocabulary",
+        "compare a=d.json b=d.json --protocol r2gen",
+        ("protocol r2gen needs the vocabulary", "clean_full"),
+        arrange=lambda w: w.write("d.json", json.dumps({"res": {"x": "a"}, "gts": {"x": "b"}})),
+    ),
+    Row(
+        "compare: a cleaning beside a run", "compare a={run} b={run} --cleaning none", "Leave out --cleaning"
+    ),
+    Row("compare: studies without a page", "compare a={run} b={run} --studies 3", "Leave out --studies"),
+    Row(
+        "compare: fewer studies than none",
+        "compare a={run} b={run} --out p.html --studies -1",
+        ("-1 studies", "--studies 6"),
+    ),
+    Row(
+        "compare: a page onto another file",
+        "compare a={run} b={run} --out p.html",
+        "'p.html' is there already and is not a page that RadScribe wrote",
+        arrange=lambda w: w.write("p.html", "<p>mine</p>"),
+    ),
+    Row("compare: a table onto a folder", "compare a={run} b={run} --latex .", "it is a folder"),
 ]
 
 TEXTS_TO_LABEL = [
