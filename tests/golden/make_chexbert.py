@@ -1,10 +1,10 @@
-"""Write a golden file: what CheXbert's released code says of a few texts, at tiny sizes and with random weights.
+"""Write a golden file: what CheXbert's released code says of texts, at tiny sizes and with random weights.
 
     python make_chexbert.py CHECKOUT chexbert.safetensors    # github.com/stanfordmlgroup/CheXbert at 3ab882d3
 
 It needs pandas, statsmodels and transformers 4, whose tokenizers have the methods that the released code
-calls. Only the two lines that would download bert-base-uncased are replaced; tokens, masks, network and labels
-come from the released code. Nothing of RadScribe is imported.
+calls. Only what would download bert-base-uncased is replaced; tokens, masks, network and labels come from the
+released code. Nothing of RadScribe is imported.
 """
 
 import csv
@@ -24,10 +24,10 @@ SIZES = {
     "intermediate_size": 12,
     "max_position_embeddings": 512,
 }
-VOCABULARY = (
-    "[PAD] [UNK] [CLS] [SEP] [MASK] the heart is enlarged no effusion pneumothorax lungs are clear there small "
-    "left pleural edema may be ##s ##ly mild 1 2 . , - right of and atelectasis"
-).split()
+WORDS = """[PAD] [UNK] [CLS] [SEP] [MASK] the heart is enlarged no effusion pneumothorax lungs are clear there
+small
+left pleural edema may be ##s ##ly mild 1 2 . , - right of and atelectasis"""
+VOCABULARY = WORDS.split()
 TEXTS = [
     "The heart is enlarged.  No effusion,\nno pneumothorax.",
     "  lungs are CLEAR ",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from json import dumps
 from pathlib import Path
 
-from radscribe.errors import RadScribeError, warn
+from radscribe.errors import RadScribeError
 from radscribe.studies.exports.choices import ExportForm
 from radscribe.studies.readers.choices import CheXpertPlusTest, Labels, ReportSections, Unit
 

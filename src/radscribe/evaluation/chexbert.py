@@ -1,8 +1,8 @@
 """CheXbert (Smit et al., EMNLP 2020) from its published checkpoint: a BERT that labels the 14 observations.
 
-A report is one sequence of word pieces, cut at 512. The vector of its first token in the last layer, called CLS, goes
-through one linear layer for each observation, and the highest logit is the label. The cosine of two such vectors is
-SembScore (Yu et al., Patterns 2023).
+A report is one sequence of word pieces, cut at 512. The vector of its first token in the last layer, called
+CLS, goes through one linear layer for each observation, and the highest logit is the label. The cosine of two
+such vectors is SembScore (Yu et al., Patterns 2023).
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def _network(checkpoint: Path) -> CheXbertNetwork:
 
 
 def _tokenizer(folder: Path, words: int, checkpoint: Path) -> BertTokenizer:
-    """The tokenizer of a folder, or of the folder of a file `vocab.txt`; it must have the words of the network."""
+    """The tokenizer of a folder; it must have as many words as the network of the checkpoint."""
     hint = f"'{TOKENIZER}' is a folder with the vocab.txt (or tokenizer.json) of bert-base-uncased"
     if not any((folder / name).is_file() for name in ("vocab.txt", "tokenizer.json")):
         raise RadScribeError(f"there is no vocab.txt in '{folder}'", hint)

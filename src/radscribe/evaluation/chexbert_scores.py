@@ -1,15 +1,15 @@
 """Scores by CheXbert: F1 under every published mapping, each by its name, and SembScore.
 
-Papers label drafts and references with CheXbert, and report an F1 that is none of the others' F1. They differ in:
+Papers label drafts and references with CheXbert and report an F1, but not the same F1. They differ in:
 
 - the mapping: an observation is positive if it is present or uncertain (`rrg`, as in f1chexbert, vilmedic and
-  RadEval), or only if it is present (`positive only`, as in the scripts of R2Gen and of CXRMate-2). One that is
-  blank is always negative;
+  RadEval), or only if it is present (`positive only`, as in the scripts of R2Gen and of CXRMate-2). One that
+  is blank is always negative;
 - the observations: all 14, No Finding counted, or the 5 of the CheXpert competition;
-- the average: `micro` (sums over observations), `macro` (mean over observations), `weighted` (mean over observations,
-  weighted by how many references are positive) or `samples` (mean over studies);
-- what a quotient with denominator 0 is: 0, as in scikit-learn, or left out of the mean (`empty left out`, as in
-  CXRMate-2).
+- the average: `micro` (sums over observations), `macro` (mean over observations), `weighted` (mean over
+  observations, weighted by how many references are positive) or `samples` (mean over studies);
+- what a quotient with denominator 0 is: 0, as in scikit-learn, or left out of the mean (`empty left out`, as
+  in CXRMate-2).
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _named(rates: Mapping[str, np.ndarray], rules: str) -> Scores:
 
 
 def _averages(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Micro, macro and weighted precision, recall and F1, each `[..., 3]`, of counts `[..., observations, 3]`."""
+    """Micro, macro and weighted P, R and F1, each `[..., 3]`, from counts `[..., observations, 3]`."""
     rates = precision_recall_f1(counts)
     support = (counts[..., 0] + counts[..., 2])[..., None]
     total = support.sum(axis=-2)

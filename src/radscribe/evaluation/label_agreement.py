@@ -1,4 +1,4 @@
-"""Agreement of two labellers on the same texts: counts, Cohen's kappa and F1 by observation, and disagreements."""
+"""Agreement of two labellers on the same texts: counts, Cohen's kappa and F1 by observation."""
 
 from __future__ import annotations
 

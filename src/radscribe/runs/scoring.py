@@ -288,7 +288,7 @@ def keep_scores(
 
 
 def _has_more(new: Evaluation, metrics: Path) -> bool:
-    """Whether scores have all that a file of scores has, and a further baseline or further scores of a row."""
+    """Whether scores have all that a file of scores has, and a further baseline or scores."""
     old = Evaluation.read(metrics, "Delete it, and score again")
     if new.provenance.references_sha256 != old.provenance.references_sha256:
         return False
