@@ -415,7 +415,7 @@ METRIC_MODELS = [
         ),
         (
             "a checkpoint of CheXbert that would run something",
-            lambda folder: (folder / "chexbert.pth").write_bytes(pickle.dumps(Runs())),
+            lambda folder: (folder / "chexbert.pth").write_bytes(pickle.dumps(Runs(), protocol=2)),
             ("'models/chexbert.pth' could not be read as a checkpoint", "nothing that runs"),
         ),
     ]
