@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from radscribe.evaluation.chexbert import ReadText
 
 #: The states that are positive under each mapping.
-MAPPINGS: Mapping[str, Collection[ObservationState]] = {
+MAPPINGS: dict[str, tuple[ObservationState, ...]] = {
     "rrg": ("present", "uncertain"),
     "positive only": ("present",),
 }
