@@ -91,7 +91,7 @@ def evaluate(
     check_resamples(resamples)
     if full and json:
         raise RadScribeError("--full has no effect with --json, which has everything", "Leave out --full")
-    files = MetricFiles(models, outputs)
+    files = MetricFiles(models, outputs, progress)
     closing = "Every score, difference and rule: the same command with --full"
     rules: dict[str, Any] = {
         "cleaning": cleaning,

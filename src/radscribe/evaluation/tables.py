@@ -84,7 +84,8 @@ def score_tables(tables: Sequence[ScoreTable], scores: ScoresByRow, differences:
             lines.append([""] * (len(table.columns) + 1))
         lines.append([table.title, *table.columns])
         lines += _score_lines(list(table.columns.values()), scores, differences)
-    return _format_table(lines)
+    widest = max(map(len, lines))
+    return _format_table([[*line, *[""] * (widest - len(line))] for line in lines])
 
 
 def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]) -> str:
