@@ -1,11 +1,11 @@
-"""Commands that make, check, audit, export and label studies."""
+"""Commands that make, check, audit and export studies."""
 
 from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
 
-from radscribe.errors import RadScribeError, warn
+from radscribe.errors import RadScribeError
 from radscribe.studies.exports.choices import ExportForm
 from radscribe.studies.readers.choices import (
     CheXpertPlusTest,
@@ -231,28 +231,3 @@ def export(store: Path, *, format: ExportForm, out: Path, images: bool = True, p
     summary = export_store(PreparedStore(store), out, format, images=images, progress=progress)
     print_rejections(summary.left_out)
     print(summary)
-
-
-def label(file: str, *, json: bool = False) -> None:
-    """State the 14 CheXpert observations of report texts: present, absent, uncertain or not mentioned.
-
-    Reports must be in English. A text with too few known English words is unreadable, and is not labelled.
-
-    Args:
-        file: A file with one report per line; - reads standard input.
-        json: Print one JSON object per report: its states, and the words that decided each of them.
-    """
-    from radscribe.files import read_lines
-    from radscribe.text.observation_labeller import label_report
-
-    texts = unreadable = 0
-    for line in read_lines(file, "Write one report per line"):
-        labels = label_report(line)
-        print(dumps(labels.to_json()) if json else labels)
-        texts += 1
-        unreadable += labels.unreadable
-    if unreadable:
-        warn(
-            f"{unreadable} of {texts} texts are unreadable: they have too few known English words",
-            "They are not labelled, for the labeller knows English only",
-        )
