@@ -109,9 +109,7 @@ def read_rexgradient(
     for split, prefix in _PREFIXES.items():
         path = folder / f"{prefix}{_METADATA}"
         if path.is_file():
-            entries = _entries(path)
-            for identifier in list(entries):
-                entry = entries.pop(identifier)  # An entry and its study would both fill the memory.
+            for identifier, entry in _entries(path).items():
                 examination = _date(entry), list(_records(identifier, entry, path, split, there, choice))
                 patients.setdefault(identifier.partition("_")[0], []).append(examination)
         elif (folder / f"{prefix}{_TABLE}").is_file():
