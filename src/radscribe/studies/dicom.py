@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
+from radscribe.studies.burned_in_text import BURNED_IN
 from radscribe.studies.dicom_gate import gate_by_pixels, gate_by_tags
 from radscribe.studies.dicom_inflation import check_inflated_size
 from radscribe.studies.dicom_tags import numbers, projection_in, text, value_of
@@ -50,7 +51,6 @@ _SQUARE = 0.01
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 #: Notes on a view.
 SEVERAL_FRAMES = "first of several frames"
-BURNED_IN = "burned-in text"
 COLOURS = "colours"
 #: A picture has colours if red, green and blue differ by more than this in more than this share of pixels.
 _COLOURFUL = (16, 0.01)
