@@ -24,7 +24,7 @@ from radscribe.evaluation.clinical import (
     read_label_files,
 )
 from radscribe.evaluation.evaluate import compare, evaluate_texts
-from radscribe.evaluation.families import ClassifiedStudies
+from radscribe.evaluation.family import ClassifiedStudies
 from radscribe.observations import COMPETITION_OBSERVATIONS, OBSERVATION_STATES, OBSERVATIONS
 from radscribe.recipes import get_recipe
 from radscribe.runs.config import DataConfig, save_config

@@ -17,16 +17,10 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.bootstrap import paired_test, scores_with_intervals
 from radscribe.evaluation.clinical import OWN_RULES, LabelFiles, label_texts, observation_scores
 from radscribe.evaluation.diversity import measure_diversity
-from radscribe.evaluation.families import (
-    CLINICAL,
-    FAMILIES,
-    SYSTEM,
-    ClassifiedStudies,
-    FamilyScores,
-    LabelledTexts,
-    ScoredStudies,
-)
+from radscribe.evaluation.families import CLINICAL, FAMILIES, SYSTEM
+from radscribe.evaluation.family import ClassifiedStudies, FamilyScores, LabelledTexts, ScoredStudies
 from radscribe.evaluation.localisation import MapScore
+from radscribe.evaluation.metric_files import MetricFiles
 from radscribe.evaluation.metrics import StudyStatistics
 from radscribe.evaluation.result import Evaluation, Provenance, SystemScores
 from radscribe.evaluation.scores import Difference
@@ -86,6 +80,7 @@ def evaluate_texts(
     labels: LabelFiles | None = None,
     classified: ClassifiedStudies | None = None,
     maps: Sequence[Sequence[MapScore]] = (),
+    files: MetricFiles | None = None,
 ) -> Evaluation:
     """Score drafts against references under a protocol.
 
@@ -110,6 +105,7 @@ def evaluate_texts(
             baselines then have no clinical scores.
         classified: Output of the system's classifier, in the order of the sorted study ids.
         maps: Scored maps of the system for each study, in the order of the sorted study ids.
+        files: Files of the metrics that a model computes; without them, there are no such metrics.
 
     Raises:
         RadScribeError: the ids do not match, or the protocol or the cleaning is unknown or lacks what it
@@ -122,21 +118,29 @@ def evaluate_texts(
     reports = [references[study] for study in ids]
     labelled = _labelled(drafts, reports, ids, labels)
     scored = {row: rules.drafts(texts) for row, texts in drafts.items()}
-    studies = ScoredStudies(scored, rules.references(reports), labelled, classified, maps)
-    return _evaluate(studies, rules, ids, reports, resamples=resamples, seed=seed, meteor=meteor)
+    studies = ScoredStudies(
+        scored,
+        rules.references(reports),
+        labelled,
+        classified,
+        maps,
+        ids=ids,
+        whole_drafts=drafts,
+        whole_references=reports,
+        files=files or MetricFiles(),
+    )
+    return _evaluate(studies, rules, resamples=resamples, seed=seed, meteor=meteor)
 
 
 def _evaluate(
     studies: ScoredStudies,
     rules: _TextRules,
-    ids: Sequence[str],
-    reports: Sequence[str],
     *,
     resamples: int,
     seed: int,
     meteor: bool,
 ) -> Evaluation:
-    """The scores of all rows; `reports` are the references as they were written."""
+    """The scores of all rows."""
     found = _family_scores(studies, meteor=meteor)
     rows = {row: _row(row, texts, found, resamples, seed) for row, texts in studies.drafts.items()}
     ours = rows[SYSTEM].families
@@ -149,7 +153,7 @@ def _evaluate(
         },
         references=measure_diversity(studies.references),
         missing={what: reason for family in found.values() for what, reason in family.missing.items()},
-        provenance=_provenance(studies, rules, ids, reports, found, resamples, seed),
+        provenance=_provenance(studies, rules, found, resamples, seed),
         by_observation={
             name: family.by_observation for name, family in found.items() if family.by_observation
         },
@@ -166,11 +170,21 @@ def _systems(
         raise RadScribeError(f"a baseline cannot be called '{taken.pop()}'", "Give it another name")
     systems = {SYSTEM: hypotheses, **baselines}
     for name, texts in systems.items():
-        _check_ids(name, texts, references)
+        check_ids(name, texts, references)
     return systems
 
 
-def _check_ids(name: str, texts: Mapping[str, str], references: Mapping[str, str]) -> None:
+def check_ids(name: str, texts: Mapping[str, str], references: Mapping[str, str]) -> None:
+    """Check that drafts and references are of the same studies.
+
+    Args:
+        name: Name of the drafts in the error.
+        texts: Drafts by study id.
+        references: Reference reports by study id.
+
+    Raises:
+        RadScribeError: a reference has no draft, or a draft has no reference.
+    """
     without_draft = sorted(references.keys() - texts.keys())
     without_reference = sorted(texts.keys() - references.keys())
     problems = []
@@ -217,6 +231,8 @@ def _family_scores(studies: ScoredStudies, *, meteor: bool) -> dict[str, FamilyS
     for name, family in FAMILIES.items():
         if family.needs == "Java" and not meteor:
             found[name] = FamilyScores(missing=dict.fromkeys(family.scores, "it was not asked for"))
+        elif family.needs == "models" and studies.files == MetricFiles():
+            found[name] = FamilyScores()  # missing are only the metrics that one would expect
         else:
             found[name] = family.score(studies)
     return found
@@ -238,14 +254,12 @@ def _row(
 def _provenance(
     studies: ScoredStudies,
     rules: _TextRules,
-    ids: Sequence[str],
-    reports: Sequence[str],
     found: Mapping[str, FamilyScores],
     resamples: int,
     seed: int,
 ) -> Provenance:
-    """The rules under which scores were computed; `reports` are the references as they were written."""
-    labelled = studies.labelled
+    """The rules under which scores were computed."""
+    ids, labelled = studies.ids, studies.labelled
     protocol = get_protocol(rules.protocol)
     return Provenance(
         protocol=rules.protocol,
@@ -257,7 +271,7 @@ def _provenance(
         studies=len(ids),
         references_sha256=_hash(ids, studies.references),
         truncation_rate=protocol.truncation_rate(
-            reports,
+            studies.whole_references,
             cleaning=rules.cleaning,
             maximum_length=rules.maximum_length,
             tokenizer=rules.tokenizer,

@@ -6,26 +6,24 @@ paired tests like the others. Its tables appear in the printed output and on the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
 from radscribe.errors import RadScribeError
+from radscribe.evaluation.chexbert_scores import CHEXBERT_TABLES, SEMB_SCORE, chexbert_f1, semb_score
 from radscribe.evaluation.clinical import (
     CLASSIFIER_SCORES,
     CLINICAL_BLOCKS,
-    States,
     classification_statistics,
     clinical_statistics,
     why_unlabelled,
 )
+from radscribe.evaluation.family import FamilyScores, MetricFamily, Need, ScoredStudies, ScoreTable
 from radscribe.evaluation.localisation import (
     MAP_KINDS,
     MEASURES,
-    MapScore,
     by_observation,
     localisation_statistics,
 )
@@ -37,114 +35,6 @@ SYSTEM = "system"
 CLINICAL = "clinical"
 #: Columns of the table of text metrics, in the order that papers use.
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
-
-#: What a family needs in order to be computed.
-Need = Literal["texts", "Java", "observation labels", "classifier", "finding masks"]
-
-
-@dataclass(frozen=True)
-class LabelledTexts:
-    """States of the 14 observations in texts; a text that the labeller cannot read has no states.
-
-    Attributes:
-        drafts: States in each draft, by row. A row whose drafts are not labelled is not listed.
-        references: States in each reference report.
-        source: Name of the labeller or of the label files.
-        unreadable: Number of drafts of each row, and of references, that the labeller cannot read; empty if
-            label files are used.
-    """
-
-    drafts: Mapping[str, Sequence[States]]
-    references: Sequence[States]
-    source: str
-    unreadable: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ClassifiedStudies:
-    """Output of the system's own classifier of observations, with the labels that it is checked against.
-
-    Attributes:
-        probabilities: Probabilities `[studies, observations]`.
-        labels: Labels `[studies, observations]`: 1 present, 0 absent, NaN ignored.
-        rules: Where the labels come from and what their states count as, in words.
-    """
-
-    probabilities: np.ndarray
-    labels: np.ndarray
-    rules: str
-
-
-@dataclass(frozen=True)
-class ScoredStudies:
-    """Everything that the metric families are computed from, in the order of sorted study ids.
-
-    Attributes:
-        drafts: Drafts of the system and of each baseline, by row, as they are scored under the protocol.
-        references: Reference reports as they are scored under the protocol.
-        labelled: Observations in the whole texts as they were written.
-        classified: Output of the system's classifier; None if it has no classifier or there are no labels.
-        maps: Scored maps of each study; empty if there are none.
-    """
-
-    drafts: Mapping[str, Sequence[str]]
-    references: Sequence[str]
-    labelled: LabelledTexts
-    classified: ClassifiedStudies | None = None
-    maps: Sequence[Sequence[MapScore]] = ()
-
-
-@dataclass(frozen=True)
-class FamilyScores:
-    """Result of one metric family for the scored studies.
-
-    Attributes:
-        statistics: Statistics of each row that the family could score.
-        missing: Reason why scores are missing, by name of the missing scores.
-        rules: What was compared with what, in words, if that must be shown with the scores.
-        by_observation: Means by observation, then measure; empty if the family has no such means.
-    """
-
-    statistics: Mapping[str, StudyStatistics] = field(default_factory=dict)
-    missing: Mapping[str, str] = field(default_factory=dict)
-    rules: str = ""
-    by_observation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """A table of scores.
-
-    Attributes:
-        title: Title of the table.
-        columns: Name of the score in each column, by the heading of the column.
-    """
-
-    title: str
-    columns: Mapping[str, str]
-
-    def columns_of(self, scores: Collection[str]) -> dict[str, str]:
-        """The columns whose scores are among `scores`."""
-        return {heading: name for heading, name in self.columns.items() if name in scores}
-
-
-@dataclass(frozen=True)
-class MetricFamily:
-    """Metrics that are computed together.
-
-    Attributes:
-        name: Name of the family.
-        needs: What the family needs in order to be computed.
-        score: Computes the statistics of each row; a row that lacks what the family needs gets none.
-        scores: Names of the family's scores.
-        tables: Tables that show the scores. METEOR has none of its own: the table of text metrics shows it.
-    """
-
-    name: str
-    needs: Need
-    score: Callable[[ScoredStudies], FamilyScores]
-    scores: tuple[str, ...]
-    tables: tuple[ScoreTable, ...]
 
 
 def _text(studies: ScoredStudies) -> FamilyScores:
@@ -239,5 +129,7 @@ FAMILIES: dict[str, MetricFamily] = {
             )
             for kind in MAP_KINDS
         ),
+        _with_tables("CheXbert", "models", chexbert_f1, *CHEXBERT_TABLES),
+        _with_tables(SEMB_SCORE, "models", semb_score, ScoreTable(SEMB_SCORE, {"mean": SEMB_SCORE})),
     )
 }

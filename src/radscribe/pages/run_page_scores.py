@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from radscribe.evaluation.diversity import Diversity
-from radscribe.evaluation.families import CLINICAL, FAMILIES, SYSTEM, ScoreTable
+from radscribe.evaluation.families import CLINICAL, FAMILIES, SYSTEM
+from radscribe.evaluation.family import ScoreTable
 from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.scores import SIGNIFICANT, Difference, Score
 from radscribe.evaluation.summary import CLINICAL_F1, verdicts

@@ -8,6 +8,7 @@ from pathlib import Path
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import read_label_files
 from radscribe.evaluation.evaluate import evaluate_texts
+from radscribe.evaluation.metric_files import MetricFiles
 from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.text_files import read_texts
 from radscribe.text.cleaning import CleaningName
@@ -80,7 +81,13 @@ def refuse_ignored(where: str, **options: object) -> None:
 
 
 def score_files(
-    predictions: Path, references: Path, scoring: FileScoring, *, resamples: int, meteor: bool
+    predictions: Path,
+    references: Path,
+    scoring: FileScoring,
+    *,
+    resamples: int,
+    meteor: bool,
+    files: MetricFiles | None = None,
 ) -> Evaluation:
     """Score drafts against references, with baselines if a store is given.
 
@@ -90,6 +97,7 @@ def score_files(
         scoring: Rules to score under.
         resamples: Number of bootstrap resamples.
         meteor: Also compute METEOR, if Java is installed.
+        files: Files of the metrics that a model computes; without them, there are no such metrics.
 
     Raises:
         RadScribeError: a file cannot be read, ids do not match, the protocol lacks what it needs, or a rule
@@ -139,6 +147,7 @@ def score_files(
         resamples=resamples,
         meteor=meteor,
         labels=labels,
+        files=files,
     )
     if retriever is None:
         return evaluation

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from radscribe.about import NOTICE
-from radscribe.evaluation.families import CLINICAL, FAMILIES, ScoreTable
+from radscribe.evaluation.families import CLINICAL, FAMILIES
+from radscribe.evaluation.family import ScoreTable
 from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.scores import Score
 from radscribe.runs.run_directory import RunDirectory

@@ -14,7 +14,8 @@ from radscribe.errors import RadScribeError, warn
 from radscribe.evaluation.baselines import best_constant_report, nearest_neighbour_reports
 from radscribe.evaluation.bootstrap import check_resamples
 from radscribe.evaluation.evaluate import evaluate_texts
-from radscribe.evaluation.families import ClassifiedStudies
+from radscribe.evaluation.family import ClassifiedStudies
+from radscribe.evaluation.metric_files import MetricFiles
 from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.summary import short_summary
 from radscribe.files import check_output, write_whole
@@ -47,6 +48,7 @@ def score_run(
     *,
     protocol: ProtocolName | None = None,
     retriever: Path | str | None = None,
+    files: MetricFiles | None = None,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -60,6 +62,7 @@ def score_run(
         split: Split to score: `train`, `val`, `test` or `all`.
         protocol: Protocol to score under; by default the run's own.
         retriever: Directory of a retriever, whose reports are scored as one more baseline.
+        files: Files of the metrics that a model computes; without them, there are no such metrics.
         meteor: Also compute METEOR, if Java is installed.
         resamples: Number of bootstrap resamples.
         progress: Show the progress.
@@ -101,6 +104,7 @@ def score_run(
         meteor=meteor,
         classified=classified,
         maps=localise(trained, studies, progress=progress),
+        files=files,
     )
     evaluation = dataclasses.replace(evaluation, missing={**evaluation.missing, **missing})
     return with_retriever(evaluation, finder), drafts
@@ -128,6 +132,7 @@ def score_and_keep(
     drafts_file: Path | None = None,
     protocol: ProtocolName | None = None,
     retriever: Path | None = None,
+    files: MetricFiles | None = None,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -143,6 +148,7 @@ def score_and_keep(
         drafts_file: Further file to write the drafts to.
         protocol: Protocol to score under; by default the run's own.
         retriever: Directory of a retriever, whose reports are scored as one more baseline.
+        files: Files of the metrics that a model computes; without them, there are no such metrics.
         meteor: Also compute METEOR, if Java is installed.
         resamples: Number of bootstrap resamples.
         progress: Show the progress.
@@ -167,6 +173,7 @@ def score_and_keep(
         split,
         protocol=protocol,
         retriever=retriever,
+        files=files,
         meteor=meteor,
         resamples=resamples,
         progress=progress,
@@ -241,8 +248,9 @@ def keep_scores(
 ) -> str:
     """Write scores and drafts into the run directory, where the page of the run finds them.
 
-    Scores that training wrote for its own test split are only overwritten by the same scores with one more
-    baseline, which the model card then shows too. Scores under another protocol than the run's are not kept.
+    Scores that training wrote for its own test split are only overwritten by the same scores with further
+    ones, of a retriever's baseline or of metrics that a model computes; the model card then shows them too.
+    Scores under another protocol than the run's are not kept.
 
     Args:
         run: Run that was scored.
@@ -262,7 +270,7 @@ def keep_scores(
         return f"Not kept, for the run's own protocol is {own_protocol}. To keep them: --json > FILE"
     kept = run.kept_scores(store, split)
     own = kept.metrics == run.metrics and kept.metrics.is_file()
-    if own and not (RETRIEVED in evaluation.rows and _has_more_rows(evaluation, kept.metrics)):
+    if own and not _has_more(evaluation, kept.metrics):
         return f"{kept.metrics} stays as it was"
     try:
         kept.metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -279,12 +287,21 @@ def keep_scores(
     return f"Kept: {kept.metrics}, {kept.tables.name} and {kept.drafts.name}"
 
 
-def _has_more_rows(new: Evaluation, metrics: Path) -> bool:
-    """Whether scores have all that a file of scores has, and a further baseline."""
+def _has_more(new: Evaluation, metrics: Path) -> bool:
+    """Whether scores have all that a file of scores has, and a further baseline or scores."""
     old = Evaluation.read(metrics, "Delete it, and score again")
-    same = new.provenance.references_sha256 == old.provenance.references_sha256
-    kept = all(row.items() <= new.scores.get(name, {}).items() for name, row in old.scores.items())
-    return same and kept and old.scores.keys() < new.scores.keys()
+    if new.provenance.references_sha256 != old.provenance.references_sha256:
+        return False
+    before, after = (
+        {(row, name): score for row, scores in evaluation.scores.items() for name, score in scores.items()}
+        for evaluation in (old, new)
+    )
+    # Sums are added in another order where there are further columns, and differ in their last digits.
+    kept = all(
+        key in after and np.allclose(dataclasses.astuple(score), dataclasses.astuple(after[key]), atol=1e-9)
+        for key, score in before.items()
+    )
+    return kept and before.keys() < after.keys()
 
 
 def with_retriever(evaluation: Evaluation, retriever: Retriever | None) -> Evaluation:
