@@ -108,7 +108,7 @@ def test_without_the_reader_nothing_begins(tmp_path, monkeypatch):
     (tmp_path / "scan.dcm").write_bytes(dicom_file())
     with pytest.raises(RadScribeError, match="needs rapidocr") as caught:
         list(given_studies(tmp_path / "scan.dcm", opening=Opening(read_text=True)))
-    assert caught.value.hint == "pip install 'radscribe[ocr]'"
+    assert "pip install 'radscribe[ocr]'" in str(caught.value)
     with pytest.raises(SystemExit, match="^2$"):
         main(["prepare", str(tmp_path), "--out", str(tmp_path / "store"), "--read_text"])
     assert not Path(tmp_path / "store").exists()

@@ -58,6 +58,9 @@ def hospital(tmp_path: Path) -> Path:
     folder = tmp_path / "given" / f"{WORD}_{DATE}"
     folder.mkdir(parents=True)
     whole = content(identified(1))
+    bits = identified(9)
+    del bits.BitsStored
+    bits.add_new(0x00280101, "LO", WORD)  # as in a file whose elements are shifted
     files = {
         f"{WORD}.dcm": whole,
         f"{DATE}": content(identified(2, PatientID=f"{WORD} 2", BurnedInAnnotation="YES")),
@@ -65,6 +68,7 @@ def hospital(tmp_path: Path) -> Path:
         f"{WORD}-knee": content(identified(3, BodyPartExamined=None, SeriesDescription=f"{WORD} knee")),
         f"{WORD}-class": content(identified(4, SOPClassUID=f"{ROOT}{DATE}")),
         f"{WORD}-modality": content(identified(5, Modality=WORD)),
+        f"{WORD}-bits": content(bits),
         f"{WORD}-cut": content(identified(6))[:-9000],
         f"{WORD}-head": content(identified(7))[:3000],
         f"{WORD}-others": content(identified(2, PatientID="other", SOPInstanceUID=f"{ROOT}99")),
@@ -98,12 +102,15 @@ def layers(data: bytes) -> Iterator[bytes]:
 
 def leaks(data: bytes) -> list[str]:
     """The secrets that are in some bytes, in any case and in UTF-8 or UTF-16."""
+    found = [layer.lower() for layer in layers(data)]
     return [
         secret
-        for layer in layers(data)
         for secret in SECRETS
-        for form in ("utf-8", "utf-16-le", "utf-16-be")
-        if secret.lower().encode(form) in layer.lower()
+        if any(
+            secret.lower().encode(form) in layer
+            for layer in found
+            for form in ("utf-8", "utf-16-le", "utf-16-be")
+        )
     ]
 
 
@@ -128,7 +135,14 @@ def test_nothing_made_from_a_store_identifies(hospital, finished_run, tmp_path, 
     studies = PreparedStore("store").studies()
     assert len(studies) == 2
     reasons = {rejection.kind for rejection in PreparedStore("store").rejections()}
-    assert {"duplicate id", "no chest radiograph", "bad record", "truncated", "not DICOM"} <= reasons
+    assert {
+        "duplicate id",
+        "no chest radiograph",
+        "bad record",
+        "truncated",
+        "damaged",
+        "not DICOM",
+    } <= reasons
     run, one = str(finished_run), studies[0].id
     main(["generate", run, "store", "--out", "drafts.jsonl"])
     main(["generate", run, "store", "--out", "drafts.csv"])

@@ -9,16 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from radscribe.errors import RadScribeError
 from radscribe.studies.study import RenderedView
-
-if TYPE_CHECKING:
-    from rapidocr import RapidOCR
 
 #: Note on a view with text that could identify a patient, by a DICOM tag or by reading.
 BURNED_IN = "burned-in text"
@@ -88,7 +85,7 @@ def require_reader() -> None:
 
 
 @functools.cache
-def _reader() -> RapidOCR:
+def _reader() -> Callable[[np.ndarray], Any]:
     try:
         import onnxruntime  # noqa: F401
         from rapidocr import RapidOCR

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -193,7 +194,8 @@ def grey(dataset: FileDataset, name: object) -> RenderedView:
 
 
 def _damaged(name: object, error: Exception) -> ImageError:
-    said = " ".join(str(error).split())
+    # What an error quotes is a value of a tag, which may be a name where a file is damaged.
+    said = re.sub(r"""(['"]).*?\1""", "...", " ".join(str(error).split()))
     cut = "less than expected" in said or "truncated" in said.lower() or isinstance(error, EOFError)
     return unreadable(name, "truncated" if cut else f"damaged: {said:.200}", "Fetch the file again")
 
