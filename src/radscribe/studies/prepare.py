@@ -257,8 +257,8 @@ def _earlier(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     try:
         if (out / MANIFEST).is_file():
             finish_update(out)
-            # Earlier versions could not read text, and do not say so.
-            manifest = {"read_text": False} | read_manifest(out)
+            manifest = read_manifest(out)
+            manifest.setdefault("read_text", False)  # as in earlier versions, which could not
             differing = [name for name in settings if manifest[name] != settings[name]]
             holds_studies = (out / STUDIES).is_file() and (out / STUDIES).stat().st_size > 0
             if not differing:
