@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from tiny_parts import tiny_parts
 
 import radscribe
 from radscribe.cli import main
+from radscribe.runs.draft_file import DraftFile
 from radscribe.runs.drafts import DraftReport
 from radscribe.runs.trained_system import TrainedSystem
+from radscribe.studies.opening import Opening
 from radscribe.studies.prepare import prepare
 from radscribe.studies.readers.registry import open_source
 from radscribe.studies.store import PreparedStore
@@ -247,3 +250,36 @@ class TestWithoutTheGate:
         for options in ({"keep_ids": True}, {}):
             (study,) = open_source(tmp_path, "dicom", chest_only=False, **options)
             np.testing.assert_array_equal(study.views[0].source().pixels, noise)
+
+    def test_drafting_has_the_same_switch(self, finished_run, scans, tmp_path, capsys):
+        """For folders, single files and tables alike."""
+        taken = [ROOT + "1", *(f"{ROOT}7{number}" for number in (1, 2, 3))]
+        run, off = str(finished_run), "--no_chest_only"
+        main(["generate", run, str(scans), off])
+        printed = capsys.readouterr()
+        assert sorted(json.loads(line)["id"] for line in printed.out.splitlines()) == sorted(taken)
+        assert "no chest radiograph" not in printed.err
+        (tmp_path / "table.csv").write_text(f"image\n{scans / 'hand.dcm'}\n")
+        for source in (scans / "hand.dcm", tmp_path / "table.csv"):
+            main(["observe", tiny_parts()["observation-classifier"], str(source), "--json", off])
+            (line,) = capsys.readouterr().out.splitlines()
+            assert json.loads(line)["images"] == [str(scans / "hand.dcm")]
+        out = tmp_path / "where"
+        main(["explain", run, "--images", str(scans / "hand.dcm"), "--out", str(out), off])
+        assert (out / "index.html").read_text().count('<article class="study"') == 1
+        capsys.readouterr()
+        main(["unlike", run, str(scans), "--json", off])
+        assert json.loads(capsys.readouterr().out)[1]["studies"] == len(taken)
+
+    def test_a_file_of_drafts_is_resumed_with_the_same_switch(self, finished_run, scans, tmp_path, capsys):
+        out = tmp_path / "drafts.jsonl"
+        given = ["generate", str(finished_run), str(scans / "good.dcm"), "--out", str(out), "--resume"]
+        trained = radscribe.load(finished_run, "cpu")
+        with DraftFile(out) as file:
+            settings = {"run": trained.origin.sha256, **asdict(trained.decoding()), **asdict(Opening())}
+            file.begin(settings, [str(scans / "good")], 16)
+        with pytest.raises(SystemExit, match="^2$"):
+            main([*given, "--no_chest_only"])
+        assert "was begun with another run" in capsys.readouterr().err
+        main(given)
+        assert json.loads(out.read_text())["id"] == str(scans / "good")

@@ -32,6 +32,8 @@ def generate(
     split: str | None = None,
     batch: int = 16,
     n_best: int | None = None,
+    chest_only: bool = True,
+    read_text: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
     progress: bool = True,
@@ -54,6 +56,10 @@ def generate(
         batch: Number of studies that are decoded at the same time.
         n_best: Number of drafts for each study, best first; at most as many as the decoding has beams.
             Without it the number of the run is taken, which is usually 1.
+        chest_only: Refuse DICOM files that are no radiographs of the chest by their tags or their pixels;
+            --no_chest_only takes every DICOM file with pixels.
+        read_text: Read text in the pixels of each view, and note views with a name, an id or a date; needs
+            the extra ocr.
         device: Device to compute on; auto takes a GPU where there is one.
         decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
             "minimum_length": 20}'.
@@ -61,6 +67,7 @@ def generate(
     """
     from radscribe.runs.draft_file import DraftFile, print_drafts, write_draft_file
     from radscribe.studies.given import given_studies
+    from radscribe.studies.opening import Opening
 
     if out is None and (overwrite or resume):
         raise RadScribeError("--overwrite and --resume go with --out FILE")
@@ -74,10 +81,18 @@ def generate(
 
     rejections: list[Rejection] = []
     trained = load(run, device)
-    studies = list(given_studies(source, rejections.append, split=split))
+    opening = Opening(chest_only, read_text)
+    studies = list(given_studies(source, rejections.append, split=split, opening=opening))
     if target:
         written = write_draft_file(
-            target, trained, studies, batch, rejections.append, progress=progress, **changes
+            target,
+            trained,
+            studies,
+            batch,
+            rejections.append,
+            opening=opening,
+            progress=progress,
+            **changes,
         )
     else:
         written = print_drafts(trained, studies, batch, rejections.append, **changes)
@@ -142,6 +157,8 @@ def explain(
     words: list[str] | None = None,
     layer: int | None = None,
     heads: str = "mean",
+    chest_only: bool = True,
+    read_text: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     decoding: dict[str, Any] | None = None,
     progress: bool = True,
@@ -168,6 +185,10 @@ def explain(
             shown.
         heads: Attention head that the PNG files show: mean or max over all heads, or the number of one head,
             counted from 1.
+        chest_only: Refuse DICOM files that are no radiographs of the chest by their tags or their pixels;
+            --no_chest_only takes every DICOM file with pixels.
+        read_text: Read text in the pixels of each view, and note views with a name, an id or a date; needs
+            the extra ocr.
         device: Device to compute on; auto takes a GPU where there is one.
         decoding: Fields of the run's decoding to change, as a JSON object such as '{"beams": 5,
             "minimum_length": 20}'.
@@ -185,6 +206,7 @@ def explain(
     from radscribe.runs.run_directory import RunDirectory
     from radscribe.runs.trained_system import load
     from radscribe.studies.given import given_studies
+    from radscribe.studies.opening import Opening
 
     check_folder(out)
     trained = load(run, device)
@@ -193,7 +215,8 @@ def explain(
         prepared = RunDirectory(run).open_store(store)
         studies = [prepared.study(study_id) for study_id in study]
     rejections: list[Rejection] = []
-    found = list(given_studies(studies, rejections.append))
+    opening = Opening(chest_only, read_text)
+    found = list(given_studies(studies, rejections.append, opening=opening))
     explained = trained.explain(found, on_rejection=rejections.append, **(decoding or {}))
     explanations = list(track(explained, len(found), "explaining", "studies", show=progress))
     print_rejections(rejections)
@@ -220,6 +243,7 @@ def unlike(
     store: Path | None = None,
     json: bool = False,
     batch: int = 16,
+    chest_only: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
     """Print how unlike the images that a run learnt from the studies of each source are; nothing is drafted.
@@ -235,12 +259,15 @@ def unlike(
         store: Prepared store whose test split is measured; without it the store that the run was trained on.
         json: Print the figures as JSON.
         batch: Number of studies that are encoded at the same time.
+        chest_only: Refuse DICOM files that are no radiographs of the chest by their tags or their pixels;
+            --no_chest_only takes every DICOM file with pixels.
         device: Device to compute on; auto takes a GPU where there is one.
     """
     from radscribe.ranges import BATCH, check_options
     from radscribe.runs.run_directory import RunDirectory
     from radscribe.runs.trained_system import load
     from radscribe.runs.unlike_sources import measure_sources
+    from radscribe.studies.opening import Opening
 
     check_options({"--batch": (batch, BATCH)})
     rejections: list[Rejection] = []
@@ -251,6 +278,7 @@ def unlike(
         store=store,
         batch_size=batch,
         on_rejection=rejections.append,
+        opening=Opening(chest_only),
     )
     print_rejections(rejections)
     if not any(row.studies for row in rows[1:]):

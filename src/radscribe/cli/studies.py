@@ -46,6 +46,7 @@ def prepare(
     pseudonym_key: Path | None = None,
     keep_ids: bool = False,
     chest_only: bool = True,
+    read_text: bool = False,
     update: bool = False,
     progress: bool = True,
 ) -> None:
@@ -98,6 +99,8 @@ def prepare(
         keep_ids: Keep the ids and names of DICOM files.
         chest_only: Reject DICOM files that are no radiographs of the chest by their tags or their pixels;
             --no_chest_only takes every DICOM file with pixels.
+        read_text: Read text in the pixels of each view, and note views with a name, an id or a date; needs
+            the extra ocr.
         update: Make a prepared store follow its source: new studies are added, changed ones are decoded
             again, and those that are gone are dropped. Studies that are the same stay in their split.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
@@ -141,6 +144,7 @@ def prepare(
         seed=seed,
         workers=workers,
         limit=limit,
+        read_text=read_text,
         update=update,
         progress=progress,
         **{name: value for name, value in options.items() if value is not None},

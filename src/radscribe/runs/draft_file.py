@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from radscribe.errors import RadScribeError
 from radscribe.files import check_place, read_json_lines, replace_file, writing
 from radscribe.progress import Progress
+from radscribe.studies.opening import DEFAULT_OPENING, Opening
 
 if TYPE_CHECKING:
     from radscribe.runs.drafts import DraftReport
@@ -222,6 +223,7 @@ def write_draft_file(
     batch_size: int,
     on_rejection: Callable[[Rejection], None],
     *,
+    opening: Opening = DEFAULT_OPENING,
     progress: bool = True,
     **decoding: Any,
 ) -> Written:
@@ -233,13 +235,18 @@ def write_draft_file(
         studies: Studies to draft.
         batch_size: Number of studies that are decoded together.
         on_rejection: Called with each study that cannot be drafted.
+        opening: How the images of the studies are opened; a resumed file must have the same.
         progress: Show the progress.
         **decoding: Fields of the run's decoding to change; see `TrainedSystem.generate`.
 
     Raises:
         RadScribeError: see `DraftFile`, and `TrainedSystem.generate`.
     """
-    settings = {"run": trained.origin and trained.origin.sha256} | asdict(trained.decoding(**decoding))
+    settings = {
+        "run": trained.origin and trained.origin.sha256,
+        **asdict(trained.decoding(**decoding)),
+        **asdict(opening),
+    }
     with file:
         done = file.begin(settings, [study.id for study in studies], batch_size)
         rest = [study for study in studies if study.id not in done]

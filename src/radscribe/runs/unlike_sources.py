@@ -14,6 +14,7 @@ from radscribe.runs.drafts import Unlikeness
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.runs.trained_system import TrainedSystem
 from radscribe.studies.given import given_studies
+from radscribe.studies.opening import DEFAULT_OPENING, Opening
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.study import Study
 
@@ -72,6 +73,7 @@ def measure_sources(
     store: Path | None = None,
     batch_size: int = 16,
     on_rejection: Callable[[Rejection], None] | None = None,
+    opening: Opening = DEFAULT_OPENING,
 ) -> list[UnlikeSource]:
     """Measure the test split of a run's store, and each source.
 
@@ -82,6 +84,7 @@ def measure_sources(
         store: Store whose test split is measured; by default that of the training.
         batch_size: Number of studies that are encoded together.
         on_rejection: Called with each study that cannot be read; without it, such a study is an error.
+        opening: How images are opened that are in no prepared store.
 
     Raises:
         RadScribeError: the run keeps no statistics, its store is gone, or a study cannot be read.
@@ -95,7 +98,7 @@ def measure_sources(
     rows = [UnlikeSource.of("test split", own, 0)]
     for source in sources:
         rejections: list[Rejection] = []
-        studies = given_studies([source], rejections.append if on_rejection else None)
+        studies = given_studies([source], rejections.append if on_rejection else None, opening=opening)
         found = measured(studies, rejections)
         rows.append(UnlikeSource.of(source, found, len(rejections), own))
         for rejection in rejections:

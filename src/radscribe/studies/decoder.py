@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from radscribe.errors import RadScribeError
+from radscribe.studies.burned_in_text import with_text_read
 from radscribe.studies.image_error import ImageError
 from radscribe.studies.images import original_view, resize_view
 from radscribe.studies.rejection import Rejection
@@ -38,6 +39,7 @@ class Decoder:
         reduced_jpeg: Whether a large JPEG is decoded at a reduced scale; see `read_file`.
         functions_here: Whether views that are functions are called in the calling process. Functions given in
             Python need not be picklable, so other processes may not be able to call them.
+        read_text: Read text in the pixels of each view; see `burned_in_text`.
     """
 
     short_side: int
@@ -45,6 +47,7 @@ class Decoder:
     processes: int
     reduced_jpeg: bool = False
     functions_here: bool = False
+    read_text: bool = False
 
     def decode(
         self, records: Iterable[Study | Rejection], skip: Set[str]
@@ -92,6 +95,8 @@ class Decoder:
         for view in views:
             try:
                 original = original_view(view, self.short_side if self.reduced_jpeg else None)
+                if self.read_text:
+                    original = with_text_read(original)
                 resized = resize_view(original, self.short_side, view.name)
             except ImageError as error:
                 broken.append([view.name, error.reason])

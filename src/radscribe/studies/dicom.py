@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
+from radscribe.studies.burned_in_text import BURNED_IN
 from radscribe.studies.dicom_gate import gate_by_pixels, gate_by_tags
 from radscribe.studies.dicom_inflation import check_inflated_size
 from radscribe.studies.dicom_tags import numbers, projection_in, text, value_of
@@ -50,7 +52,6 @@ _SQUARE = 0.01
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 #: Notes on a view.
 SEVERAL_FRAMES = "first of several frames"
-BURNED_IN = "burned-in text"
 COLOURS = "colours"
 #: A picture has colours if red, green and blue differ by more than this in more than this share of pixels.
 _COLOURFUL = (16, 0.01)
@@ -193,7 +194,8 @@ def grey(dataset: FileDataset, name: object) -> RenderedView:
 
 
 def _damaged(name: object, error: Exception) -> ImageError:
-    said = " ".join(str(error).split())
+    # What an error quotes is a value of a tag, which may be a name where a file is damaged.
+    said = re.sub(r"""(['"]).*?\1""", "...", " ".join(str(error).split()))
     cut = "less than expected" in said or "truncated" in said.lower() or isinstance(error, EOFError)
     return unreadable(name, "truncated" if cut else f"damaged: {said:.200}", "Fetch the file again")
 

@@ -21,6 +21,9 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _SECONDARY_CAPTURES = (_SECONDARY_CAPTURE, *(f"{_SECONDARY_CAPTURE}.{number}" for number in (1, 2, 3, 4)))
 #: Modalities of radiographs (`DR` is not in the standard, but in files), and words that leave it open.
 _MODALITIES = ("CR", "DX", "DR", "RG", "OT", "SC", "")
+#: Modalities that a reason names (PS3.3, C.7.3.1.1.1); anything else in that tag could be a name.
+_OTHER_MODALITY_WORDS = "CT MR US MG NM PT XA RF SR PR KO SEG ECG ES SM GM XC IO PX DOC OP"
+_OTHER_MODALITIES = frozenset(_OTHER_MODALITY_WORDS.split())
 _CHEST = frozenset({"CHEST", "CXR", "THORAX", "TORAX", "TORACE", "LUNG", "LUNGS"})
 _CHEST_CODES = frozenset({"51185008", "43799004", "39607008", "T-D3000", "T-D3200", "T-28000"})
 #: Other parts of the body, as PS3.16 annex L and real files name them.
@@ -109,18 +112,19 @@ def gate_by_pixels(pixels: np.ndarray, colours: bool) -> str:
 
 
 def _no_radiograph(dataset: FileDataset) -> str:
-    from pydicom import config
-    from pydicom.uid import UID
+    from pydicom.uid import UID_dictionary
 
     sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
     modality = text(dataset, "Modality").upper()
     if sop_class == _RAW_RADIOGRAPHY or text(dataset, "PresentationIntentType") == "FOR PROCESSING":
         return "raw detector data (FOR PROCESSING), which nobody reads; fetch the image FOR PRESENTATION"
     if sop_class and sop_class not in (_COMPUTED_RADIOGRAPHY, _DIGITAL_RADIOGRAPHY, *_SECONDARY_CAPTURES):
-        name = UID(sop_class, validation_mode=config.IGNORE).name
-        # A damaged one may hold what follows it in the file, ids too.
-        return f"SOP class {name}" if re.fullmatch(r"[\w .,()/+-]{1,80}", name) else "a damaged SOP class"
-    return "" if modality in _MODALITIES else f"modality {modality:.16}"
+        # Any other may hold what follows it in a damaged file, or be a UID that leads to the device.
+        name = UID_dictionary.get(sop_class, ("",))[0]
+        return f"SOP class {name}" if name else "a SOP class that is not in the standard"
+    if modality in _MODALITIES:
+        return ""
+    return f"modality {modality}" if modality in _OTHER_MODALITIES else "a modality that is no radiograph's"
 
 
 def _parts_of_the_body(dataset: FileDataset) -> list[tuple[str, Literal["chest", "other"], str]]:

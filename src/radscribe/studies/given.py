@@ -23,7 +23,9 @@ import numpy as np
 from PIL import Image
 
 from radscribe.errors import RadScribeError
+from radscribe.studies.burned_in_text import require_reader
 from radscribe.studies.images import read_picture, view_of
+from radscribe.studies.opening import DEFAULT_OPENING, Opening
 from radscribe.studies.readers.dicom_files import is_directory_file
 from radscribe.studies.readers.registry import find_reader, open_source
 from radscribe.studies.rejection import DUPLICATE_ID, Rejection
@@ -59,6 +61,7 @@ def given_studies(
     on_rejection: Callable[[Rejection], None] | None = None,
     *,
     split: str | None = None,
+    opening: Opening = DEFAULT_OPENING,
 ) -> Iterator[Study]:
     """The given studies in order; a study whose id an earlier study has is rejected.
 
@@ -67,16 +70,19 @@ def given_studies(
             of an image file, a `View`, a PIL image and an array `[height, width]` or `[height, width, 3]`
             each become a study of one view. A tuple of these, or a list within the list, becomes one study
             with several views. The path of a folder of images, a table, an archive or DICOMDIR of DICOM
-            files, or a prepared store gives all studies
-            in it.
+            files, or a prepared store gives all studies in it.
         on_rejection: Function that is called with each study that cannot be used; without it, such a study
             raises an error.
         split: Split of the prepared stores: `train`, `val`, `test` or `all`; without it, all studies.
+        opening: How images are opened that are in no prepared store.
 
     Raises:
         RadScribeError: a study cannot be used (see `on_rejection`), there is no such split, a split is given
-            for something that is no prepared store, or something given is none of these things.
+            for something that is no prepared store, something given is none of these things, or what reads
+            text is not installed.
     """
+    if opening.read_text:
+        require_reader()
     # A tuple holds the views of one study.
     one = isinstance(given, str | bytes | tuple | dict | np.ndarray | Image.Image)
     many = isinstance(given, Iterable) and not one
@@ -85,13 +91,14 @@ def given_studies(
     alone = len(first) == 1
     taken: set[str] = set()
     numbered = enumerate(chain(first, items), start=1)
-    for record in chain.from_iterable(_records(item, number, alone, split) for number, item in numbered):
+    found = (_records(item, number, alone, split, opening) for number, item in numbered)
+    for record in chain.from_iterable(found):
         if isinstance(record, Study) and record.id in taken:
             name = record.views[0].name if record.views else ""
             record = Rejection(record.id, name, f"{DUPLICATE_ID}: an earlier study has it too")
         if isinstance(record, Study):
             taken.add(record.id)
-            yield record
+            yield opening.of(record)
         elif on_rejection is None:
             raise RadScribeError(f"study '{record.study_id}' cannot be used: {record.reason}")
         else:
@@ -103,7 +110,9 @@ def file_id(path: Path) -> str:
     return without_suffix(path).as_posix()
 
 
-def _records(item: Given, number: int, alone: bool, split: str | None) -> Iterator[Study | Rejection]:
+def _records(
+    item: Given, number: int, alone: bool, split: str | None, opening: Opening
+) -> Iterator[Study | Rejection]:
     if isinstance(item, str | Path):
         path = Path(item)
         if (path / MANIFEST).is_file():
@@ -121,7 +130,7 @@ def _records(item: Given, number: int, alone: bool, split: str | None) -> Iterat
     elif not path.exists():
         yield Rejection(file_id(path), str(path), f"no such file or folder: {path}")
     elif path.is_dir() or is_directory_file(path) or _is_file_of_studies(path):
-        yield from _of_source(path, alone)
+        yield from _of_source(path, alone, opening)
     else:
         yield Study(id=file_id(path), patient_id=file_id(path), views=(view_of(path),))
 
@@ -154,12 +163,12 @@ def _of_views(given: Sequence[GivenView], number: int) -> Study:
     return Study(study_id, study_id, tuple(views))
 
 
-def _of_source(path: Path, alone: bool) -> Iterator[Study | Rejection]:
+def _of_source(path: Path, alone: bool, opening: Opening) -> Iterator[Study | Rejection]:
     """The studies of a folder or a table. A folder or table that cannot be read becomes one rejection."""
     try:
         reader = find_reader(path)
         # Whoever drafts must find the studies again, so ids are kept; none of them goes into a store.
-        options = {"keep_ids": True} if reader == "dicom" else {}
+        options = {"keep_ids": True, "chest_only": opening.chest_only} if reader == "dicom" else {}
         for record in open_source(path, reader, **options):
             if alone or reader != "folder":
                 yield record

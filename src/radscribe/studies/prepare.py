@@ -19,6 +19,7 @@ from radscribe.about import VERSION
 from radscribe.errors import RadScribeError
 from radscribe.files import ENCODING, write_whole
 from radscribe.progress import Progress
+from radscribe.studies.burned_in_text import require_reader
 from radscribe.studies.decoder import Decoder
 from radscribe.studies.images import STORE_SHORT_SIDE
 from radscribe.studies.pseudonyms import with_key
@@ -94,6 +95,7 @@ def prepare(
     seed: int = 0,
     workers: int | None = None,
     limit: int | None = None,
+    read_text: bool = False,
     update: bool = False,
     progress: bool = True,
     **reader_options: Any,
@@ -118,6 +120,8 @@ def prepare(
         seed: Random seed of the splits, and of the source if its studies are drawn at random (the phantom).
         workers: Number of processes that decode; all cores by default. With 1, the calling process decodes.
         limit: Largest number of studies to take from the start of the source.
+        read_text: Read text in the pixels of each view, and note it if it could identify a patient; see
+            `burned_in_text`.
         update: Update a complete store if its source has changed. New studies of a known patient join the
             split of that patient, and unchanged studies stay as they are. Changed studies are decoded anew,
             and studies that the source no longer has are dropped.
@@ -136,6 +140,8 @@ def prepare(
     processes = (os.cpu_count() or 1) if workers is None else check_range("workers", workers, 1, MAX_WORKERS)
     if limit is not None:
         check_range("limit", limit, 1)
+    if read_text:
+        require_reader()
     reader, root, records = _opened(source, out, reader, seed, reader_options)
     settings = {
         "source": reader if reader in ("phantom", GIVEN) else str(root),
@@ -146,11 +152,17 @@ def prepare(
         "seed": seed,
         "limit": limit,
         "reduced_jpeg": reduced_jpeg,
+        "read_text": read_text,
     }
     manifest = _earlier(out, settings)
     found = list(_limited(records, limit))
     decoder = Decoder(
-        short_side, root, processes if processes > 1 else 0, reduced_jpeg, functions_here=reader == GIVEN
+        short_side,
+        root,
+        processes if processes > 1 else 0,
+        reduced_jpeg,
+        functions_here=reader == GIVEN,
+        read_text=read_text,
     )
     decoded, changes = 0, None
     with write_errors_explained(out):
@@ -237,6 +249,7 @@ def _earlier(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         if (out / MANIFEST).is_file():
             finish_update(out)
             manifest = read_manifest(out)
+            manifest.setdefault("read_text", False)  # as in earlier versions, which could not
             differing = [name for name in settings if manifest[name] != settings[name]]
             holds_studies = (out / STUDIES).is_file() and (out / STUDIES).stat().st_size > 0
             if not differing:
