@@ -203,8 +203,8 @@ STUDIES = ScoredStudies(
 )
 
 
-def test_there_are_ten_families():
-    assert len(FAMILIES) == 10
+def test_there_are_eleven_families():
+    assert len(FAMILIES) == 11
     assert all(name == family.name for name, family in FAMILIES.items())
     scores = [score for family in FAMILIES.values() for score in family.scores]
     assert len(set(scores)) == len(scores)

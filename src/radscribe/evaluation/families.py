@@ -28,6 +28,7 @@ from radscribe.evaluation.localisation import (
 )
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.metrics import StudyStatistics, text_statistics
+from radscribe.evaluation.repetition import REPETITION, repetition_statistics
 
 #: The row of the system that is scored; every other row is a baseline.
 SYSTEM = "system"
@@ -56,6 +57,10 @@ def _meteor(studies: ScoredStudies) -> FamilyScores:
             for row, part in zip(studies.drafts, parts, strict=True)
         }
     )
+
+
+def _repetition(studies: ScoredStudies) -> FamilyScores:
+    return FamilyScores({row: repetition_statistics(texts) for row, texts in studies.drafts.items()})
 
 
 def _clinical(studies: ScoredStudies) -> FamilyScores:
@@ -127,6 +132,12 @@ FAMILIES: dict[str, MetricFamily] = {
                 ScoreTable(kind, {measure: f"{kind} {measure}" for measure in MEASURES}),
             )
             for kind in MAP_KINDS
+        ),
+        _with_tables(
+            "repetition",
+            "texts",
+            _repetition,
+            ScoreTable("repetition (lower is better)", {REPETITION: REPETITION}, lower_is_better=True),
         ),
     )
 }

@@ -101,10 +101,12 @@ class ScoreTable:
     Attributes:
         title: Title of the table.
         columns: Name of the score in each column, by the heading of the column.
+        lower_is_better: Whether the lower of two scores is the better one.
     """
 
     title: str
     columns: Mapping[str, str]
+    lower_is_better: bool = False
 
     def columns_of(self, scores: Collection[str]) -> dict[str, str]:
         """The columns whose scores are among `scores`."""

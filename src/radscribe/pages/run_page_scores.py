@@ -89,15 +89,20 @@ def _compared(evaluation: Evaluation, table: ScoreTable, caption: str) -> _Table
         if all(name in of_row for name in names)
     }
     columns = list(zip(*scores.values(), strict=True))
-    best = [max(score.value for score in column) for column in columns]
+    best_of = min if table.lower_is_better else max
+    best = [best_of(score.value for score in column) for column in columns]
     most = [max(score.high for score in column) for column in columns]
     return _Table(
         caption,
         list(table.columns),
         {
             row: [
-                _Cell(score, score.value == highest > 0, whisker(score.value, score.low, score.high, end))
-                for score, highest, end in zip(of_row, best, most, strict=True)
+                _Cell(
+                    score,
+                    score.value == of_column and (table.lower_is_better or score.value > 0),
+                    whisker(score.value, score.low, score.high, end),
+                )
+                for score, of_column, end in zip(of_row, best, most, strict=True)
             ]
             for row, of_row in scores.items()
         },
