@@ -36,12 +36,14 @@ class _Table:
         headings: Headings of the columns.
         scores: One cell for each column, by row.
         differences: One difference for each column, by baseline.
+        lower_is_better: Whether the lower of two scores is the better one.
     """
 
     caption: str
     headings: Sequence[str]
     scores: Mapping[str, Sequence[_Cell]]
     differences: Mapping[str, Sequence[Difference]]
+    lower_is_better: bool
 
 
 def scores_section(evaluation: Evaluation, score_command: str) -> Markup:
@@ -111,6 +113,7 @@ def _compared(evaluation: Evaluation, table: ScoreTable, caption: str) -> _Table
             for baseline, differences in evaluation.differences.items()
             if all(name in differences for name in names)
         },
+        table.lower_is_better,
     )
 
 
