@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from radscribe.evaluation.family import FamilyScores, ScoredStudies
-from radscribe.evaluation.metrics import StudyStatistics
+from radscribe.evaluation.metrics import mean_statistics
 from radscribe.evaluation.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -144,16 +144,3 @@ def score_bertscore(setting: BertScoreSetting, studies: ScoredStudies) -> Family
         return FamilyScores(missing={setting.score: f"--models has no folder '{setting.encoder}'"})
     found = study_bertscores(setting, folder, studies)
     return FamilyScores({row: mean_statistics({setting.score: of_row}) for row, of_row in found.items()})
-
-
-def mean_statistics(scores: Mapping[str, np.ndarray]) -> StudyStatistics:
-    """Statistics whose scores are means over the studies.
-
-    Args:
-        scores: Values of each study `[studies]` by name of the score.
-    """
-    columns = np.column_stack([*scores.values(), np.ones(len(next(iter(scores.values()))))])
-    names = list(scores)
-    return StudyStatistics(
-        columns, lambda sums: {name: sums[..., i] / sums[..., -1] for i, name in enumerate(names)}
-    )

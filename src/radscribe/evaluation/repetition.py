@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from radscribe.evaluation.metrics import StudyStatistics
+from radscribe.evaluation.metrics import StudyStatistics, mean_statistics
 
 REPEATED_ORDER = 3
 REPETITION = f"repeated {REPEATED_ORDER}-grams"
@@ -31,5 +31,4 @@ def repeated_ngrams(text: str, order: int = REPEATED_ORDER) -> float:
 
 def repetition_statistics(texts: Sequence[str]) -> StudyStatistics:
     """Mean share of repeated n-grams over texts, one for each study."""
-    columns = np.array([[repeated_ngrams(text), 1.0] for text in texts])
-    return StudyStatistics(columns, lambda sums: {REPETITION: sums[..., 0] / sums[..., 1]})
+    return mean_statistics({REPETITION: np.array([repeated_ngrams(text) for text in texts])})
