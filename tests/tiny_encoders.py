@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tiny_metric_models import tiny_chexbert
 
-WORDS = (
-    "no pleural effusion or pneumothorax . the heart is enlarged small left right lungs are clear there a of "
-    "in size normal seen"
-).split()
+WORDS = [
+    "no",
+    "pleural",
+    "effusion",
+    "or",
+    "pneumothorax",
+    ".",
+    "the",
+    "heart",
+    "is",
+    "enlarged",
+    "small",
+    "left",
+    "right",
+    "lungs",
+    "are",
+    "clear",
+    "there",
+    "a",
+    "of",
+    "in",
+    "size",
+    "normal",
+    "seen",
+]
 
 
 def tiny_encoder(folder: Path, family: str, *, layers: int = 6, seed: int = 3) -> Path:
@@ -73,3 +100,28 @@ def tiny_encoder(folder: Path, family: str, *, layers: int = 6, seed: int = 3) -
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@functools.cache
+def tiny_metric_files() -> tuple[Path, Path]:
+    """Folders for `--models` and `--outputs` with all that the metrics of BERTScore to GREEN read.
+
+    The outputs are of the studies `a` to `d`. Copy a folder before you change it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="radscribe-metric-files-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    models = Path(shutil.copytree(tiny_chexbert(), folder / "models"))
+    tiny_encoder(models / "distilroberta-base", "roberta")
+    tiny_encoder(models / "distilbert-base-uncased", "distilbert")
+    tiny_encoder(models / "roberta-large", "roberta", layers=17)
+    tiny_encoder(models / "BioLORD-2023-C", "roberta", layers=1)
+    outputs = folder / "outputs"
+    outputs.mkdir()
+    entity = {"text": "effusion", "type": "Disease"}
+    entities = {study: {"draft": [entity], "reference": [entity]} for study in "abcd"}
+    (outputs / "ratescore_entities.json").write_text(json.dumps(entities))
+    reply = "[Clinically Significant Errors]:\n(a) False: 1. x\n\n[Matched Findings]:\n3. y"
+    (outputs / "green_replies.json").write_text(json.dumps(dict.fromkeys("abcd", reply)))
+    rows = "".join(f"{study},0.{number}\n" for number, study in enumerate("abcd"))
+    (outputs / "radcliq.csv").write_text(f"study_id,radgraph_combined\n{rows}")
+    return models, outputs

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from radscribe.errors import RadScribeError
 from radscribe.evaluation.family import FamilyScores, ScoredStudies
 from radscribe.evaluation.metrics import mean_statistics
 from radscribe.evaluation.text_encoder import TextEncoder
@@ -142,5 +143,8 @@ def score_bertscore(setting: BertScoreSetting, studies: ScoredStudies) -> Family
     folder = studies.files.model(setting.encoder)
     if folder is None:
         return FamilyScores(missing={setting.score: f"--models has no folder '{setting.encoder}'"})
-    found = study_bertscores(setting, folder, studies)
+    try:
+        found = study_bertscores(setting, folder, studies)
+    except RadScribeError as error:
+        return FamilyScores(missing={setting.score: str(error)})
     return FamilyScores({row: mean_statistics({setting.score: of_row}) for row, of_row in found.items()})

@@ -13,6 +13,8 @@ from radscribe.evaluation.localisation import MapScore
 from radscribe.evaluation.metric_files import MetricFiles
 from radscribe.evaluation.metrics import StudyStatistics
 
+#: The row of the system that is scored; every other row is a baseline.
+SYSTEM = "system"
 #: What a family needs in order to be computed.
 Need = Literal["texts", "Java", "observation labels", "classifier", "finding masks", "models"]
 

@@ -26,8 +26,6 @@ ERRORS = {
 }
 GREEN, MATCHED = "GREEN", "GREEN matched findings"
 ERROR_SCORES = {name: f"GREEN {name}" for name in ERRORS.values()}
-#: File in the folder of outputs: the reply of each study by its id.
-REPLIES = "green_replies.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,12 @@ Prepare = Callable[[Sequence[str]], list[str]]
 REFERENCES, DRAFTS = "references as drafts", "drafts at hand"
 #: A score that moves by less than this share hardly moves.
 HARDLY = 0.05
-#: Scores of the two large families that are shown; of the others all are.
+#: Scores of the large families that are shown; of the others all are.
 _SHOWN = {
     "text": tuple(name for name in METRICS if name not in ("BLEU-2", "BLEU-3")),
     CLINICAL: ("micro F1 (14, as_present)", "macro F1 (14, as_present)"),
+    "CheXbert": ("CheXbert micro F1 (14, rrg)", "CheXbert macro F1 (14, rrg)"),
+    "RadCliQ": ("RadCliQ-v0", "RadCliQ-v1"),
 }
 _TINY = 1e-9
 _WIDTH = 118
@@ -108,7 +110,9 @@ def measure_stress(studies: ScoredStudies, drafts: Prepare, references: Prepare)
         labelled=labelled,
         classified=None,
         maps=(),
-        files=MetricFiles(models=studies.files.models),  # outputs are of other texts
+        files=MetricFiles(
+            studies.files.models, progress=studies.files.progress
+        ),  # outputs are of other texts
     )
     families = [family for family in FAMILIES.values() if _is_stressed(family, changed)]
     statistics = [family.score(changed).statistics for family in families]
@@ -196,8 +200,8 @@ def stress_tables(result: StressResult) -> str:
         f"lower is better. {described}.",
         *stress_sentences(result),
     ]
-    lines = (line for note in notes for line in wrap(note, _WIDTH, subsequent_indent="  "))
-    return "\n\n".join([*paragraphs, "\n".join(lines)])
+    wrapped = [line for note in notes for line in wrap(note, _WIDTH, subsequent_indent="  ")]
+    return "\n\n".join([*paragraphs, "\n".join(wrapped)])
 
 
 def stress_sentences(result: StressResult) -> Iterator[str]:

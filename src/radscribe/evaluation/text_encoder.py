@@ -41,12 +41,14 @@ class TextEncoder:
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise RadScribeError(f"'{folder}' holds no encoder that can be loaded: {reason}", hint) from error
-        blocks = getattr(self._model, "encoder", None) or getattr(self._model, "transformer", None)
         if layers is not None:
-            found = len(blocks.layer) if blocks is not None and hasattr(blocks, "layer") else 0
-            if found < layers:
-                raise RadScribeError(f"the encoder in '{folder}' has {found} layers, not {layers}", hint)
-            del blocks.layer[layers:]
+            part: Any = getattr(self._model, "encoder", None) or getattr(self._model, "transformer", None)
+            blocks = getattr(part, "layer", [])
+            if len(blocks) < layers:
+                raise RadScribeError(
+                    f"the encoder in '{folder}' has {len(blocks)} layers, and {layers} are needed", hint
+                )
+            del blocks[layers:]
         self._longest = min(longest, self.tokenizer.model_max_length)
         self._begins_with_blank = self._model.config.model_type == "roberta"
 
