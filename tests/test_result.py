@@ -13,13 +13,14 @@ from tiny_encoders import tiny_metric_files
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import LabelFiles
 from radscribe.evaluation.comparison import compare_groups
+from radscribe.evaluation.comparison_result import Comparison
 from radscribe.evaluation.evaluate import compare, evaluate_texts
 from radscribe.evaluation.families import FAMILIES, METRICS, SYSTEM
 from radscribe.evaluation.family import ClassifiedStudies, LabelledTexts, ScoredStudies
 from radscribe.evaluation.localisation import MAP_KINDS, STUDY_MAPS, MapScore
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.metric_files import MetricFiles
-from radscribe.evaluation.result import Comparison, Evaluation, Provenance
+from radscribe.evaluation.result import Evaluation, Provenance
 from radscribe.evaluation.scores import Difference, GroupDifference, GroupScore, Score
 from radscribe.text.observation_labeller import label_report
 from radscribe.values import typed
@@ -56,7 +57,6 @@ def everything() -> Evaluation:
         baselines={"constant report": CONSTANT},
         classified=CLASSIFIED,
         maps=MAPS,
-        ids=list(REFERENCES),
         files=MetricFiles(*tiny_metric_files()),
     )
 

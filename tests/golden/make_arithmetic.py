@@ -91,9 +91,8 @@ def ratescore(checkout: Path) -> dict:
     for number in (3, 5, 0, 1, 4, 2, 2, 0):
         vectors = generator.normal(size=(number, 6)).round(3)
         kinds = [TYPES[index] for index in generator.integers(5, size=number)]
-        sides.append(
-            [[f"e{index}", kind, row] for index, (kind, row) in enumerate(zip(kinds, vectors.tolist()))]
-        )
+        rows = zip(kinds, vectors.tolist(), strict=True)
+        sides.append([[f"e{index}", kind, row] for index, (kind, row) in enumerate(rows)])
     drafts, references = sides[::2], sides[1::2]
     scorer.run_ner = lambda pairs, *_: [json.loads(pair) for pair in pairs]
     scorer.process_embedding = lambda pair, *_: (
