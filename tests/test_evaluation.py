@@ -13,6 +13,7 @@ from radscribe.evaluation.clinical import CLINICAL_BLOCKS
 from radscribe.evaluation.diversity import measure_diversity
 from radscribe.evaluation.evaluate import compare, evaluate_texts
 from radscribe.evaluation.families import METRICS
+from radscribe.evaluation.repetition import REPETITION
 from radscribe.evaluation.summary import short_summary
 from radscribe.evaluation.text_files import read_texts
 from radscribe.studies.study import RenderedView, Study, View
@@ -65,7 +66,8 @@ def test_the_table_names_every_row_metric_and_rule():
     assert json.loads(json.dumps(content)) == content
     scored = content["scores"]["constant report"].keys()
     assert scored & set(METRICS) == set(METRICS) - {"METEOR"}
-    assert scored - set(METRICS) == {name for block in CLINICAL_BLOCKS for name in block.names.values()}
+    clinical = {name for block in CLINICAL_BLOCKS for name in block.names.values()}
+    assert scored - set(METRICS) == clinical | {REPETITION}
 
 
 def test_perfect_drafts_score_one_and_beat_the_constant():

@@ -8,18 +8,19 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from tiny_metric_models import tiny_chexbert
+from tiny_encoders import tiny_metric_files
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import LabelFiles
 from radscribe.evaluation.comparison import compare_groups
+from radscribe.evaluation.comparison_result import Comparison
 from radscribe.evaluation.evaluate import compare, evaluate_texts
 from radscribe.evaluation.families import FAMILIES, METRICS, SYSTEM
 from radscribe.evaluation.family import ClassifiedStudies, LabelledTexts, ScoredStudies
 from radscribe.evaluation.localisation import MAP_KINDS, STUDY_MAPS, MapScore
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.metric_files import MetricFiles
-from radscribe.evaluation.result import Comparison, Evaluation, Provenance
+from radscribe.evaluation.result import Evaluation, Provenance
 from radscribe.evaluation.scores import Difference, GroupDifference, GroupScore, Score
 from radscribe.text.observation_labeller import label_report
 from radscribe.values import typed
@@ -56,7 +57,7 @@ def everything() -> Evaluation:
         baselines={"constant report": CONSTANT},
         classified=CLASSIFIED,
         maps=MAPS,
-        files=MetricFiles(tiny_chexbert()),
+        files=MetricFiles(*tiny_metric_files()),
     )
 
 
@@ -210,12 +211,13 @@ STUDIES = ScoredStudies(
     maps=MAPS,
     whole_drafts={SYSTEM: list(DRAFTS.values()), "constant report": list(CONSTANT.values())},
     whole_references=list(REFERENCES.values()),
-    files=MetricFiles(tiny_chexbert()),
+    ids=list(REFERENCES),
+    files=MetricFiles(*tiny_metric_files()),
 )
 
 
-def test_there_are_twelve_families():
-    assert len(FAMILIES) == 12
+def test_there_are_nineteen_families():
+    assert len(FAMILIES) == 19
     assert all(name == family.name for name, family in FAMILIES.items())
     scores = [score for family in FAMILIES.values() for score in family.scores]
     assert len(set(scores)) == len(scores)

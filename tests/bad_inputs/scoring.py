@@ -470,6 +470,83 @@ METRIC_MODELS = [
     ]
 ]
 
+
+def outputs(name: str, content: str) -> Callable[[Workshop], None]:
+    """Good files, and a folder `outputs` with one file."""
+
+    def arrange(workshop: Workshop) -> None:
+        files()(workshop)
+        workshop.write(f"outputs/{name}", content)
+
+    return arrange
+
+
+def of_each(value: object) -> str:
+    """The same value for every study, as JSON."""
+    return json.dumps(dict.fromkeys(TEXTS, value))
+
+
+METRIC_OUTPUTS = [
+    Row(
+        f"evaluate: {title}",
+        # The full output does not wrap what is missing.
+        f"{FILES} --outputs outputs --full",
+        ("BLEU-4", *says),
+        code=0,
+        arrange=outputs(name, content),
+    )
+    for title, name, content, says in [
+        (
+            "replies of GREEN that are no object",
+            "green_replies.json",
+            "[1]",
+            ("GREEN is not there: 'outputs/green_replies.json' is damaged",),
+        ),
+        (
+            "replies of GREEN that lack a study",
+            "green_replies.json",
+            '{"a": "", "b": ""}',
+            ("'outputs/green_replies.json' lacks 1 of 3 studies, the first is 'c'",),
+        ),
+        (
+            "a reply of GREEN that is no text",
+            "green_replies.json",
+            of_each(3),
+            ("the reply to 'a' is no text",),
+        ),
+        (
+            "entities without a side",
+            "ratescore_entities.json",
+            of_each({"draft": []}),
+            ("study 'a' has no list 'reference'",),
+        ),
+        (
+            "an entity of an unknown type",
+            "ratescore_entities.json",
+            of_each({"draft": [{"text": "tube", "type": "Device"}], "reference": []}),
+            ("'tube' has the type 'Device'", "The types are abnormality, anatomy"),
+        ),
+        (
+            "entities without vectors and without their encoder",
+            "ratescore_entities.json",
+            of_each({"draft": [{"text": "tube", "type": "Anatomy"}], "reference": []}),
+            ("--models has no folder 'BioLORD-2023-C'", "give each entity its 'vector'"),
+        ),
+        (
+            "a column of RadCliQ that is no number",
+            "radcliq.csv",
+            "study_id,bleu_score\na,0.1\nb,high\nc,0.2\n",
+            ("outputs/radcliq.csv, line 3: 'bleu_score' is 'high'",),
+        ),
+        (
+            "columns of RadCliQ without ids",
+            "radcliq.csv",
+            "bleu_score\n0.1\n",
+            ("outputs/radcliq.csv has no column 'study_id'",),
+        ),
+    ]
+]
+
 AGREEMENT = [
     Row(
         "label: a file to compare with that is not there",
@@ -511,6 +588,7 @@ AGREEMENT = [
 
 ROWS: list[Row] = [
     *METRIC_MODELS,
+    *METRIC_OUTPUTS,
     *AGREEMENT,
     *PREDICTIONS,
     *LABEL_FILES,

@@ -31,6 +31,7 @@ def evaluate(
     reference_labels: Path | None = None,
     models: Path | None = None,
     outputs: Path | None = None,
+    stress: bool = False,
     drafts: Path | None = None,
     full: bool = False,
     json: bool = False,
@@ -73,6 +74,8 @@ def evaluate(
             Nothing is downloaded, and a model that is not there is named.
         outputs: Folder of what such models said elsewhere of these drafts and references, such as entities or
             replies, in files with fixed names.
+        stress: Also show how far each score moves when findings are negated, sides swapped, severities
+            changed, and sentences reordered or dropped, in the references as drafts and in the drafts.
         drafts: Further file to write the drafts of the run to.
         full: Print all tables instead of the summary.
         json: Print everything as JSON instead of the summary.
@@ -114,6 +117,7 @@ def evaluate(
             retriever=retriever,
             drafts_file=drafts,
             files=files,
+            stress=stress,
             meteor=meteor,
             resamples=resamples,
             progress=progress,
@@ -129,7 +133,13 @@ def evaluate(
             )
         scoring = FileScoring(protocol=protocol, store=store, retriever=retriever, **rules)
         evaluation = score_files(
-            predictions, references, scoring, resamples=resamples, meteor=meteor, files=files
+            predictions,
+            references,
+            scoring,
+            resamples=resamples,
+            meteor=meteor,
+            files=files,
+            stress=stress,
         )
     if json:
         print_json(evaluation.to_json())

@@ -6,6 +6,7 @@ families.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -24,6 +25,7 @@ from radscribe.evaluation.metric_files import MetricFiles
 from radscribe.evaluation.metrics import StudyStatistics
 from radscribe.evaluation.result import Evaluation, Provenance, SystemScores
 from radscribe.evaluation.scores import Difference
+from radscribe.evaluation.stress import measure_stress
 from radscribe.observations import OBSERVATIONS
 from radscribe.text.protocols import get_protocol
 from radscribe.text.vocabulary import Vocabulary
@@ -81,6 +83,7 @@ def evaluate_texts(
     classified: ClassifiedStudies | None = None,
     maps: Sequence[Sequence[MapScore]] = (),
     files: MetricFiles | None = None,
+    stress: bool = False,
 ) -> Evaluation:
     """Score drafts against references under a protocol.
 
@@ -106,6 +109,7 @@ def evaluate_texts(
         classified: Output of the system's classifier, in the order of the sorted study ids.
         maps: Scored maps of the system for each study, in the order of the sorted study ids.
         files: Files of the metrics that a model computes; without them, there are no such metrics.
+        stress: Also measure how far each score moves when texts are changed.
 
     Raises:
         RadScribeError: the ids do not match, or the protocol or the cleaning is unknown or lacks what it
@@ -129,7 +133,10 @@ def evaluate_texts(
         whole_references=reports,
         files=files or MetricFiles(),
     )
-    return _evaluate(studies, rules, resamples=resamples, seed=seed, meteor=meteor)
+    evaluation = _evaluate(studies, rules, resamples=resamples, seed=seed, meteor=meteor)
+    if not stress:
+        return evaluation
+    return dataclasses.replace(evaluation, stress=measure_stress(studies, rules.drafts, rules.references))
 
 
 def _evaluate(

@@ -12,6 +12,8 @@ from functools import partial
 import numpy as np
 
 from radscribe.errors import RadScribeError
+from radscribe.evaluation.bertscore import SETTINGS as BERTSCORES
+from radscribe.evaluation.bertscore import score_bertscore
 from radscribe.evaluation.chexbert_scores import CHEXBERT_TABLES, SEMB_SCORE, chexbert_f1, semb_score
 from radscribe.evaluation.clinical import (
     CLASSIFIER_SCORES,
@@ -20,7 +22,13 @@ from radscribe.evaluation.clinical import (
     clinical_statistics,
     why_unlabelled,
 )
-from radscribe.evaluation.family import FamilyScores, MetricFamily, Need, ScoredStudies, ScoreTable
+from radscribe.evaluation.family import SYSTEM, FamilyScores, MetricFamily, Need, ScoredStudies, ScoreTable
+from radscribe.evaluation.given_outputs import (
+    GREEN_TABLES,
+    RATESCORE_TABLE,
+    score_green,
+    score_ratescore,
+)
 from radscribe.evaluation.localisation import (
     MAP_KINDS,
     MEASURES,
@@ -29,9 +37,9 @@ from radscribe.evaluation.localisation import (
 )
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.metrics import StudyStatistics, text_statistics
+from radscribe.evaluation.radcliq_scores import RADCLIQ_TABLES, score_radcliq
+from radscribe.evaluation.repetition import REPETITION, repetition_statistics
 
-#: The row of the system that is scored; every other row is a baseline.
-SYSTEM = "system"
 CLINICAL = "clinical"
 #: Columns of the table of text metrics, in the order that papers use.
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
@@ -57,6 +65,10 @@ def _meteor(studies: ScoredStudies) -> FamilyScores:
             for row, part in zip(studies.drafts, parts, strict=True)
         }
     )
+
+
+def _repetition(studies: ScoredStudies) -> FamilyScores:
+    return FamilyScores({row: repetition_statistics(texts) for row, texts in studies.drafts.items()})
 
 
 def _clinical(studies: ScoredStudies) -> FamilyScores:
@@ -129,7 +141,25 @@ FAMILIES: dict[str, MetricFamily] = {
             )
             for kind in MAP_KINDS
         ),
+        _with_tables(
+            "repetition",
+            "texts",
+            _repetition,
+            ScoreTable("repetition (lower is better)", {REPETITION: REPETITION}, lower_is_better=True),
+        ),
+        *(
+            _with_tables(
+                setting.score,
+                "models",
+                partial(score_bertscore, setting),
+                ScoreTable("BERTScore, rescaled", {setting.encoder: setting.score}),
+            )
+            for setting in BERTSCORES
+        ),
         _with_tables("CheXbert", "models", chexbert_f1, *CHEXBERT_TABLES),
         _with_tables(SEMB_SCORE, "models", semb_score, ScoreTable(SEMB_SCORE, {"mean": SEMB_SCORE})),
+        _with_tables("RadCliQ", "models", score_radcliq, *RADCLIQ_TABLES),
+        _with_tables("RaTEScore", "models", score_ratescore, RATESCORE_TABLE),
+        _with_tables("GREEN", "models", score_green, *GREEN_TABLES),
     )
 }

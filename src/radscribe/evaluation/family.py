@@ -13,6 +13,8 @@ from radscribe.evaluation.localisation import MapScore
 from radscribe.evaluation.metric_files import MetricFiles
 from radscribe.evaluation.metrics import StudyStatistics
 
+#: The row of the system that is scored; every other row is a baseline.
+SYSTEM = "system"
 #: What a family needs in order to be computed.
 Need = Literal["texts", "Java", "observation labels", "classifier", "finding masks", "models"]
 
@@ -101,10 +103,12 @@ class ScoreTable:
     Attributes:
         title: Title of the table.
         columns: Name of the score in each column, by the heading of the column.
+        lower_is_better: Whether the lower of two scores is the better one.
     """
 
     title: str
     columns: Mapping[str, str]
+    lower_is_better: bool = False
 
     def columns_of(self, scores: Collection[str]) -> dict[str, str]:
         """The columns whose scores are among `scores`."""

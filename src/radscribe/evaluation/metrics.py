@@ -11,7 +11,7 @@ instead of a second scoring; see `radscribe.evaluation.bootstrap`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,19 @@ class StudyStatistics:
     def scores(self) -> dict[str, float]:
         """The corpus scores of all studies, by metric name."""
         return {name: float(score) for name, score in self.scores_of_sums(self.columns.sum(axis=0)).items()}
+
+
+def mean_statistics(scores: Mapping[str, np.ndarray]) -> StudyStatistics:
+    """Statistics whose scores are means over the studies.
+
+    Args:
+        scores: Values of each study `[studies]` by name of the score.
+    """
+    columns = np.column_stack([*scores.values(), np.ones(len(next(iter(scores.values()))))])
+    names = list(scores)
+    return StudyStatistics(
+        columns, lambda sums: {name: sums[..., i] / sums[..., -1] for i, name in enumerate(names)}
+    )
 
 
 def text_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> StudyStatistics:

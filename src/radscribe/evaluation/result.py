@@ -6,7 +6,7 @@ Everything that shows scores takes an `Evaluation`, whether it was just computed
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from radscribe.evaluation.families import CLINICAL, FAMILIES, METRICS, SYSTEM
 from radscribe.evaluation.family import ScoreTable
 from radscribe.evaluation.metrics import StudyStatistics
 from radscribe.evaluation.scores import Difference, Score
+from radscribe.evaluation.stress import StressResult, stress_tables
 from radscribe.evaluation.tables import (
     diversity_table,
     means_table,
@@ -144,6 +145,7 @@ class _Stored:
     unreadable: Mapping[str, int] = field(default_factory=dict)
     missing: Mapping[str, str]
     provenance: Provenance
+    stress: StressResult = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ class Evaluation:
         by_observation: Means of further families, by family, observation and measure.
         unreadable: Number of drafts of each row, and of references, that the labeller cannot read; empty if
             it did not label them.
+        stress: How far each score moves when texts are changed; empty if that was not measured.
     """
 
     rows: Mapping[str, SystemScores]
@@ -169,6 +172,7 @@ class Evaluation:
     provenance: Provenance
     by_observation: Mapping[str, Mapping[str, Mapping[str, float]]]
     unreadable: Mapping[str, int]
+    stress: StressResult = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Everything except the statistics of single studies, as plain JSON values."""
@@ -181,6 +185,7 @@ class Evaluation:
             unreadable=self.unreadable,
             missing=self.missing,
             provenance=self.provenance,
+            stress=self.stress,
         )
         return {**asdict(stored), "notice": NOTICE}
 
@@ -245,6 +250,7 @@ class Evaluation:
             stored.provenance,
             stored.by_observation,
             stored.unreadable,
+            stored.stress,
         )
 
     @property
@@ -265,7 +271,7 @@ class Evaluation:
     def tables(self, family: str) -> list[ScoreTable]:
         """The tables of a family, with only the columns and tables that the system has scores for."""
         ours = self.rows[SYSTEM].scores
-        tables = [ScoreTable(table.title, table.columns_of(ours)) for table in FAMILIES[family].tables]
+        tables = [replace(table, columns=table.columns_of(ours)) for table in FAMILIES[family].tables]
         return [table for table in tables if table.columns]
 
     def __str__(self) -> str:
@@ -284,6 +290,8 @@ class Evaluation:
             if family == CLINICAL:
                 paragraphs.append(observation_table(self.observations[SYSTEM]))
         paragraphs += [means_table(family, means) for family, means in self.by_observation.items()]
+        if self.stress:
+            paragraphs.append(stress_tables(self.stress))
         notes = [
             *self._cautions(),
             *self.readability_note(),

@@ -12,6 +12,7 @@ from radscribe.evaluation.diversity import Diversity
 from radscribe.evaluation.families import METRICS, SYSTEM
 from radscribe.evaluation.result import MANY_UNKNOWN, Evaluation
 from radscribe.evaluation.scores import Difference, direction
+from radscribe.evaluation.stress import stress_tables
 from radscribe.evaluation.tables import summary_table
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 
@@ -143,5 +144,6 @@ def short_summary(evaluation: Evaluation) -> str:
             *(line for text in sentences for line in wrap(text, _WIDTH, subsequent_indent="  ")),
             *([f"{evaluation.provenance.clinical_efficacy}."] if clinical_f1 else []),
             evaluation.provenance.in_short,
+            *(["", stress_tables(evaluation.stress)] if evaluation.stress else []),
         ]
     )

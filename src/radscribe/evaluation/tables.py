@@ -39,7 +39,7 @@ def text_table(
     for row, of_metrics in differences.items():
         cells = [_difference_cell(of_metrics.get(name)) for name in metrics]
         lines += _stack([[row], *cells, [""], [""]])
-    return _format_table(lines)
+    return format_table(lines)
 
 
 def summary_table(names: Mapping[str, str], scores: ScoresByRow) -> str:
@@ -52,7 +52,7 @@ def summary_table(names: Mapping[str, str], scores: ScoresByRow) -> str:
     lines = [["", *names]]
     for row, of_row in scores.items():
         lines += _stack([[row], *(_score_cell(of_row.get(name)) for name in names.values())])
-    return _format_table(lines)
+    return format_table(lines)
 
 
 def diversity_table(diversity: Mapping[str, Diversity]) -> str:
@@ -70,7 +70,7 @@ def diversity_table(diversity: Mapping[str, Diversity]) -> str:
                 *(f"{length:.0f}" for length in texts.length_percentiles.values()),
             ]
         )
-    return _format_table(lines)
+    return format_table(lines)
 
 
 def score_tables(tables: Sequence[ScoreTable], scores: ScoresByRow, differences: Differences) -> str:
@@ -85,7 +85,7 @@ def score_tables(tables: Sequence[ScoreTable], scores: ScoresByRow, differences:
         lines.append([table.title, *table.columns])
         lines += _score_lines(list(table.columns.values()), scores, differences)
     widest = max(map(len, lines))
-    return _format_table([[*line, *[""] * (widest - len(line))] for line in lines])
+    return format_table([[*line, *[""] * (widest - len(line))] for line in lines])
 
 
 def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]) -> str:
@@ -101,7 +101,7 @@ def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]
         for score in (of_policy[name] for of_policy in policies):
             cells += [str(score.support), f"{score.precision:.3f}", f"{score.recall:.3f}", f"{score.f1:.3f}"]
         lines.append(cells)
-    return _format_table(lines)
+    return format_table(lines)
 
 
 def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
@@ -110,7 +110,7 @@ def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
     for observation, values in means.items():
         cells = [f"{value}" if isinstance(value, int) else f"{value:.3f}" for value in values.values()]
         lines.append([observation, *cells])
-    return _format_table(lines)
+    return format_table(lines)
 
 
 def comparison_table(
@@ -147,7 +147,7 @@ def comparison_table(
                     cell.append(difference.verdict)
             cells.append(cell)
         lines += _stack([[name], *cells])
-    return _format_table(lines)
+    return format_table(lines)
 
 
 def _score_lines(names: Sequence[str], scores: ScoresByRow, differences: Differences) -> Lines:
@@ -188,7 +188,7 @@ def _stack(cells: Sequence[Sequence[str]]) -> Lines:
     return [list(line) for line in zip_longest(*cells, fillvalue="")]
 
 
-def _format_table(lines: Sequence[Sequence[str]]) -> str:
+def format_table(lines: Sequence[Sequence[str]]) -> str:
     """Format lines of cells as columns: the first is left-aligned, the others are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

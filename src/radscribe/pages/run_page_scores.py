@@ -36,12 +36,14 @@ class _Table:
         headings: Headings of the columns.
         scores: One cell for each column, by row.
         differences: One difference for each column, by baseline.
+        lower_is_better: Whether the lower of two scores is the better one.
     """
 
     caption: str
     headings: Sequence[str]
     scores: Mapping[str, Sequence[_Cell]]
     differences: Mapping[str, Sequence[Difference]]
+    lower_is_better: bool
 
 
 def scores_section(evaluation: Evaluation, score_command: str) -> Markup:
@@ -89,15 +91,20 @@ def _compared(evaluation: Evaluation, table: ScoreTable, caption: str) -> _Table
         if all(name in of_row for name in names)
     }
     columns = list(zip(*scores.values(), strict=True))
-    best = [max(score.value for score in column) for column in columns]
+    best_of = min if table.lower_is_better else max
+    best = [best_of(score.value for score in column) for column in columns]
     most = [max(score.high for score in column) for column in columns]
     return _Table(
         caption,
         list(table.columns),
         {
             row: [
-                _Cell(score, score.value == highest > 0, whisker(score.value, score.low, score.high, end))
-                for score, highest, end in zip(of_row, best, most, strict=True)
+                _Cell(
+                    score,
+                    score.value == of_column and (table.lower_is_better or score.value > 0),
+                    whisker(score.value, score.low, score.high, end),
+                )
+                for score, of_column, end in zip(of_row, best, most, strict=True)
             ]
             for row, of_row in scores.items()
         },
@@ -106,6 +113,7 @@ def _compared(evaluation: Evaluation, table: ScoreTable, caption: str) -> _Table
             for baseline, differences in evaluation.differences.items()
             if all(name in differences for name in names)
         },
+        table.lower_is_better,
     )
 
 

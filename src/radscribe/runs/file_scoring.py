@@ -88,6 +88,7 @@ def score_files(
     resamples: int,
     meteor: bool,
     files: MetricFiles | None = None,
+    stress: bool = False,
 ) -> Evaluation:
     """Score drafts against references, with baselines if a store is given.
 
@@ -98,6 +99,7 @@ def score_files(
         resamples: Number of bootstrap resamples.
         meteor: Also compute METEOR, if Java is installed.
         files: Files of the metrics that a model computes; without them, there are no such metrics.
+        stress: Also measure how far each score moves when texts are changed.
 
     Raises:
         RadScribeError: a file cannot be read, ids do not match, the protocol lacks what it needs, or a rule
@@ -148,6 +150,7 @@ def score_files(
         meteor=meteor,
         labels=labels,
         files=files,
+        stress=stress,
     )
     if retriever is None:
         return evaluation

@@ -49,6 +49,7 @@ def score_run(
     protocol: ProtocolName | None = None,
     retriever: Path | str | None = None,
     files: MetricFiles | None = None,
+    stress: bool = False,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -63,6 +64,7 @@ def score_run(
         protocol: Protocol to score under; by default the run's own.
         retriever: Directory of a retriever, whose reports are scored as one more baseline.
         files: Files of the metrics that a model computes; without them, there are no such metrics.
+        stress: Also measure how far each score moves when texts are changed.
         meteor: Also compute METEOR, if Java is installed.
         resamples: Number of bootstrap resamples.
         progress: Show the progress.
@@ -105,6 +107,7 @@ def score_run(
         classified=classified,
         maps=localise(trained, studies, progress=progress),
         files=files,
+        stress=stress,
     )
     evaluation = dataclasses.replace(evaluation, missing={**evaluation.missing, **missing})
     return with_retriever(evaluation, finder), drafts
@@ -133,6 +136,7 @@ def score_and_keep(
     protocol: ProtocolName | None = None,
     retriever: Path | None = None,
     files: MetricFiles | None = None,
+    stress: bool = False,
     meteor: bool = True,
     resamples: int = 1000,
     progress: bool = True,
@@ -149,6 +153,7 @@ def score_and_keep(
         protocol: Protocol to score under; by default the run's own.
         retriever: Directory of a retriever, whose reports are scored as one more baseline.
         files: Files of the metrics that a model computes; without them, there are no such metrics.
+        stress: Also measure how far each score moves when texts are changed.
         meteor: Also compute METEOR, if Java is installed.
         resamples: Number of bootstrap resamples.
         progress: Show the progress.
@@ -174,6 +179,7 @@ def score_and_keep(
         protocol=protocol,
         retriever=retriever,
         files=files,
+        stress=stress,
         meteor=meteor,
         resamples=resamples,
         progress=progress,
