@@ -166,7 +166,7 @@ def make_model() -> None:
         torch.save({}, folder / MODELS[0] / "weights.th")
         network = RadGraph(model_type=MODELS[0], model_cache_dir=name, cuda=-1)
         torch.nn.Module.load_state_dict = load
-        fill(network, 5)
+        fill(network, 7)
         weights = network.model.state_dict()
         for model in MODELS:
             torch.save(weights, folder / model / "weights.th")
