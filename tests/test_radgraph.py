@@ -76,7 +76,10 @@ def test_the_rewards_are_those_of_both_versions_of_the_package(tmp_path):
     means = {version: [0.0] * 3 for version in ("87f11a1", "0.1.18")}
     for version, sums in means.items():
         for pair in PAIRS:
-            sums[:] = [total + value / len(PAIRS) for total, value in zip(sums, pair["rewards"][version], strict=True)]
+            sums[:] = [
+                total + value / len(PAIRS)
+                for total, value in zip(sums, pair["rewards"][version], strict=True)
+            ]
     assert list(scores.values()) == pytest.approx([*means["87f11a1"], *means["0.1.18"]], abs=1e-12)
 
 
@@ -140,7 +143,7 @@ def test_the_model_finds_what_the_package_finds(networks, model, tmp_path):
 
 
 def test_words_as_the_models_read_them():
-    text = "Left-sided effusion (2.5 cm); 5%, no/other.\n\"Tip\".'"
+    text = 'Left-sided effusion (2.5 cm); 5%, no/other.\n"Tip".\''
     assert words_of(text, "radgraph")[:6] == ["Left-sided", "effusion", "(", "2", ".", "5"]
     assert words_of(text, "radgraph-xl")[:8] == ["Left", "-", "sided", "effusion", "(", "2", ".", "5"]
     assert "%" in words_of(text, "radgraph-xl")

@@ -22,7 +22,11 @@ MODELS = ("radgraph", "radgraph-xl")
 ENCODER = "tiny-encoder"
 LABELS = {
     "radgraph": ("OBS-DP", "OBS-DA", "OBS-U", "ANAT-DP"),
-    "radgraph-xl": ("Observation::definitely present", "Observation::uncertain", "Anatomy::definitely present"),
+    "radgraph-xl": (
+        "Observation::definitely present",
+        "Observation::uncertain",
+        "Anatomy::definitely present",
+    ),
 }
 HEADS = r"_ner\._ner_scorers\.[^.]+\.1\.|_relation\._relation_scorers\.|_relation\..+\._scorer\.1\."
 RELATIONS = ("modify", "located_at", "suggestive_of")
@@ -166,7 +170,7 @@ def make_model() -> None:
         torch.save({}, folder / MODELS[0] / "weights.th")
         network = RadGraph(model_type=MODELS[0], model_cache_dir=name, cuda=-1)
         torch.nn.Module.load_state_dict = load
-        fill(network, 7)
+        fill(network, 30)
         weights = network.model.state_dict()
         for model in MODELS:
             torch.save(weights, folder / model / "weights.th")

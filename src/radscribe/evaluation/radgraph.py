@@ -88,9 +88,7 @@ def f1(draft: set[tuple[object, ...]], reference: set[tuple[object, ...]]) -> fl
     return 2 * precision * recall / (precision + recall)
 
 
-def reward_statistics(
-    drafts: Sequence[Graph], references: Sequence[Graph], name: str
-) -> StudyStatistics:
+def reward_statistics(drafts: Sequence[Graph], references: Sequence[Graph], name: str) -> StudyStatistics:
     """Statistics of the studies, from which the means of the three scores by both comparisons follow.
 
     Args:

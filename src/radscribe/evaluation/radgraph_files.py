@@ -72,9 +72,7 @@ def graph_of_spans(
         if (target_start, target_end) in keys:
             starting.setdefault((start, end), []).append((kind, keys[target_start, target_end]))
     return {
-        str(number): Entity(
-            " ".join(words[start : end + 1]), label, tuple(starting.get((start, end), ()))
-        )
+        str(number): Entity(" ".join(words[start : end + 1]), label, tuple(starting.get((start, end), ())))
         for number, (start, end, label) in enumerate(found, 1)
     }
 
@@ -114,7 +112,8 @@ def _graph(annotation: Any, where: str) -> Graph:
         return _spans(annotation, where)
     if isinstance(annotation, dict) and "labeler_1" in annotation:
         raise RadScribeError(
-            f"{where} was annotated by two persons", "Choose one: write what stands under labeler_1 in its place"
+            f"{where} was annotated by two persons",
+            "Choose one: write what stands under labeler_1 in its place",
         )
     raise RadScribeError(f"{where} is no annotation", _FORMS)
 
