@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import made_once
 import pytest
 from tiny import tiny_config, tiny_store
 
@@ -21,6 +22,18 @@ from radscribe.training.train import train
 
 #: A fault of the program shows where it happened, and fails a test of errors that users cause.
 os.environ["RADSCRIBE_TRACEBACK"] = "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers inherit the folder of the process that starts them."""
+    if not hasattr(config, "workerinput"):
+        made_once.begin()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The process that started the workers ends last."""
+    if not hasattr(config, "workerinput"):
+        made_once.end()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,9 +53,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory) -> Path:
+def store() -> Path:
     """A prepared store of 40 phantom studies, for all files. A test that changes it works on a copy."""
-    return tiny_store(tmp_path_factory.mktemp("stores") / "phantom")
+    return made_once.made_once("store", tiny_store)
 
 
 @pytest.fixture(scope="session")
@@ -65,12 +78,12 @@ def without_java(path_without_java) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def finished_run(store, path_without_java, tmp_path_factory) -> Path:
+def finished_run(store, path_without_java) -> Path:
     """A run of one epoch on `store`, for all files. A test that changes it works on a copy."""
-    out = tmp_path_factory.mktemp("runs") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", path_without_java)
-        return train(tiny_config(store, epochs=1), out, progress=False).path
+        config = tiny_config(store, epochs=1)
+        return made_once.made_once("run", lambda out: train(config, out, progress=False))
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,19 @@
 """Groups of runs side by side."""
 
 import json
+import shutil
+from itertools import combinations
 
 import numpy as np
 import pytest
 from scipy import stats
-from tiny import tiny_config
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.comparison import ALL_SCORES, compare_groups, parse_groups, welch_p
+from radscribe.evaluation.comparison_result import Comparison
 from radscribe.evaluation.evaluate import compare, evaluate_texts
-from radscribe.training.train import train
+from radscribe.evaluation.multiplicity import holm
 
 pytestmark = pytest.mark.usefixtures("without_java")
 
@@ -87,6 +89,46 @@ def test_welch_agrees_with_scipy_and_with_its_formula():
     assert welch_p([0.3] * 3, [0.4] * 3) == 0
 
 
+def test_holm_is_the_closed_test_of_bonferroni():
+    """An adjusted p-value is the largest Bonferroni p-value of all sets of tests that hold the test."""
+    chance = np.random.default_rng(0)
+    for _ in range(20):
+        p = chance.choice([*chance.uniform(0, 0.2, 5), 0.01], chance.integers(1, 7))  # with ties
+        sets = [chosen for size in range(1, len(p) + 1) for chosen in combinations(range(len(p)), size)]
+        closed = [
+            max(min(1, len(chosen) * p[list(chosen)].min()) for chosen in sets if test in chosen)
+            for test in range(len(p))
+        ]
+        assert holm(p) == pytest.approx(closed, abs=1e-12)
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])  # R: p.adjust(p, "holm")
+    assert holm([]) == []
+
+
+def test_p_values_are_adjusted_for_the_number_of_tests():
+    groups = {"low": [evaluated(n) for n in (12, 12, 13)]}
+    groups |= {f"high {start}": [evaluated(start + n) for n in (0, 1, 0)] for start in (1, 3)}
+    comparison = compare_groups(groups, ["BLEU-4", "CIDEr"], resamples=200)
+    tests = [test for of_group in comparison.differences.values() for test in of_group.values()]
+    assert comparison.tests == (4, 4)
+    assert [test.p_holm for test in tests] == pytest.approx(holm([test.p for test in tests]))
+    assert [test.p_over_seeds_holm for test in tests] == holm([test.p_over_seeds for test in tests])
+    text = str(comparison)
+    assert "Multiplicity: 4 tests over studies and 4 over seeds were made" in text
+    assert "--resamples" not in text
+    assert Comparison.from_json(json.loads(json.dumps(comparison.to_json()))) == comparison
+    few = compare_groups(groups, ["BLEU-4", "CIDEr"], resamples=50)
+    assert "none can stay below 0.05 after Holm: pass --resamples 160 or more" in str(few)
+
+
+def test_a_group_leads_only_where_it_is_clearly_above_every_other():
+    low, middle, high = ([evaluated(n) for n in wrong] for wrong in ([14, 14, 15], [7, 8, 7], [1, 2, 1]))
+    groups = {"low": low, "middle": middle, "high": high}
+    assert compare_groups(groups, ["BLEU-4"], resamples=500).leaders == {"BLEU-4": "high"}
+    # The best of all is above the first group, but not above the second.
+    close = {"low": low, "high": high, "as high": [evaluated(n) for n in (1, 1, 2)]}
+    assert compare_groups(close, ["BLEU-4"], resamples=500).leaders == {}
+
+
 def test_a_difference_is_clear_only_where_studies_and_seeds_agree():
     """The same means over studies; but in one comparison a seed does as much as the system."""
     low, alike, spread = ([evaluated(n) for n in wrong] for wrong in ([12, 12, 13], [1, 2, 1], [1, 1, 15]))
@@ -157,11 +199,8 @@ def test_unknown_scores_are_refused_before_anything_is_scored(capsys):
 
 
 @pytest.mark.slow
-def test_the_command(store, tmp_path, capsys):
-    runs = [tmp_path / "first", tmp_path / "second"]
-    for seed, run in enumerate(runs):
-        train(tiny_config(store, epochs=1, seed=seed), run, progress=False)
-    capsys.readouterr()
+def test_the_command(finished_run, tmp_path, capsys):
+    runs = [finished_run, shutil.copytree(finished_run, tmp_path / "copy")]
     main(["compare", f"one={runs[0]}", f"two={runs[1]},{runs[0]}", "--resamples", "20"])
     printed = capsys.readouterr().out
     assert "BLEU-4" in printed

@@ -15,10 +15,13 @@ import pytest
 
 from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
+from radscribe.studies.phantom.difficulty import DIFFICULTIES
+from radscribe.studies.phantom.overlays import OVERLAYS
 from radscribe.studies.phantom.reader import assemble_study, describe, read_phantom, render, sample_study
-from radscribe.studies.phantom.sampling import arrange, draw_finding
+from radscribe.studies.phantom.sampling import arrange, draw_finding, made_harder
 from radscribe.studies.phantom.study import DRAWN_OBSERVATIONS, KINDS, PhantomStudy
 from radscribe.studies.study import SECTIONS, Study
+from radscribe.text.observation_labeller import label_report
 
 # How each observation is called in the findings section, whatever is said about it.
 CALLED = {
@@ -368,3 +371,95 @@ def test_errors_say_what_to_type():
         render(sample_study(0, 0), "unknown")
     with pytest.raises(RadScribeError, match="seed of the phantom is -1"):
         next(read_phantom(1, seed=-1))
+
+
+# --- difficulty --------------------------------------------------------------------------------------------
+
+HARDER = [name for name in DIFFICULTIES if name != "easy"]
+
+
+@pytest.fixture(scope="module")
+def hard_studies() -> list[Study]:
+    return list(read_phantom(500, difficulty=DIFFICULTIES["hard"]))
+
+
+def test_the_easy_phantom_stays_as_it_was(studies):
+    """Stores and scores of earlier versions stay valid: the digest is of the phantom before it had others."""
+    told = [
+        (study.id, study.patient_id, study.split, len(study.views), dict(study.sections), study.observations)
+        for study in studies
+    ]
+    assert hashlib.sha256(repr(told).encode()).hexdigest().startswith("d741ce6af6d9396d")
+
+
+@pytest.mark.parametrize("name", HARDER)
+def test_masks_are_exact_and_nothing_that_is_reported_is_hidden(name):
+    for index in range(5):
+        study = sample_study(7, index, DIFFICULTIES[name])
+        rendered = render(study, "frontal")
+        inside = np.zeros((256, 256), dtype=bool)
+        for mask in rendered.masks.values():
+            inside |= mask
+        normal = render(replace(study, findings=()), "frontal")
+        assert np.array_equal(rendered.pixels[~inside], normal.pixels[~inside])
+        _, observations = describe(study)
+        told = {name for name in DRAWN_OBSERVATIONS if observations[name] in ("present", "uncertain")}
+        assert set(rendered.masks) == told, f"study {index}"
+
+
+@pytest.mark.parametrize("name", HARDER)
+def test_the_labeller_reads_the_wider_wording(name):
+    for study in read_phantom(150, seed=8, difficulty=DIFFICULTIES[name]):
+        states = label_report(study.sections["findings"]).states
+        assert dict(states) == dict(study.observations), study.sections["findings"]
+
+
+def test_a_harder_phantom_has_fainter_findings_on_rougher_images():
+    study = sample_study(0, 3)
+    finding = draw_finding(np.random.default_rng(5), "Consolidation", side="left", severity="moderate")
+    normal = render(replace(study, findings=()), "frontal").pixels.astype(int)
+    changes, roughness = [], []
+    for difficulty in DIFFICULTIES.values():
+        with_it = replace(study, findings=(made_harder(finding, difficulty),))
+        changes.append(np.abs(render(with_it, "frontal").pixels - normal).sum())
+        noises = [sample_study(0, index, difficulty).acquisition.noise for index in range(50)]
+        roughness.append(np.mean(noises))
+    assert changes[0] > 1.3 * changes[1] > 1.3 * 1.3 * changes[2] > 0
+    assert roughness[0] * 1.3 < roughness[1] < roughness[2] / 1.2
+
+
+def test_hard_findings_are_rarer_and_hard_reports_less_alike(studies, hard_studies):
+    def share(of: list[Study], observation: str) -> float:
+        return float(np.mean([study.observations[observation] == "present" for study in of]))
+
+    def words(of: list[Study]) -> set[str]:
+        return set(re.findall(r"[a-z]+", " ".join(study.sections["findings"] for study in of).lower()))
+
+    for rare in ("Fracture", "Pleural Other", "Enlarged Cardiomediastinum", "Pneumothorax"):
+        assert 0 < share(hard_studies, rare) < 0.75 * share(studies, rare), rare
+    assert len(words(hard_studies)) > 1.5 * len(words(studies))
+    assert len({study.sections["findings"] for study in hard_studies}) > 0.97 * len(hard_studies)
+    text = " ".join(study.sections["findings"] for study in hard_studies)
+    assert text.count("previous examination") > 25 < text.count("The trachea is midline")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_what_lies_over_the_chest_is_seen_and_is_no_finding(name):
+    study = replace(sample_study(0, 0), findings=())
+    over = replace(study, acquisition=replace(study.acquisition, overlays=(name,)))
+    plain, covered = render(study, "frontal"), render(over, "frontal")
+    difference = np.abs(covered.pixels.astype(int) - plain.pixels)
+    assert not covered.masks
+    assert 40 < (difference > 8).sum() < 0.4 * difference.size
+
+
+def test_collimation_hides_what_lies_beyond_it():
+    finding = draw_finding(np.random.default_rng(1), "Pleural Effusion", side="left", severity="severe")
+    study = with_findings(finding)
+    narrow = replace(study, acquisition=replace(study.acquisition, collimation=(0.0, 0.0, 0.3, 0.0)))
+    wide, cut = render(study, "frontal").masks, render(narrow, "frontal").masks
+    beyond = np.zeros((256, 256), dtype=bool)
+    beyond[:, 256 - round(0.3 * 128) :] = True
+    assert (wide["Pleural Effusion"] & beyond).any()
+    assert np.array_equal(cut["Pleural Effusion"], wide["Pleural Effusion"] & ~beyond)
+    assert render(narrow, "frontal").pixels[beyond].mean() < 10

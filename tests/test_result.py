@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from tiny_metric_models import tiny_chexbert
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import LabelFiles
@@ -17,6 +18,7 @@ from radscribe.evaluation.families import FAMILIES, METRICS, SYSTEM
 from radscribe.evaluation.family import ClassifiedStudies, LabelledTexts, ScoredStudies
 from radscribe.evaluation.localisation import MAP_KINDS, STUDY_MAPS, MapScore
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
+from radscribe.evaluation.metric_files import MetricFiles
 from radscribe.evaluation.result import Comparison, Evaluation, Provenance
 from radscribe.evaluation.scores import Difference, GroupDifference, GroupScore, Score
 from radscribe.text.observation_labeller import label_report
@@ -50,7 +52,12 @@ def evaluated(**options) -> Evaluation:
 @pytest.fixture(scope="module")
 def everything() -> Evaluation:
     """A result with all that a result can have, but METEOR."""
-    return evaluated(baselines={"constant report": CONSTANT}, classified=CLASSIFIED, maps=MAPS)
+    return evaluated(
+        baselines={"constant report": CONSTANT},
+        classified=CLASSIFIED,
+        maps=MAPS,
+        files=MetricFiles(tiny_chexbert()),
+    )
 
 
 def states(texts: Mapping[str, str]):
@@ -189,6 +196,7 @@ WITHOUT = {
     "observation labels": {"labelled": LabelledTexts({}, [{}] * 4, "no one")},
     "classifier": {"classified": None},
     "finding masks": {"maps": ()},
+    "models": {"files": MetricFiles()},
 }
 STUDIES = ScoredStudies(
     drafts={SYSTEM: list(DRAFTS.values()), "constant report": list(CONSTANT.values())},
@@ -200,11 +208,14 @@ STUDIES = ScoredStudies(
     ),
     classified=CLASSIFIED,
     maps=MAPS,
+    whole_drafts={SYSTEM: list(DRAFTS.values()), "constant report": list(CONSTANT.values())},
+    whole_references=list(REFERENCES.values()),
+    files=MetricFiles(tiny_chexbert()),
 )
 
 
-def test_there_are_ten_families():
-    assert len(FAMILIES) == 10
+def test_there_are_twelve_families():
+    assert len(FAMILIES) == 12
     assert all(name == family.name for name, family in FAMILIES.items())
     scores = [score for family in FAMILIES.values() for score in family.scores]
     assert len(set(scores)) == len(scores)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from made_once import made_once
 
 TEXTS = [
     "the heart is normal in size . there is a small left pleural effusion .",
@@ -23,19 +21,16 @@ SIZES = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "i
 
 
 @functools.cache
-def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="radscribe-language-models-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-@functools.cache
 def tiny_language_model(family: str = "llama") -> Path:
     """The folder of a model with random weights; the same weights in every process.
 
     `llama` has Llama-2's SentencePiece-like tokenizer and grouped queries, `gpt2` a byte-level one without
     padding whose end is its begin, and `qwen2` a byte-level one without a begin, with a bias in attention.
     """
+    return made_once(f"language-model-{family}", lambda folder: _make(family, folder))
+
+
+def _make(family: str, folder: Path) -> None:
     import transformers as hf
 
     tokenizer = {"llama": _llama_tokenizer, "gpt2": _gpt2_tokenizer, "qwen2": _qwen2_tokenizer}[family]()
@@ -59,10 +54,8 @@ def tiny_language_model(family: str = "llama") -> Path:
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
                 parameter.mul_(12 if "lm_head" in name else 8)
-    folder = _folder() / family
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 def _byte_level(specials: list[str]) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from made_once import made_once
 from tiny_language_models import tiny_language_model
 
 from radscribe.pretraining.registry import PRETRAININGS
@@ -56,10 +54,14 @@ def make_part(kind: str, store: Path, out: Path, **settings: Any) -> Path:
 @functools.cache
 def tiny_parts() -> dict[str, str]:
     """The directory of a part of each kind, all made from one store of 40 studies."""
-    folder = Path(tempfile.mkdtemp(prefix="radscribe-parts-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = made_once("parts", _make_parts)
+    return {kind: str(folder / kind) for kind in _SMALL}
+
+
+def _make_parts(folder: Path) -> None:
     prepare("phantom", folder / "store", short_side=64, studies=40, workers=1, progress=False)
-    return {kind: str(make_part(kind, folder / "store", folder / kind)) for kind in _SMALL}
+    for kind in _SMALL:
+        make_part(kind, folder / "store", folder / kind)
 
 
 def store_of_parts() -> Path:

@@ -201,7 +201,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ) from error
     state = checkpoint
     if isinstance(checkpoint, dict):
-        state = next((checkpoint[name] for name in ("state_dict", "model") if name in checkpoint), checkpoint)
+        state = next(
+            (checkpoint[name] for name in ("state_dict", "model_state_dict", "model") if name in checkpoint),
+            checkpoint,
+        )
     if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
         raise RadScribeError(
             f"'{path}' holds no state dict: names with tensors",

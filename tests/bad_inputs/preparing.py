@@ -88,6 +88,45 @@ SOURCES = [
     Row(
         "images for the phantom", f"prepare phantom {OUT} --images .", "the reader phantom takes no --images"
     ),
+    Row("a difficulty that is none", f"prepare phantom {OUT} --difficulty hart", "did you mean hard?"),
+    Row(
+        "a difficulty for images",
+        f"prepare images {OUT} --difficulty hard",
+        "the reader folder takes no --difficulty",
+        arrange=Workshop.images,
+    ),
+    Row("given reports that are not there", f"prepare phantom {OUT} --reports absent", "absent"),
+    Row(
+        "given reports and a number of studies",
+        f"prepare phantom {OUT} --reports r.csv --studies 3",
+        ("--studies does nothing", "--limit"),
+        arrange=lambda w: w.write("r.csv", "study,report\n1,Clear.\n"),
+    ),
+    Row(
+        "given reports without ids",
+        f"prepare phantom {OUT} --reports r.csv",
+        ("no column 'study'", "uid, report", '--columns \'{"study"'),
+        arrange=lambda w: w.write("r.csv", "uid,report\n1,Clear.\n"),
+    ),
+    Row(
+        "given reports without a text",
+        f"prepare phantom {OUT} --reports r.csv",
+        ("no column 'report'", "study, notes", '--columns \'{"report"'),
+        arrange=lambda w: w.write("r.csv", "study,notes\n1,Clear.\n"),
+    ),
+    Row(
+        "given reports in another language",
+        f"prepare phantom {OUT} --reports r.csv",
+        ("no study of phantom can be used", "unreadable report 1"),
+        code=1,
+        arrange=lambda w: w.write("r.csv", "study,report\n1,Der Herzschatten ist nicht vergrößert.\n"),
+    ),
+    Row(
+        "columns of a phantom without reports",
+        f'prepare phantom {OUT} --columns \'{{{{"study": "a"}}}}\'',
+        "--reports",
+    ),
+    Row("uncertain findings of no reports", f"prepare phantom {OUT} --draw_uncertain", "--reports"),
     Row(
         "the phantom's reader for images",
         f"prepare images --reader phantom {OUT}",

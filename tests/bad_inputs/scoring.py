@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tiny_metric_models import tiny_chexbert
 
 from bad_inputs.rows import Row, Workshop
 from radscribe.observations import OBSERVATIONS
@@ -267,6 +273,55 @@ COMPARISONS = [
     Row("compare: no resample", "compare a={run} b={run} --resamples 0", "from 1 to 100,000"),
     Row("compare: too many resamples", "compare a={run} b={run} --resamples 200000", "from 1 to 100,000"),
     Row("compare: an unknown protocol", "compare a={run} b={run} --protocol x", "r2gengpt"),
+    Row("compare: no draft file", "compare a=x.jsonl b={run}", "cannot read x.jsonl: missing"),
+    Row(
+        "compare: drafts without ids",
+        "compare a=res.csv b={run}",
+        ("'res.csv' has no column of ids and one of drafts", "Name the columns"),
+        arrange=lambda w: w.write("res.csv", "the heart is normal .\nno acute disease .\n"),
+    ),
+    Row(
+        "compare: drafts of other studies",
+        "compare a=d.jsonl b={run}",
+        ("the ids of 'd.jsonl' and of the references do not match", "1 drafts have no reference (x)"),
+        arrange=lambda w: w.write("d.jsonl", json.dumps({"id": "x", "text": "normal ."})),
+    ),
+    Row(
+        "compare: drafts without references",
+        "compare a=d.jsonl b=e.jsonl",
+        ("'d.jsonl' holds no references", "--references FILE"),
+        arrange=lambda w: [w.write(f"{n}.jsonl", json.dumps({"id": "x", "text": "normal ."})) for n in "de"],
+    ),
+    Row(
+        "compare: files with different references",
+        "compare a=d.json b=e.json",
+        ("'e.json' holds other references than 'd.json'", "1 of 1 differ", "study 'x'"),
+        arrange=lambda w: [
+            w.write(f"{n}.json", json.dumps({"res": {"x": n}, "gts": {"x": n}})) for n in "de"
+        ],
+    ),
+    Row(
+        "compare: files under a protocol that needs a vocabulary",
+        "compare a=d.json b=d.json --protocol r2gen",
+        ("protocol r2gen needs the vocabulary", "clean_full"),
+        arrange=lambda w: w.write("d.json", json.dumps({"res": {"x": "a"}, "gts": {"x": "b"}})),
+    ),
+    Row(
+        "compare: a cleaning beside a run", "compare a={run} b={run} --cleaning none", "Leave out --cleaning"
+    ),
+    Row("compare: studies without a page", "compare a={run} b={run} --studies 3", "Leave out --studies"),
+    Row(
+        "compare: fewer studies than none",
+        "compare a={run} b={run} --out p.html --studies -1",
+        ("-1 studies", "--studies 6"),
+    ),
+    Row(
+        "compare: a page onto another file",
+        "compare a={run} b={run} --out p.html",
+        "'p.html' is there already and is not a page that RadScribe wrote",
+        arrange=lambda w: w.write("p.html", "<p>mine</p>"),
+    ),
+    Row("compare: a table onto a folder", "compare a={run} b={run} --latex .", "it is a folder"),
 ]
 
 TEXTS_TO_LABEL = [
@@ -355,7 +410,108 @@ RETRIEVERS = [
     Row("retrieve: no report at all", "retrieve nowhere {store} --count 0", "--count must be at least 1"),
 ]
 
+
+def models(change: Callable[[Path], object]) -> Callable[[Workshop], None]:
+    """Good files, and a folder `models` for CheXbert that is changed."""
+
+    def arrange(workshop: Workshop) -> None:
+        files()(workshop)
+        change(Path(shutil.copytree(tiny_chexbert(), workshop.path / "models")))
+
+    return arrange
+
+
+class Runs:
+    """A pickle of it would make a file where it is read."""
+
+    def __reduce__(self) -> tuple[Callable[[str, str], object], tuple[str, str]]:
+        return open, ("it-ran", "w")
+
+
+def did_not_run(workshop: Workshop) -> None:
+    assert not (workshop.path / "it-ran").exists()
+
+
+METRIC_MODELS = [
+    Row(
+        f"evaluate: {name}",
+        f"{FILES} --models models",
+        ("BLEU-4", *says),
+        code=0,
+        arrange=models(change),
+        check=did_not_run,
+    )
+    for name, change, says in [
+        (
+            "no checkpoint of CheXbert",
+            lambda folder: (folder / "chexbert.pth").unlink(),
+            ("CheXbert F1 (there is no 'chexbert.pth' in 'models'",),
+        ),
+        (
+            "no tokenizer of CheXbert",
+            lambda folder: shutil.rmtree(folder / "bert-base-uncased"),
+            ("there is no 'bert-base-uncased' in 'models'",),
+        ),
+        (
+            "an empty tokenizer of CheXbert",
+            lambda folder: (folder / "bert-base-uncased" / "vocab.txt").unlink(),
+            ("there is no vocab.txt in 'models/bert-base-uncased'",),
+        ),
+        (
+            "another checkpoint for CheXbert",
+            lambda folder: torch.save({"weight": torch.zeros(2)}, folder / "chexbert.pth"),
+            ("'models/chexbert.pth' is no checkpoint of CheXbert",),
+        ),
+        (
+            "a checkpoint of CheXbert that would run something",
+            lambda folder: (folder / "chexbert.pth").write_bytes(pickle.dumps(Runs(), protocol=2)),
+            ("'models/chexbert.pth' could not be read as a checkpoint", "nothing that runs"),
+        ),
+    ]
+]
+
+AGREEMENT = [
+    Row(
+        "label: a file to compare with that is not there",
+        "label - --against nowhere.csv",
+        "cannot read label file nowhere.csv",
+        standard_input="No effusion.\n",
+    ),
+    Row(
+        "label: labels of more texts",
+        "label - --against d.csv",
+        ("there are 1 texts, and labels of 3", "in their order"),
+        arrange=files(),
+        standard_input="No effusion.\n",
+    ),
+    Row(
+        "label: nothing readable to compare",
+        "label - --against d.csv",
+        "no text is readable",
+        arrange=files(draft_labels=table(good_labels()[0])),
+        standard_input="双肺纹理清晰。\n",
+    ),
+    Row(
+        "label: chexbert without models", "label - --labeller chexbert", "--labeller chexbert needs --models"
+    ),
+    Row("label: models for the rules", "label - --models .", "--models has no effect without --labeller"),
+    Row(
+        "label: models that are not there",
+        "label - --labeller chexbert --models nowhere",
+        "there is no folder 'nowhere'",
+        standard_input="No effusion.\n",
+    ),
+    Row(
+        "label: models without CheXbert",
+        "label - --labeller chexbert --models .",
+        ("there is no 'chexbert.pth' in '.'", "published chexbert.pth"),
+        standard_input="No effusion.\n",
+    ),
+]
+
 ROWS: list[Row] = [
+    *METRIC_MODELS,
+    *AGREEMENT,
     *PREDICTIONS,
     *LABEL_FILES,
     *OPTIONS,

@@ -1,13 +1,19 @@
-"""Commands that make, check, audit, export and label studies."""
+"""Commands that make, check, audit and export studies."""
 
 from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
 
-from radscribe.errors import RadScribeError, warn
+from radscribe.errors import RadScribeError
 from radscribe.studies.exports.choices import ExportForm
-from radscribe.studies.readers.choices import CheXpertPlusTest, Labels, ReportSections, Unit
+from radscribe.studies.readers.choices import (
+    CheXpertPlusTest,
+    Labels,
+    PhantomDifficulty,
+    ReportSections,
+    Unit,
+)
 
 
 def prepare(
@@ -20,12 +26,14 @@ def prepare(
     split_fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
     seed: int = 0,
     studies: int | None = None,
+    difficulty: PhantomDifficulty | None = None,
     limit: int | None = None,
     short_side: int = 256,
     workers: int | None = None,
     study_pattern: str | None = None,
     patient_pattern: str | None = None,
     reports: Path | None = None,
+    draw_uncertain: bool = False,
     unit: Unit | None = None,
     frontal_only: bool = False,
     sections: ReportSections | None = None,
@@ -56,6 +64,8 @@ def prepare(
         split_fractions: Shares of patients in train, val and test, if the source has no split.
         seed: Random seed of splits that are drawn, and of the phantom.
         studies: Number of phantom studies to make; 1000 unless given.
+        difficulty: How hard the phantom is: how faint, hidden, crowded and rare its findings are, and how
+            varied its images and the wording of its reports; easy unless given.
         limit: Largest number of studies to read.
         short_side: Length in pixels of the shorter side of each stored view.
         workers: Number of processes that decode images; all CPUs unless given.
@@ -63,7 +73,10 @@ def prepare(
             --study_pattern '([^/]+)_[0-9]+[.]png'; for folders, and for tables without a column study.
         patient_pattern: Regular expression whose one group finds the patient in the path of an image; for
             folders, and for tables without a column patient.
-        reports: Reports of MIMIC-CXR: its zip archive, its table of sections, or its folder.
+        reports: For the phantom, a source of reports that images are drawn for, such as an annotation.json or
+            a table with the columns study and report. For MIMIC-CXR, its reports: its zip archive, its table
+            of sections, or its folder.
+        draw_uncertain: Draw the findings too that given --reports leave open, fainter.
         unit: Whether each examination or each image is a study, for MIMIC-CXR, CheXpert Plus and ReXGradient;
             studies unless given.
         frontal_only: Take frontal views only, for MIMIC-CXR, CheXpert Plus and ReXGradient.
@@ -96,11 +109,13 @@ def prepare(
 
     options = {
         "studies": studies,
+        "difficulty": difficulty,
         "images": images,
         "columns": columns,
         "study_pattern": study_pattern,
         "patient_pattern": patient_pattern,
         "reports": reports,
+        "draw_uncertain": draw_uncertain or None,
         "unit": unit,
         "frontal_only": frontal_only or None,
         "sections": sections,
@@ -212,28 +227,3 @@ def export(store: Path, *, format: ExportForm, out: Path, images: bool = True, p
     summary = export_store(PreparedStore(store), out, format, images=images, progress=progress)
     print_rejections(summary.left_out)
     print(summary)
-
-
-def label(file: str, *, json: bool = False) -> None:
-    """State the 14 CheXpert observations of report texts: present, absent, uncertain or not mentioned.
-
-    Reports must be in English. A text with too few known English words is unreadable, and is not labelled.
-
-    Args:
-        file: A file with one report per line; - reads standard input.
-        json: Print one JSON object per report: its states, and the words that decided each of them.
-    """
-    from radscribe.files import read_lines
-    from radscribe.text.observation_labeller import label_report
-
-    texts = unreadable = 0
-    for line in read_lines(file, "Write one report per line"):
-        labels = label_report(line)
-        print(dumps(labels.to_json()) if json else labels)
-        texts += 1
-        unreadable += labels.unreadable
-    if unreadable:
-        warn(
-            f"{unreadable} of {texts} texts are unreadable: they have too few known English words",
-            "They are not labelled, for the labeller knows English only",
-        )

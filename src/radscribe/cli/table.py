@@ -9,6 +9,7 @@ from typing import Any
 from radscribe.cli import (
     drafting,
     interop,
+    labelling,
     listing,
     measuring,
     observing,
@@ -86,7 +87,7 @@ _COMMANDS = (
     Command("regions", regions.regions, "parts/disease-queries my_studies/images --out regions.html"),
     Command("evaluate", scoring.evaluate, "runs/mine --split test"),
     Command("compare", scoring.compare, "base=runs/base-1,runs/base-2 mine=runs/mine-1,runs/mine-2"),
-    Command("label", studies.label, "reports.txt --json"),
+    Command("label", labelling.label, "reports.txt --json"),
     Command("page", scoring.page, "runs/mine --out page.html"),
     Command("embeddings", scoring.embeddings, "runs/mine --out distances.png"),
     Command("explain", drafting.explain, "runs/mine --images chest-pa.png --out where"),

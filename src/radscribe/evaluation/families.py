@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from radscribe.errors import RadScribeError
+from radscribe.evaluation.chexbert_scores import CHEXBERT_TABLES, SEMB_SCORE, chexbert_f1, semb_score
 from radscribe.evaluation.clinical import (
     CLASSIFIER_SCORES,
     CLINICAL_BLOCKS,
@@ -128,5 +129,7 @@ FAMILIES: dict[str, MetricFamily] = {
             )
             for kind in MAP_KINDS
         ),
+        _with_tables("CheXbert", "models", chexbert_f1, *CHEXBERT_TABLES),
+        _with_tables(SEMB_SCORE, "models", semb_score, ScoreTable(SEMB_SCORE, {"mean": SEMB_SCORE})),
     )
 }

@@ -23,10 +23,12 @@ class MetricFiles:
     Attributes:
         models: Folder of models; None if there is none.
         outputs: Folder of what models said of these drafts and references; None if there is none.
+        progress: Show how far a model is.
     """
 
     models: Path | None = None
     outputs: Path | None = None
+    progress: bool = field(default=False, compare=False)
     _computed: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -84,7 +84,8 @@ def score_tables(tables: Sequence[ScoreTable], scores: ScoresByRow, differences:
             lines.append([""] * (len(table.columns) + 1))
         lines.append([table.title, *table.columns])
         lines += _score_lines(list(table.columns.values()), scores, differences)
-    return _format_table(lines)
+    widest = max(map(len, lines))
+    return _format_table([[*line, *[""] * (widest - len(line))] for line in lines])
 
 
 def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]) -> str:
@@ -137,8 +138,13 @@ def comparison_table(
             if difference:
                 value, _, p = _difference_cell(difference)
                 cell.append(f"{value} {p}")
+                if difference.p_holm is not None:
+                    cell.append(f"Holm {difference.p_holm:.3f}")
                 if difference.p_over_seeds is not None:
-                    cell += [f"p seeds {difference.p_over_seeds:.3f}", difference.verdict]
+                    cell.append(f"p seeds {difference.p_over_seeds:.3f}")
+                    if difference.p_over_seeds_holm is not None:
+                        cell.append(f"Holm {difference.p_over_seeds_holm:.3f}")
+                    cell.append(difference.verdict)
             cells.append(cell)
         lines += _stack([[name], *cells])
     return _format_table(lines)

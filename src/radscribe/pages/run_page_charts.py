@@ -20,6 +20,8 @@ Point = tuple[float, float]
 #: Largest number of points of a line; more would not be visible, and would make the page large.
 MOST_POINTS = 280
 _MOST_DOTS = 40
+#: Largest number of lines whose values at one step have room in one line of text.
+_MOST_IN_WORDS = 2
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,19 @@ def line_chart(
     *,
     notes: Mapping[float, str],
     chosen: float | None = None,
+    colours: Mapping[str, int] | None = None,
+    legend: Mapping[str, int] | None = None,
 ) -> Markup:
     """Draw lines over training steps; the values of a step are shown when the pointer is on it.
 
     Args:
         title: What the chart shows; screen readers read it too.
-        series: Points (step, value) of each line by its name, drawn in the colours `line-0`, `line-1`, ...
+        series: Points (step, value) of each line by its name.
         notes: Text for a step when its values are shown, such as its epoch.
         chosen: Step of the chosen weights, which is marked by a vertical line.
+        colours: Number of each line's colour by its name: 1 stands for the colour `line-1`. By default each
+            line has the next colour.
+        legend: Number of the colour by each name in the legend; by default the names of the lines.
 
     Returns:
         A `<figure>`, which is empty if there are no values.
@@ -118,13 +125,15 @@ def line_chart(
         x_end=max(steps[-1], 1),
         bottom_margin=40,
     )
+    colours = colours or {name: number for number, name in enumerate(series)}
     return render(
         "line_chart.html",
         title=title,
         plot=plot,
-        names=list(series) if len(series) > 1 else [],
+        legend_entries=legend or (colours if len(series) > 1 else {}),
         chosen=None if chosen is None else plot.across(chosen),
-        lines=[_line(plot, points) for points in series.values()],
+        colours=colours,
+        lines={name: _line(plot, points) for name, points in series.items()},
         slices=_hover_slices(plot, series, steps, notes),
     )
 
@@ -144,8 +153,13 @@ def _hover_slices(
     slices = []
     for step, x, (start, end) in zip(steps, centres, pairwise(borders), strict=True):
         shown = [(name, values[name][step]) for name in series if step in values[name]]
-        text = [notes.get(step, f"step {step:g}"), *(f"{name} {value:.3f}" for name, value in shown)]
-        rings = [plot.down(value) for _, value in shown if math.isfinite(value)]
+        finite = [value for _, value in shown if math.isfinite(value)]
+        if len(shown) > _MOST_IN_WORDS:
+            said = [f"{len(shown)} lines, {min(finite):.3f} to {max(finite):.3f}"] if finite else []
+        else:
+            said = [f"{name} {value:.3f}" for name, value in shown]
+        text = [notes.get(step, f"step {step:g}"), *said]
+        rings = [plot.down(value) for value in finite]
         slices.append(_Slice(start, end, x, rings, " · ".join(text)))
     return slices
 

@@ -52,7 +52,7 @@ from radscribe.weights import load_strictly, save_weights
 
 _DAMAGED = "Take the file from a copy of the run, or train it again"
 #: Types of the entries of run.json that RadScribe reads.
-_FACTS = {
+_FACTS: dict[str, type | tuple[type, ...]] = {
     "store": str,
     "store_source": str,
     "store_content_hash": str,
@@ -64,6 +64,8 @@ _FACTS = {
     "finished": bool,
     "epochs_trained": int,
     "steps": int,
+    "training_seconds": (int, float),
+    "peak_memory_gb": (int, float),
 }
 
 

@@ -248,8 +248,9 @@ def keep_scores(
 ) -> str:
     """Write scores and drafts into the run directory, where the page of the run finds them.
 
-    Scores that training wrote for its own test split are only overwritten by the same scores with one more
-    baseline, which the model card then shows too. Scores under another protocol than the run's are not kept.
+    Scores that training wrote for its own test split are only overwritten by the same scores with further
+    ones, of a retriever's baseline or of metrics that a model computes; the model card then shows them too.
+    Scores under another protocol than the run's are not kept.
 
     Args:
         run: Run that was scored.
@@ -269,7 +270,7 @@ def keep_scores(
         return f"Not kept, for the run's own protocol is {own_protocol}. To keep them: --json > FILE"
     kept = run.kept_scores(store, split)
     own = kept.metrics == run.metrics and kept.metrics.is_file()
-    if own and not (RETRIEVED in evaluation.rows and _has_more_rows(evaluation, kept.metrics)):
+    if own and not _has_more(evaluation, kept.metrics):
         return f"{kept.metrics} stays as it was"
     try:
         kept.metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -286,12 +287,21 @@ def keep_scores(
     return f"Kept: {kept.metrics}, {kept.tables.name} and {kept.drafts.name}"
 
 
-def _has_more_rows(new: Evaluation, metrics: Path) -> bool:
-    """Whether scores have all that a file of scores has, and a further baseline."""
+def _has_more(new: Evaluation, metrics: Path) -> bool:
+    """Whether scores have all that a file of scores has, and a further baseline or scores."""
     old = Evaluation.read(metrics, "Delete it, and score again")
-    same = new.provenance.references_sha256 == old.provenance.references_sha256
-    kept = all(row.items() <= new.scores.get(name, {}).items() for name, row in old.scores.items())
-    return same and kept and old.scores.keys() < new.scores.keys()
+    if new.provenance.references_sha256 != old.provenance.references_sha256:
+        return False
+    before, after = (
+        {(row, name): score for row, scores in evaluation.scores.items() for name, score in scores.items()}
+        for evaluation in (old, new)
+    )
+    # Sums are added in another order where there are further columns, and differ in their last digits.
+    kept = all(
+        key in after and np.allclose(dataclasses.astuple(score), dataclasses.astuple(after[key]), atol=1e-9)
+        for key, score in before.items()
+    )
+    return kept and before.keys() < after.keys()
 
 
 def with_retriever(evaluation: Evaluation, retriever: Retriever | None) -> Evaluation:

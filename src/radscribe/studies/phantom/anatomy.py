@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -27,6 +28,8 @@ _GRID_X, _GRID_Y = np.meshgrid(_CENTRES, _CENTRES)
 _SOFT_EDGE = 0.022
 LUNG_AIR = 0.68
 
+# An array [height, width], or a number for all of it.
+_Part = TypeVar("_Part", np.ndarray, np.ndarray | float)
 # Points of a line, and its width.
 Stroke = tuple[Sequence[tuple[float, float]], float]
 
@@ -45,6 +48,16 @@ def low_noise(seed: int, cells: int) -> np.ndarray:
     """Smooth noise of about unit variance, with structures of `IMAGE_SIZE / cells` pixels."""
     coarse = np.random.default_rng(seed).standard_normal((cells, cells)).astype(np.float32)
     return np.asarray(Image.fromarray(coarse).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
+
+
+def blurred(part: _Part, deviation: float) -> _Part:
+    """A part of a view, blurred by this standard deviation in pixels; the part itself if that is 0."""
+    if not deviation or not isinstance(part, np.ndarray):
+        return part
+    from scipy.ndimage import gaussian_filter
+
+    softened: np.ndarray = gaussian_filter(part, deviation, mode="nearest", truncate=3)
+    return softened
 
 
 def _rounded(points: np.ndarray) -> np.ndarray:
@@ -122,6 +135,17 @@ class Scene:
     air: np.ndarray
     vessels: np.ndarray
     added: np.ndarray
+
+    def blur(self, deviation: float) -> None:
+        """Blur the view by this standard deviation in pixels.
+
+        Tissue, air and findings are blurred each by themselves, so that a finding changes nothing outside its
+        own blurred outline.
+        """
+        if deviation:
+            self.solid, self.air, self.vessels = (
+                blurred(part, deviation) for part in (self.solid, self.air, self.vessels)
+            )
 
     def attenuation(self) -> np.ndarray:
         """The attenuation of the whole view, float32 [height, width]."""

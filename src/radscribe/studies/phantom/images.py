@@ -12,15 +12,27 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.phantom.anatomy import IMAGE_SIZE, Scene, Stroke, gaussian, low_noise, ramp
+from radscribe.studies.phantom.anatomy import (
+    IMAGE_SIZE,
+    Scene,
+    Stroke,
+    blurred,
+    gaussian,
+    low_noise,
+    ramp,
+)
+from radscribe.studies.phantom.detector import UNEXPOSED, exposed_pixels, noise, tone
 from radscribe.studies.phantom.frontal_anatomy import FrontalAnatomy
 from radscribe.studies.phantom.lateral_anatomy import LateralAnatomy
-from radscribe.studies.phantom.study import Acquisition, Finding, PhantomStudy, Side
+from radscribe.studies.phantom.overlays import overlay_attenuation
+from radscribe.studies.phantom.study import Finding, PhantomStudy, Side
 from radscribe.studies.study import Projection, RenderedView
 
 #: Smallest visible change in grey levels before noise; a finding's mask covers all pixels that change by at
 #: least this.
 VISIBLE_CHANGE = 5.0
+#: Pixels that a faint finding must change on each side; one that changes fewer is drawn at full contrast.
+_FEWEST_PIXELS = 60
 
 _View = FrontalAnatomy | LateralAnatomy
 # Fraction of the air that is replaced, and attenuation that is added: float32 [height, width] or a number.
@@ -47,16 +59,25 @@ def render(study: PhantomStudy, projection: Projection) -> RenderedView:
     acquisition = study.acquisition
     view: _View = FrontalAnatomy(study) if projection == "frontal" else LateralAnatomy(study)
     scene = view.scene(study)
-    grey = _tone(scene.attenuation(), acquisition)
+    scene.solid = scene.solid + overlay_attenuation(
+        acquisition.overlays, view.frame, acquisition.noise_seed, projection
+    )
+    scene.blur(acquisition.blur)
+    exposed = exposed_pixels(acquisition)
+    grey = tone(scene.attenuation(), acquisition)
     masks: dict[str, np.ndarray] = {}
     for finding in study.findings:
         visible = np.zeros((IMAGE_SIZE, IMAGE_SIZE), dtype=bool)
         for side in finding.sides:
-            fill, added = _CHANGES[finding.observation](view, scene, finding, side)
-            filled = scene.air * (1 - fill)
-            total = scene.added + added
-            changed = _tone(scene.solid - filled * (1 - scene.vessels) + total, acquisition)
-            seen = np.abs(changed - grey) >= VISIBLE_CHANGE
+            change = _CHANGES[finding.observation](view, scene, finding, side)
+            fill, added = (blurred(part, acquisition.blur) for part in change)
+            for contrast in dict.fromkeys((finding.contrast, 1.0)):
+                filled = scene.air * (1 - contrast * fill)
+                total = scene.added + contrast * added
+                changed = tone(scene.solid - filled * (1 - scene.vessels) + total, acquisition)
+                seen = (np.abs(changed - grey) >= VISIBLE_CHANGE) & exposed
+                if seen.sum() >= _FEWEST_PIXELS:
+                    break
             scene.air = np.where(seen, filled, scene.air)
             scene.added = np.where(seen, total, scene.added)
             grey = np.where(seen, changed, grey)
@@ -64,22 +85,9 @@ def render(study: PhantomStudy, projection: Projection) -> RenderedView:
         if visible.any():
             for observation in finding.implied:
                 masks[observation] = masks[observation] | visible if observation in masks else visible
-    pixels = np.clip(np.rint(grey + _noise(acquisition, projection)), 0, 255).astype(np.uint8)
+    grey = np.where(exposed, grey, np.float32(UNEXPOSED))
+    pixels = np.clip(np.rint(grey + noise(acquisition, projection)), 0, 255).astype(np.uint8)
     return RenderedView(pixels=pixels, masks=masks)
-
-
-def _tone(attenuation: np.ndarray, acquisition: Acquisition) -> np.ndarray:
-    """Grey levels from 0 to 255 for an attenuation; dense tissue is white."""
-    exponent = np.float32(acquisition.contrast) * (np.float32(acquisition.exposure) - attenuation)
-    return np.float32(255) / (1 + np.exp(exponent))
-
-
-def _noise(acquisition: Acquisition, projection: Projection) -> np.ndarray:
-    """Noise of the image in grey levels; neighbouring pixels are a little correlated."""
-    generator = np.random.default_rng([acquisition.noise_seed, projection == "lateral"])
-    white = generator.standard_normal((IMAGE_SIZE + 1, IMAGE_SIZE + 1), dtype=np.float32)
-    neighbours = white[:-1, :-1] + white[1:, :-1] + white[:-1, 1:]
-    return np.float32(acquisition.noise) * (0.8 * white[1:, 1:] + 0.35 * neighbours)
 
 
 def _strength(finding: Finding) -> float:

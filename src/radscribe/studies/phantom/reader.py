@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from radscribe.errors import RadScribeError
+from radscribe.studies.phantom.difficulty import EASY, Difficulty
 from radscribe.studies.phantom.images import render
 from radscribe.studies.phantom.reports import describe
 from radscribe.studies.phantom.sampling import patient_number, sample_study
@@ -25,12 +26,13 @@ _PAIRS_PER_BLOCK = 10
 _BLOCK_SPLITS: tuple[Split, ...] = ("train",) * 7 + ("val",) + ("test",) * 2
 
 
-def read_phantom(studies: int = 1000, seed: int = 0) -> Iterator[Study]:
+def read_phantom(studies: int = 1000, seed: int = 0, difficulty: Difficulty = EASY) -> Iterator[Study]:
     """Draw phantom studies; study number i is the same, however many studies are drawn.
 
     Args:
         studies: Number of studies. In every 20 of them, 70% are train, 10% val and 20% test.
         seed: Random seed of the whole phantom, not negative.
+        difficulty: How hard the phantom is, such as `DIFFICULTIES["hard"]`.
 
     Yields:
         Studies with a frontal and, nine times out of ten, a lateral view; views are rendered when they are
@@ -44,7 +46,7 @@ def read_phantom(studies: int = 1000, seed: int = 0) -> Iterator[Study]:
             raise RadScribeError(f"{name} of the phantom is {value}", "Give a number from 0 up")
     for index in range(studies):
         yield assemble_study(
-            sample_study(seed, index),
+            sample_study(seed, index, difficulty),
             study_id=f"phantom-{index:05d}",
             patient_id=f"phantom-patient-{patient_number(seed, index):05d}",
             split=split_of(seed, index),

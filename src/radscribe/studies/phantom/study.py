@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from radscribe.observations import OBSERVATIONS
+from radscribe.studies.phantom.difficulty import EASY, Difficulty
 
 Side = Literal["right", "left", "bilateral", "midline"]
 Zone = Literal["upper", "middle", "lower"]
@@ -43,10 +44,12 @@ class Finding:
         size: Extent and density on a scale from 0 to 1; `severity` is the word for it.
         zone: Third of the lung; None if the observation has its own place.
         kind: Appearance, for observations that have several (`KINDS`); else empty.
-        lateral_position: Position from the mediastinum (0) to the chest wall (1).
+        lateral_position: Position from the mediastinum (0) to the chest wall (1); below 0 the finding lies
+            over the hilum and the border of the heart.
         height: Position from the top of the zone (0) to its bottom (1).
         depth: Position from anterior (0) to posterior (1).
         shape_seed: Random seed of the finding's outline and texture.
+        contrast: Factor of the change that the finding makes; below 1 it is fainter.
     """
 
     observation: str
@@ -59,6 +62,7 @@ class Finding:
     height: float = 0.5
     depth: float = 0.5
     shape_seed: int = 0
+    contrast: float = 1.0
 
     @property
     def severity(self) -> Severity:
@@ -145,6 +149,9 @@ class Acquisition:
         noise: Standard deviation of the noise in grey levels.
         marker: Whether the frontal view carries a side marker.
         noise_seed: Random seed of noise and tissue texture.
+        blur: Standard deviation of the blur in pixels.
+        overlays: Names of what lies over the chest and is no finding (`overlays.OVERLAYS`).
+        collimation: Widths of the dark borders in half image widths: left, top, right, bottom.
     """
 
     rotation: float
@@ -157,6 +164,9 @@ class Acquisition:
     noise: float
     marker: bool
     noise_seed: int
+    blur: float = 0.0
+    overlays: tuple[str, ...] = ()
+    collimation: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +179,7 @@ class PhantomStudy:
         findings: Findings that are drawn, in the order of drawing.
         dictation_seed: Random seed of the report's wording.
         lateral: Whether the study has a lateral view.
+        difficulty: How varied the report is worded; what it says of images is in the fields above.
     """
 
     anatomy: Anatomy
@@ -176,3 +187,4 @@ class PhantomStudy:
     findings: tuple[Finding, ...]
     dictation_seed: int
     lateral: bool = True
+    difficulty: Difficulty = EASY

@@ -16,6 +16,8 @@ MimicLabels: TypeAlias = Literal["chexpert", "negbio", "test-set"]
 CheXpertPlusLabels: TypeAlias = Literal["findings", "impression", "report"]
 #: What is the test split of CheXpert Plus.
 CheXpertPlusTest: TypeAlias = Literal["valid", "patients"]
+#: How hard the phantom is.
+PhantomDifficulty: TypeAlias = Literal["easy", "medium", "hard"]
 #: Labels of any data set.
 Labels: TypeAlias = Literal[MimicLabels, CheXpertPlusLabels]
 

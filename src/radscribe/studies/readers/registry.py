@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.files import A_FOLDER, file_problem
 from radscribe.studies.readers.chexpert_plus import TABLE, read_chexpert_plus
+from radscribe.studies.readers.choices import PhantomDifficulty
 from radscribe.studies.readers.dicom import read_dicom_files
 from radscribe.studies.readers.dicom_files import holds_dicom
 from radscribe.studies.readers.folder import is_folder_of_images, read_folder
@@ -20,6 +21,7 @@ from radscribe.studies.readers.mimic_cxr import read_mimic_cxr
 from radscribe.studies.readers.mimic_cxr_tables import METADATA, RECORD_LIST, is_mimic_cxr
 from radscribe.studies.readers.padchest_gr import REPORTS, read_padchest_gr
 from radscribe.studies.readers.r2gen_annotation import ANNOTATION_FILE, read_r2gen_annotation
+from radscribe.studies.readers.report_table import read_report_table
 from radscribe.studies.readers.rexgradient import metadata_folder, read_rexgradient
 from radscribe.studies.readers.rexrank import read_rexrank, rexrank_files
 from radscribe.studies.readers.table import TABLE_SUFFIXES, find_tables, read_table
@@ -54,13 +56,42 @@ class Reader:
         return {parameter.name: parameter.default for parameter in parameters}
 
 
-def _read_phantom(source: Path, *, studies: int = 1000, seed: int = 0) -> Records:
-    """Read the phantom. It has no files, so `source` is only a word."""
+def _read_phantom(
+    source: Path,
+    *,
+    studies: int | None = None,
+    seed: int = 0,
+    difficulty: PhantomDifficulty = "easy",
+    reports: Path | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    draw_uncertain: bool = False,
+) -> Records:
+    """Read the phantom. It has no files, so `source` is only a word; but its reports may be given."""
+    from radscribe.studies.phantom.difficulty import difficulty_of
+    from radscribe.studies.phantom.given_reports import draw_reports
     from radscribe.studies.phantom.reader import read_phantom
 
+    if reports is not None:
+        if studies is not None:
+            raise RadScribeError(
+                "the phantom of given --reports has one study for each of them, so --studies does nothing",
+                "Leave --studies out; --limit takes the first reports alone",
+            )
+        return draw_reports(_reports(Path(reports), columns), seed, difficulty_of(difficulty), draw_uncertain)
+    for option, value in (("columns", columns), ("draw_uncertain", draw_uncertain)):
+        if value:
+            raise RadScribeError(f"the phantom takes --{option} only together with --reports")
+    studies = 1000 if studies is None else studies
     if not 1 <= studies <= 1_000_000:
         raise RadScribeError(f"studies is {studies:,}", "Give a whole number from 1 to 1,000,000")
-    return iter(read_phantom(studies=studies, seed=seed))
+    return iter(read_phantom(studies, seed, difficulty_of(difficulty)))
+
+
+def _reports(source: Path, columns: Mapping[str, str] | None) -> Records:
+    """Studies whose reports are wanted: those of a table without images, or of any other source."""
+    if source.suffix.lower() in TABLE_SUFFIXES and not file_problem(source):
+        return without_duplicates(read_report_table(source, columns), str(source))
+    return open_source(source) if columns is None else open_source(source, columns=columns)
 
 
 def _is_table(source: Path) -> bool:
@@ -146,7 +177,7 @@ READERS: dict[str, Reader] = {
         is_folder_of_images,
     ),
     "phantom": Reader(
-        "synthetic studies with exact finding masks; the source is the word `phantom`",
+        "synthetic studies, or images drawn for given reports, with exact masks; the source is `phantom`",
         _read_phantom,
         "the word phantom",
         lambda source: str(source) == "phantom",

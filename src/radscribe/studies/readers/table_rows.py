@@ -95,17 +95,23 @@ def _listed(value: Any) -> list[Any]:
     return [value]
 
 
-def own_names(path: Path, names: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
+def own_names(
+    path: Path,
+    names: Sequence[str],
+    renamed: Mapping[str, str],
+    named_by: tuple[str, ...] = ("image", "images"),
+) -> dict[str, str]:
     """The table's own name of each column that it has, by RadScribe's name.
 
     Args:
         path: Name of the table in messages.
         names: Names of its columns.
         renamed: Names of its columns by RadScribe's names, where the user says so.
+        named_by: Columns that name what a row is about; the table must have one of them.
 
     Raises:
-        RadScribeError: two columns have one name, a renamed column is not there or unknown, or no column has
-            images.
+        RadScribeError: two columns have one name, a renamed column is not there or unknown, or no column
+            names what a row is about.
     """
     existing = f"Its columns: {', '.join(names)}"
     require_different(path, [name.lower() for name in names if name.lower() in map(str.lower, COLUMNS)])
@@ -119,9 +125,11 @@ def own_names(path: Path, names: Sequence[str], renamed: Mapping[str, str]) -> d
         found[own] = name
     if "findings" in found:
         found.pop("report", None)
-    if not {"image", "images"} & found.keys():
-        how = """Say which holds the image paths: --columns '{"image": "ITS NAME"}'"""
-        raise RadScribeError(f"{path} has no column 'image'", f"{existing}. {how}")
+    if found.keys().isdisjoint(named_by):
+        needed = named_by[0]
+        holds = {"image": "image paths", "study": "ids of studies"}[needed]
+        how = f"""Say which holds the {holds}: --columns '{{"{needed}": "ITS NAME"}}'"""
+        raise RadScribeError(f"{path} has no column '{needed}'", f"{existing}. {how}")
     return found
 
 
