@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_metric_models import tiny_chexbert
+from tiny_metric_models import tiny_chexbert, write_radgraph_outputs
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import LabelFiles
@@ -30,6 +32,8 @@ REFERENCES = {
     "c": "Lungs are clear. No pneumothorax.",
     "d": "There is edema and cardiomegaly.",
 }
+_OUTPUTS = tempfile.TemporaryDirectory(prefix="radscribe-outputs-")
+METRIC_FILES = MetricFiles(tiny_chexbert(), write_radgraph_outputs(Path(_OUTPUTS.name), list(REFERENCES)))
 DRAFTS = REFERENCES | {"a": "The heart is normal. No effusion.", "d": "There is edema."}
 CONSTANT = dict.fromkeys(REFERENCES, "No acute disease.")
 PROBABILITIES = np.random.default_rng(0).random((4, 14))
@@ -56,7 +60,7 @@ def everything() -> Evaluation:
         baselines={"constant report": CONSTANT},
         classified=CLASSIFIED,
         maps=MAPS,
-        files=MetricFiles(tiny_chexbert()),
+        files=METRIC_FILES,
     )
 
 
@@ -208,14 +212,15 @@ STUDIES = ScoredStudies(
     ),
     classified=CLASSIFIED,
     maps=MAPS,
+    ids=list(REFERENCES),
     whole_drafts={SYSTEM: list(DRAFTS.values()), "constant report": list(CONSTANT.values())},
     whole_references=list(REFERENCES.values()),
-    files=MetricFiles(tiny_chexbert()),
+    files=METRIC_FILES,
 )
 
 
-def test_there_are_twelve_families():
-    assert len(FAMILIES) == 12
+def test_there_are_fifteen_families():
+    assert len(FAMILIES) == 15
     assert all(name == family.name for name, family in FAMILIES.items())
     scores = [score for family in FAMILIES.values() for score in family.scores]
     assert len(set(scores)) == len(scores)

@@ -29,6 +29,7 @@ from radscribe.evaluation.localisation import (
 )
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.metrics import StudyStatistics, text_statistics
+from radscribe.evaluation.radgraph_scores import RADGRAPHS, radgraph_f1, radgraph_tables
 
 #: The row of the system that is scored; every other row is a baseline.
 SYSTEM = "system"
@@ -131,5 +132,9 @@ FAMILIES: dict[str, MetricFamily] = {
         ),
         _with_tables("CheXbert", "models", chexbert_f1, *CHEXBERT_TABLES),
         _with_tables(SEMB_SCORE, "models", semb_score, ScoreTable(SEMB_SCORE, {"mean": SEMB_SCORE})),
+        *(
+            _with_tables(name, "models", partial(radgraph_f1, model), *radgraph_tables(model))
+            for model, name in RADGRAPHS.items()
+        ),
     )
 }

@@ -21,7 +21,7 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.radgraph import Graph
 from radscribe.evaluation.radgraph_files import graph_of_spans
 from radscribe.files import read_json_object, read_lines
-from radscribe.weights import load_strictly, loading, read_state_dict
+from radscribe.weights import hash_of_weights, load_strictly, loading, read_state_dict
 
 _UNPACK = "Unpack the published archive there: it has config.json, vocabulary/ and weights.th"
 # The package's pattern: between two commas its `-` is a range, so that a hyphen does not part words.
@@ -74,6 +74,27 @@ def words_of(text: str, model: str) -> list[str]:
     return text.split()
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What `config.json` says of a model.
+
+    Attributes:
+        encoder: Last part of the name of its encoder.
+        max_length: Word pieces that the encoder takes at once, begin and end included; None has no limit.
+        max_span_width: Words of the longest span.
+        feature_size: Width of the vectors of span widths.
+        hidden: Widths of the layers of each scorer.
+        spans_per_word: How many spans are kept for each word.
+    """
+
+    encoder: str
+    max_length: int | None
+    max_span_width: int
+    feature_size: int
+    hidden: tuple[int, ...]
+    spans_per_word: float
+
+
 class RadGraph(nn.Module):
     """A model that finds entities and relations.
 
@@ -83,8 +104,13 @@ class RadGraph(nn.Module):
         model: Name of the model, which says how texts are split into words.
         labels: Labels of entities.
         relations: Types of relations.
-        settings: `model` of the model's `config.json`.
+        settings: What `config.json` says of the model.
+
+    Attributes:
+        digest: Hash of the weights, 12 digits; empty before weights are loaded.
     """
+
+    digest = ""
 
     def __init__(
         self,
@@ -186,27 +212,6 @@ class RadGraph(nn.Module):
         return vectors / lengths[:, None]
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What `config.json` says of a model.
-
-    Attributes:
-        encoder: Last part of the name of its encoder.
-        max_length: Word pieces that the encoder takes at once, begin and end included; None has no limit.
-        max_span_width: Words of the longest span.
-        feature_size: Width of the vectors of span widths.
-        hidden: Widths of the layers of each scorer.
-        spans_per_word: How many spans are kept for each word.
-    """
-
-    encoder: str
-    max_length: int | None
-    max_span_width: int
-    feature_size: int
-    hidden: tuple[int, ...]
-    spans_per_word: float
-
-
 def load_radgraph(folder: Path, device: torch.device) -> RadGraph:
     """Load a model from the files of its published archive; nothing in them is run.
 
@@ -236,14 +241,13 @@ def load_radgraph(folder: Path, device: torch.device) -> RadGraph:
     network = RadGraph(encoder, tokenizer, folder.name, labels, relations, settings)
     file = folder / "weights.th"
     load_strictly(network, _renamed(read_state_dict(file), space), f"'{file}'")
+    network.digest = hash_of_weights(network)[:12]
     return network.eval().to(device)
 
 
 def _read_settings(path: Path) -> _Settings:
     if not path.is_file():
-        archive = next(iter(sorted(path.parent.parent.glob(f"{path.parent.name}.tar*"))), None)
-        found = f"; '{archive}' is still packed" if archive else ""
-        raise RadScribeError(f"there is no '{path}'{found}", _UNPACK)
+        raise RadScribeError(f"there is no '{path}'", _UNPACK)
     content = read_json_object(path, _UNPACK)
     try:
         model = content["model"]
