@@ -84,7 +84,7 @@ def test_what_holds_of_all_rewards(draft, reference):
         assert all(0 <= value <= 1 for value in values)
         assert values == rewards(reference, draft, case)
         assert rewards(draft, draft, case) == ((1.0, 1.0, 1.0) if draft else (0.0, 0.0, 0.0))
-    # What is written alike is alike in lower case, but one in which two entities fall together may weigh less.
+    # Where nothing is in capitals, both versions are one.
     if {entity.words for graph in (draft, reference) for entity in graph.values()} <= {"effusion", "left"}:
         assert rewards(draft, reference, "lower") == rewards(draft, reference, "released")
 

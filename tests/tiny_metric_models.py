@@ -53,7 +53,7 @@ def golden_radgraph(key: str) -> Any:
 
 @functools.cache
 def tiny_radgraph() -> Path:
-    """A folder with two of RadGraph's models and their encoder, for `--models`; copy it before changing it."""
+    """A folder with two models of RadGraph and their encoder, for `--models`; copy it before changing it."""
     folder = Path(tempfile.mkdtemp(prefix="radscribe-radgraph-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with safe_open(RADGRAPH_GOLDEN, "pt") as file:

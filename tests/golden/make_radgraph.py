@@ -31,8 +31,8 @@ LABELS = {
 HEADS = r"_ner\._ner_scorers\.[^.]+\.1\.|_relation\._relation_scorers\.|_relation\..+\._scorer\.1\."
 RELATIONS = ("modify", "located_at", "suggestive_of")
 WORDS = (
-    "no acute cardio ##pulmonary process heart size is normal small left pleural effusion the lungs are clear "
-    "there ##s a right lower lobe opacity moderate hiatal hernia none / - : . , ! ? ( ) % 2 5 cm ##al `"
+    "no acute cardio ##pulmonary process heart size is normal small left pleural effusion the lungs are "
+    "clear there ##s a right lower lobe opacity moderate hiatal hernia none / - : . , ! ? ( ) % 2 5 cm ##al `"
 )
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split()]
 TEXTS = [
@@ -40,7 +40,7 @@ TEXTS = [
     "Heart size is normal. Small left pleural effusion; there's a RIGHT lower-lobe opacity (2.5 cm).",
     # longer than a piece of the encoder's input, with a word that one cut goes through and a blank word
     "the lungs are clear , there is no small effusion cardiopulmonary cardiopulmonary cardiopulmonary "
-    "cardiopulmonary moderate hiatal hernia \u200b heart size is normal. opacity/. left/right? 5%, a (clear).",
+    "cardiopulmonary moderate hiatal hernia \u200b heart size is normal. opacity/. left/right? 5%, (clear).",
     "Clear.\nLungs\\nclear.",
     "effusion",
     "",
@@ -108,7 +108,7 @@ def write_folder(folder: Path) -> dict[str, str]:
 
 
 def fill(network: torch.nn.Module, seed: int) -> None:
-    """Give a network random weights, which two bytes each can hold, so that it finds something but not all."""
+    """Give a network random weights, which two bytes each hold, so that it finds something but not all."""
     torch.manual_seed(seed)
     for _, weight in sorted(network.model.named_parameters()):
         weight.data = (torch.randn(weight.shape) * 0.5).half().float()

@@ -12,8 +12,8 @@ EMNLP 2022) and compare sets that are made from the entities of one report:
 F1 of the two sets is the score of a study. It is 0 if either text is empty or has no entity.
 
 The package `radgraph` has two versions of the comparison. Up to 0.1.18 on PyPI, words are compared as they
-are written, but for those of entities that start a relation in `complete`; since July 2026 its source compares
-all words in lower case. Papers have used both, so both are computed.
+are written, but for those of entities that start a relation in `complete`; since July 2026 its source
+compares all words in lower case. Papers have used both, so both are computed.
 """
 
 from __future__ import annotations

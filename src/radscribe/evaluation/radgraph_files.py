@@ -1,4 +1,4 @@
-"""Reading entities and relations of reports from the JSON files in which RadGraph's annotations are published.
+"""Reading entities and relations of reports from JSON files, as RadGraph's annotations are published.
 
 Two forms are in use. That of RadGraph 1.0 on PhysioNet, which the package `radgraph` also returns, has a
 numbered list of entities for each report, and each entity names the entities that its relations lead to:
@@ -9,8 +9,8 @@ numbered list of entities for each report, and each entity names the entities th
 That of DyGIE++, in which RadGraph-XL is published and the models are trained, has the words, and spans of
 words by the places of their first and last word:
 
-    {"doc_key": "s50414267", "sentences": [["left", "effusion"]], "ner": [[[0, 0, "ANAT-DP"], [1, 1, "OBS-DP"]]],
-        "relations": [[[1, 1, 0, 0, "located_at"]]]}
+    {"doc_key": "s50414267", "sentences": [["left", "effusion"]],
+        "ner": [[[0, 0, "ANAT-DP"], [1, 1, "OBS-DP"]]], "relations": [[[1, 1, 0, 0, "located_at"]]]}
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def read_graphs(path: Path, ids: Sequence[str]) -> list[Graph]:
     """Read the entities and relations of reports, in the order of `ids`.
 
     Args:
-        path: A JSON object with an annotation by study id, or JSON lines or a list of annotations of which each
-            has its study id as `doc_key`. An annotation has either published form.
+        path: A JSON object with an annotation by study id, or JSON lines or a list of annotations, each with
+            its study id as `doc_key`. An annotation has either published form.
         ids: Ids of the studies that must be there; others are ignored.
 
     Raises:
@@ -136,7 +136,8 @@ def _numbered(entities: Any, where: str) -> Graph:
         for _, target in entity.relations:
             if target not in graph:
                 raise RadScribeError(
-                    f"{where} is damaged: a relation of entity {key} leads to entity {target}, which is not there",
+                    f"{where} is damaged: a relation of entity {key} leads to entity {target}, which is "
+                    "not there",
                     "Write the annotation again",
                 )
     return graph

@@ -1,4 +1,4 @@
-"""RadGraph's models: entities and relations of a report by DyGIE++ (Wadden et al., EMNLP 2019), in PyTorch alone.
+"""RadGraph's models: entities and relations of a report by DyGIE++ (Wadden et al., EMNLP 2019), in PyTorch.
 
 Reads the files of the published archives: `config.json`, `vocabulary/` and `weights.th`. All sizes come from
 `config.json` and from the encoder's own configuration. Computes what the package `radgraph` 0.1.18 computes
@@ -61,8 +61,8 @@ def words_of(text: str, model: str) -> list[str]:
 
     Args:
         text: The report.
-        model: Name of the model: `radgraph`, or `radgraph-xl` and `modern-radgraph-xl`, which split texts into
-            runs of letters and digits and runs of other characters.
+        model: Name of the model: `radgraph`, or `radgraph-xl` or `modern-radgraph-xl`, which split texts
+            into runs of letters and digits and runs of other characters.
     """
     if model == "radgraph":
         return _V1_MARKS.sub(" ", text).split()
@@ -291,7 +291,7 @@ def _read_vocabulary(folder: Path, model: str) -> tuple[list[str], list[str], st
 
 
 def _renamed(weights: dict[str, Tensor], space: str) -> dict[str, Tensor]:
-    """Published weights under the names of `RadGraph`; those of coreference, events and other data sets go."""
+    """Published weights under the names of `RadGraph`; those of other tasks and data sets go."""
     ner, relation = f"{space}__ner_labels", f"{space}__relation_labels"
     names = {
         _ENCODER: "encoder.",
