@@ -260,6 +260,12 @@ def changed_config(folder: Path, **changes: object) -> None:
             lambda folder: shutil.rmtree(folder / "tiny-encoder"),
             "needs the tokenizer of its encoder, 'tiny-encoder'. Put config.json and the tokenizer's files",
         ),
+        (
+            lambda folder: (folder / "tiny-encoder" / "config.json").write_text(
+                '{"model_type": "modernbert", "num_hidden_layers": 1, "hidden_size": 8, "pad_token_id": 0}'
+            ),
+            "an encoder of type modernbert, not bert. Let the package radgraph annotate",
+        ),
         (lambda folder: changed_config(folder, modules={}), "no configuration of a RadGraph model: KeyError"),
         (lambda folder: changed_config(folder, feature_size=4), "does not fit the configuration"),
         (

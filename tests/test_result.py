@@ -15,13 +15,14 @@ from tiny_metric_models import tiny_chexbert, write_radgraph_outputs
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import LabelFiles
 from radscribe.evaluation.comparison import compare_groups
+from radscribe.evaluation.comparison_result import Comparison
 from radscribe.evaluation.evaluate import compare, evaluate_texts
 from radscribe.evaluation.families import FAMILIES, METRICS, SYSTEM
 from radscribe.evaluation.family import ClassifiedStudies, LabelledTexts, ScoredStudies
 from radscribe.evaluation.localisation import MAP_KINDS, STUDY_MAPS, MapScore
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.metric_files import MetricFiles
-from radscribe.evaluation.result import Comparison, Evaluation, Provenance
+from radscribe.evaluation.result import Evaluation, Provenance
 from radscribe.evaluation.scores import Difference, GroupDifference, GroupScore, Score
 from radscribe.text.observation_labeller import label_report
 from radscribe.values import typed

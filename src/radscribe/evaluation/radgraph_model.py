@@ -24,6 +24,7 @@ from radscribe.files import read_json_object, read_lines
 from radscribe.weights import hash_of_weights, load_strictly, loading, read_state_dict
 
 _UNPACK = "Unpack the published archive there: it has config.json, vocabulary/ and weights.th"
+_ELSEWHERE = "Let the package radgraph annotate the texts, and give its annotations by --outputs"
 # The package's pattern: between two commas its `-` is a range, so that a hyphen does not part words.
 _V1_MARKS = re.compile("(?<! )(?=[/,-,:,.,!?()])|(?<=[/,-,:,.,!?()])(?! )")
 _XL_REPLACED = (("\\n", "  "), ("\\f", "  "), ("\\u2122", "      "), ("\n", " "), ('\\"', "``"))
@@ -61,8 +62,8 @@ def words_of(text: str, model: str) -> list[str]:
 
     Args:
         text: The report.
-        model: Name of the model: `radgraph`, or `radgraph-xl` or `modern-radgraph-xl`, which split texts
-            into runs of letters and digits and runs of other characters.
+        model: Name of the model: `radgraph`, or `radgraph-xl`, which splits texts into runs of letters and
+            digits and runs of other characters.
     """
     if model == "radgraph":
         return _V1_MARKS.sub(" ", text).split()
@@ -216,13 +217,13 @@ def load_radgraph(folder: Path, device: torch.device) -> RadGraph:
     """Load a model from the files of its published archive; nothing in them is run.
 
     Args:
-        folder: Folder of the unpacked archive; its name is the model's: `radgraph`, `radgraph-xl` or
-            `modern-radgraph-xl`. A folder beside it, under the last part of the encoder's name, has the
+        folder: Folder of the unpacked archive; its name is the model's: `radgraph` or `radgraph-xl`. A folder beside it, under the last part of the encoder's name, has the
             encoder's `config.json` and tokenizer in `transformers` format; its weights are not needed.
         device: Device that the model computes on.
 
     Raises:
-        RadScribeError: a file is missing or damaged, or the files do not fit each other.
+        RadScribeError: a file is missing or damaged, the files do not fit each other, or the encoder is no
+            BERT, such as that of `modern-radgraph-xl`.
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -236,8 +237,12 @@ def load_radgraph(folder: Path, device: torch.device) -> RadGraph:
     if not (beside / "config.json").is_file():
         raise RadScribeError(f"'{folder}' needs the tokenizer of its encoder, '{settings.encoder}'", hint)
     with loading(f"the encoder of '{folder}'", hint):
-        encoder = AutoModel.from_config(AutoConfig.from_pretrained(beside), trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(beside)
+        config = AutoConfig.from_pretrained(beside, trust_remote_code=False)
+        encoder = AutoModel.from_config(config, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(beside, trust_remote_code=False)
+    if config.model_type != "bert":
+        # The package gives others pieces without begin and end, but still takes words one piece further on.
+        raise RadScribeError(f"'{folder}' has an encoder of type {config.model_type}, not bert", _ELSEWHERE)
     network = RadGraph(encoder, tokenizer, folder.name, labels, relations, settings)
     file = folder / "weights.th"
     load_strictly(network, _renamed(read_state_dict(file), space), f"'{file}'")
@@ -269,7 +274,7 @@ def _read_settings(path: Path) -> _Settings:
     if propagates:
         raise RadScribeError(
             f"'{path}' asks for coreference propagation, which is not implemented here",
-            "Let the package radgraph annotate the texts, and give its annotations by --outputs",
+            _ELSEWHERE,
         )
     return settings
 
