@@ -115,7 +115,7 @@ class RadGraph(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Any,
         tokenizer: Any,
         model: str,
         labels: Sequence[str],
@@ -130,7 +130,8 @@ class RadGraph(nn.Module):
         self.relations = list(relations)
         self.settings = settings
         self.widths = nn.Embedding(settings.max_span_width, settings.feature_size)
-        span = 2 * encoder.config.hidden_size + settings.feature_size
+        self._width: int = encoder.config.hidden_size
+        span = 2 * self._width + settings.feature_size
         self.entity_scorer = _scorer(span, settings.hidden, len(labels))
         self.span_scorer = _scorer(span, settings.hidden, 1)
         self.relation_scorer = _scorer(3 * span, settings.hidden, len(relations))
@@ -197,7 +198,7 @@ class RadGraph(nn.Module):
         by_word = [self.tokenizer.encode(word, add_special_tokens=False) for word in words]
         pieces = [piece for word in by_word for piece in word]
         device = self.widths.weight.device
-        vectors = torch.zeros(len(words), self.encoder.config.hidden_size, device=device)
+        vectors = torch.zeros(len(words), self._width, device=device)
         if not pieces:
             return vectors
         special = len(self._begin) + len(self._end)
@@ -217,8 +218,9 @@ def load_radgraph(folder: Path, device: torch.device) -> RadGraph:
     """Load a model from the files of its published archive; nothing in them is run.
 
     Args:
-        folder: Folder of the unpacked archive; its name is the model's: `radgraph` or `radgraph-xl`. A folder beside it, under the last part of the encoder's name, has the
-            encoder's `config.json` and tokenizer in `transformers` format; its weights are not needed.
+        folder: Folder of the unpacked archive; its name is the model's: `radgraph` or `radgraph-xl`. A
+            folder beside it, under the last part of the encoder's name, has the encoder's `config.json` and
+            tokenizer in `transformers` format; its weights are not needed.
         device: Device that the model computes on.
 
     Raises:
@@ -238,11 +240,12 @@ def load_radgraph(folder: Path, device: torch.device) -> RadGraph:
         raise RadScribeError(f"'{folder}' needs the tokenizer of its encoder, '{settings.encoder}'", hint)
     with loading(f"the encoder of '{folder}'", hint):
         config = AutoConfig.from_pretrained(beside, trust_remote_code=False)
-        encoder = AutoModel.from_config(config, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(beside, trust_remote_code=False)
     if config.model_type != "bert":
         # The package gives others pieces without begin and end, but still takes words one piece further on.
         raise RadScribeError(f"'{folder}' has an encoder of type {config.model_type}, not bert", _ELSEWHERE)
+    with loading(f"the encoder of '{folder}'", hint):
+        encoder = AutoModel.from_config(config, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(beside, trust_remote_code=False)
     network = RadGraph(encoder, tokenizer, folder.name, labels, relations, settings)
     file = folder / "weights.th"
     load_strictly(network, _renamed(read_state_dict(file), space), f"'{file}'")

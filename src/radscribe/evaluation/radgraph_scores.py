@@ -118,16 +118,19 @@ def _annotated(model: str, studies: ScoredStudies) -> _Annotated:
 
 def _by_model(model: str, studies: ScoredStudies) -> _Annotated:
     """Entities that a model finds in the whole texts; each distinct text is read once."""
-    if studies.files.models is None or studies.files.model(model) is None:
-        folder = studies.files.models
-        archive = folder and next(iter(sorted(folder.glob(f"{model}.tar*"))), None)
-        packed = f"; '{archive}' is still packed: unpack it into '{folder / model}'" if archive else ""
+    folder = studies.files.model(model)
+    if folder is None:
+        around = studies.files.models
+        archives = sorted(around.glob(f"{model}.tar*")) if around else []
+        packed = "".join(
+            f"; '{archive}' is still packed: unpack it into '{model}'" for archive in archives[:1]
+        )
         raise RadScribeError(
             f"there is no folder '{model}' in --models, and no '{_names(model)[0]}' in --outputs{packed}"
         )
     from radscribe.evaluation.radgraph_model import load_radgraph
 
-    network = load_radgraph(studies.files.models / model, chosen_device("auto"))
+    network = load_radgraph(folder, chosen_device("auto"))
     texts = dict.fromkeys(
         text for texts in (studies.whole_references, *studies.whole_drafts.values()) for text in texts
     )
