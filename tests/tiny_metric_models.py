@@ -73,7 +73,7 @@ def tiny_radgraph() -> Path:
 def write_radgraph_outputs(folder: Path, ids: Sequence[str]) -> Path:
     """Write what each of RadGraph's models would have said of drafts and references with these ids."""
     with (RADGRAPH_GOLDEN.parent / "radgraph_rewards.json").open() as file:
-        pairs = json.load(file)
+        pairs = [pair for pair in json.load(file) if pair["rewards"]["0.1.18"][2]]
     for model in ("radgraph", "radgraph-xl", "modern-radgraph-xl"):
         for side in ("draft", "reference"):
             annotations = {study: pair[side] for study, pair in zip(ids, pairs, strict=False)}

@@ -496,7 +496,7 @@ def pack(folder: Path) -> None:
 RADGRAPH = [
     Row(
         f"evaluate: {name}",
-        f"{FILES} --models models --outputs outputs",
+        f"{FILES} --models models --outputs outputs --full",
         ("BLEU-4", *says),
         code=0,
         arrange=arrange,
@@ -506,7 +506,7 @@ RADGRAPH = [
         (
             "no model and no annotations of RadGraph",
             annotated(),
-            ("RadGraph F1 (there is no folder 'radgraph' in --models, and no 'radgraph_drafts.json'",),
+            ("RadGraph F1 is not there: there is no folder 'radgraph' in --models, and no 'radgraph_",),
         ),
         ("a packed model of RadGraph", annotated(pack), ("'models/radgraph.tar.gz' is still packed",)),
         (
@@ -540,7 +540,7 @@ RADGRAPH = [
                     ["radgraph-xl_drafts.json", "radgraph-xl_references.json"], '{"a": {"en'
                 )
             ),
-            ("RadGraph-XL F1 ('outputs/radgraph-xl_drafts.json' is no JSON",),
+            ("RadGraph-XL F1 is not there: 'outputs/radgraph-xl_drafts.json' is no JSON",),
         ),
     ]
 ]

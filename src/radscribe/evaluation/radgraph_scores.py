@@ -106,7 +106,7 @@ def _annotated(model: str, studies: ScoredStudies) -> _Annotated:
             return _Annotated(
                 {_SYSTEM: read_graphs(drafts, studies.ids)},
                 read_graphs(references, studies.ids),
-                f"annotations of {model} that were given, of the references {digest}",
+                f"given annotations by {model} (those of the references: {digest})",
             )
         if drafts or references:
             there, other = _names(model) if drafts else reversed(_names(model))
@@ -139,5 +139,5 @@ def _by_model(model: str, studies: ScoredStudies) -> _Annotated:
     return _Annotated(
         {row: [found[text] for text in texts] for row, texts in studies.whole_drafts.items()},
         [found[text] for text in studies.whole_references],
-        f"model {model} {network.digest}",
+        f"the entities that {model} finds (weights {network.digest})",
     )
