@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -122,6 +123,13 @@ def test_the_model_finds_what_the_package_finds(networks, model, tmp_path):
         )
     assert networks[model].find(" \n").graph == {}
     assert sum(len(entity.relations) for graph in theirs for entity in graph.values()) > 2
+
+
+def test_half_a_span_for_each_word_is_rounded_up(networks):
+    network = copy.deepcopy(networks["radgraph"])
+    network.relation_scorer[1].bias.data += 1e6  # every pair of spans that are kept is related
+    for text, kept in (("lungs", 1), ("lungs are clear", 2), ("no acute process heart clear", 3)):
+        assert len(network.find(text).relations) == kept**2
 
 
 def test_words_as_the_models_read_them():
