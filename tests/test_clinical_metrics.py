@@ -1,6 +1,7 @@
 """BERTScore, RadCliQ, RaTEScore and GREEN against what the released codes computed, to 1e-6."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from radscribe.evaluation.green import ERRORS, green_statistics, read_reply
 from radscribe.evaluation.metric_files import MetricFiles
 from radscribe.evaluation.radcliq import V0, V1, fast_bleu2, radcliq_columns
 from radscribe.evaluation.radcliq_scores import radcliq_statistics
+from radscribe.evaluation.radgraph_scores import RADGRAPHS
 from radscribe.evaluation.ratescore import LONG, SHORT, Entities, ratescore
 from radscribe.evaluation.stress import REFERENCES as AS_DRAFTS
 from radscribe.evaluation.text_encoder import TextEncoder
@@ -144,7 +146,8 @@ def test_every_metric_of_a_model_has_its_row_its_interval_and_its_stress():
         files=MetricFiles(*tiny_metric_files()),
         stress=True,
     )
-    assert evaluation.missing == {"METEOR": "it was not asked for"}
+    of_baselines = {f"{name} of the baselines" for name in RADGRAPHS.values()}
+    assert evaluation.missing.keys() == {"METEOR"} | of_baselines
     ours, same = evaluation.scores["system"], evaluation.scores["same"]
     assert same["BERTScore (roberta-large)"].value == pytest.approx(1, abs=1e-5)
     assert ours["BERTScore (roberta-large)"].low < ours["BERTScore (roberta-large)"].value < 1
@@ -152,9 +155,28 @@ def test_every_metric_of_a_model_has_its_row_its_interval_and_its_stress():
     assert ours["GREEN"].value == 0.75
     assert {"RadCliQ-v0", "RadCliQ-v1"} <= ours.keys()
     # What a file says of the system's drafts is not said of a baseline's, nor of changed drafts.
-    assert not {"GREEN", "RaTEScore", "RadCliQ-v1"} & same.keys()
+    assert not {"GREEN", "RaTEScore", "RadCliQ-v1", "RadGraph F1 partial"} & same.keys()
     stressed = evaluation.stress[AS_DRAFTS]["all negated"].scores
     assert stressed["BERTScore (distilroberta-base)"].before == pytest.approx(1, abs=1e-5)
     assert stressed["BERTScore (distilroberta-base)"].after < 0.9999
     assert "GREEN" not in stressed
     assert "RadCliQ (lower is better)" in str(evaluation)
+
+
+def test_radcliq_takes_its_column_from_radgraph_where_no_file_gives_it(tmp_path):
+    models, outputs = tiny_metric_files()
+    without = Path(shutil.copytree(outputs, tmp_path / "outputs"))
+    (without / "radcliq.csv").unlink()
+    given, computed = (
+        evaluate_texts(
+            REPORTS,
+            REPORTS,
+            protocol="clean_full",
+            cleaning="iu_xray",
+            resamples=20,
+            meteor=False,
+            files=MetricFiles(models, folder),
+        ).scores["system"]["RadCliQ-v1"]
+        for folder in (outputs, without)
+    )
+    assert given.value != computed.value

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny_metric_models import tiny_chexbert
+from tiny_metric_models import tiny_chexbert, write_radgraph_outputs
 
 WORDS = [
     "no",
@@ -104,7 +104,7 @@ def tiny_encoder(folder: Path, family: str, *, layers: int = 6, seed: int = 3) -
 
 @functools.cache
 def tiny_metric_files() -> tuple[Path, Path]:
-    """Folders for `--models` and `--outputs` with all that the metrics of BERTScore to GREEN read.
+    """Folders for `--models` and `--outputs` with all that the metrics of models read.
 
     The outputs are of the studies `a` to `d`. Copy a folder before you change it.
     """
@@ -117,6 +117,7 @@ def tiny_metric_files() -> tuple[Path, Path]:
     tiny_encoder(models / "BioLORD-2023-C", "roberta", layers=1)
     outputs = folder / "outputs"
     outputs.mkdir()
+    write_radgraph_outputs(outputs, "abcd")
     entity = {"text": "effusion", "type": "Disease"}
     entities = {study: {"draft": [entity], "reference": [entity]} for study in "abcd"}
     (outputs / "ratescore_entities.json").write_text(json.dumps(entities))

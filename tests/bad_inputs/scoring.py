@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from tiny_metric_models import tiny_chexbert
+from tiny_metric_models import tiny_chexbert, tiny_radgraph
 
 from bad_inputs.rows import Row, Workshop
 from radscribe.observations import OBSERVATIONS
@@ -547,6 +547,81 @@ METRIC_OUTPUTS = [
     ]
 ]
 
+
+def annotated(
+    models: Callable[[Path], object] | None = None, outputs: Mapping[str, str] | None = None
+) -> Callable[[Workshop], None]:
+    """Good files, a folder `models` for RadGraph that is changed, and a folder of these `outputs`."""
+
+    def arrange(workshop: Workshop) -> None:
+        files()(workshop)
+        (workshop.path / "outputs").mkdir()
+        for name, content in (outputs or {}).items():
+            workshop.write(f"outputs/{name}", content)
+        if models:
+            models(Path(shutil.copytree(tiny_radgraph(), workshop.path / "models")))
+        else:
+            (workshop.path / "models").mkdir()
+
+    return arrange
+
+
+def pack(folder: Path) -> None:
+    (folder / "radgraph").rename(folder / "radgraph.tar.gz")
+
+
+RADGRAPH = [
+    Row(
+        f"evaluate: {name}",
+        f"{FILES} --models models --outputs outputs --full",
+        ("BLEU-4", *says),
+        code=0,
+        arrange=arrange,
+        check=did_not_run,
+    )
+    for name, arrange, says in [
+        (
+            "no model and no annotations of RadGraph",
+            annotated(),
+            ("RadGraph F1 is not there: there is no folder 'radgraph' in --models, and no 'radgraph_",),
+        ),
+        ("a packed model of RadGraph", annotated(pack), ("'models/radgraph.tar.gz' is still packed",)),
+        (
+            "no tokenizer of RadGraph's encoder",
+            annotated(lambda folder: shutil.rmtree(folder / "tiny-encoder")),
+            ("'models/radgraph' needs the tokenizer of its encoder, 'tiny-encoder'",),
+        ),
+        (
+            "weights of RadGraph that would run something",
+            annotated(
+                lambda folder: (folder / "radgraph" / "weights.th").write_bytes(pickle.dumps(Runs(), 2))
+            ),
+            ("'models/radgraph/weights.th' could not be read as a checkpoint",),
+        ),
+        (
+            "annotations of drafts alone",
+            annotated(outputs={"radgraph_drafts.json": "{}"}),
+            ("--outputs has 'radgraph_drafts.json' and no 'radgraph_references.json'",),
+        ),
+        (
+            "annotations that were only counted",
+            annotated(
+                outputs=dict.fromkeys(["radgraph_drafts.json", "radgraph_references.json"], '{"0": {}}')
+            ),
+            ("has no annotation of 3 of 3 studies, such as 'a'",),
+        ),
+        (
+            "annotations of RadGraph-XL cut short",
+            annotated(
+                outputs=dict.fromkeys(
+                    ["radgraph-xl_drafts.json", "radgraph-xl_references.json"], '{"a": {"en'
+                )
+            ),
+            ("RadGraph-XL F1 is not there: 'outputs/radgraph-xl_drafts.json' is no JSON",),
+        ),
+    ]
+]
+
 AGREEMENT = [
     Row(
         "label: a file to compare with that is not there",
@@ -588,6 +663,7 @@ AGREEMENT = [
 
 ROWS: list[Row] = [
     *METRIC_MODELS,
+    *RADGRAPH,
     *METRIC_OUTPUTS,
     *AGREEMENT,
     *PREDICTIONS,

@@ -38,6 +38,7 @@ from radscribe.evaluation.localisation import (
 from radscribe.evaluation.meteor import MeteorUnavailableError, meteor_statistics
 from radscribe.evaluation.metrics import StudyStatistics, text_statistics
 from radscribe.evaluation.radcliq_scores import RADCLIQ_TABLES, score_radcliq
+from radscribe.evaluation.radgraph_scores import RADGRAPHS, radgraph_f1, radgraph_tables
 from radscribe.evaluation.repetition import REPETITION, repetition_statistics
 
 CLINICAL = "clinical"
@@ -161,5 +162,9 @@ FAMILIES: dict[str, MetricFamily] = {
         _with_tables("RadCliQ", "models", score_radcliq, *RADCLIQ_TABLES),
         _with_tables("RaTEScore", "models", score_ratescore, RATESCORE_TABLE),
         _with_tables("GREEN", "models", score_green, *GREEN_TABLES),
+        *(
+            _with_tables(name, "models", partial(radgraph_f1, model), *radgraph_tables(model))
+            for model, name in RADGRAPHS.items()
+        ),
     )
 }

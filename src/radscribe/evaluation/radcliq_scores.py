@@ -14,6 +14,7 @@ from radscribe.evaluation.chexbert_scores import semb_columns
 from radscribe.evaluation.family import SYSTEM, FamilyScores, ScoredStudies, ScoreTable
 from radscribe.evaluation.metrics import Scores, StudyStatistics
 from radscribe.evaluation.radcliq import COLUMNS, V0, V1, fast_bleu2, radcliq_columns
+from radscribe.evaluation.radgraph_scores import radgraph_combined
 from radscribe.files import read_rows, require_columns
 
 #: File in the folder of outputs that gives columns of the system's drafts, beside `study_id`.
@@ -93,13 +94,9 @@ def _bleu(studies: ScoredStudies) -> Mapping[str, np.ndarray]:
     }
 
 
-def _radgraph(studies: ScoredStudies) -> Mapping[str, np.ndarray]:
-    raise RadScribeError(f"--outputs has no '{GIVEN_COLUMNS}' with the column '{COLUMNS[0]}'")
-
-
 #: How a column is computed that no file gives, by its name.
 _COMPUTED: Mapping[str, Callable[[ScoredStudies], Mapping[str, np.ndarray]]] = {
-    "radgraph_combined": _radgraph,
+    "radgraph_combined": radgraph_combined,
     "bertscore": _bertscores,
     "semb_score": semb_columns,
     "bleu_score": _bleu,
