@@ -20,7 +20,6 @@ from radscribe.bench.timing import (
     kept_bytes,
     measured_on,
     medians_in_turn,
-    peak_memory_gb,
     rounded,
     seconds,
 )
@@ -35,7 +34,7 @@ from radscribe.systems.registry import get_system
 from radscribe.systems.system import Batch, System
 from radscribe.text.cleaning import UNKNOWN_TOKEN
 from radscribe.text.vocabulary import Vocabulary
-from radscribe.training.memory import keep_large_blocks
+from radscribe.training.memory import keep_large_blocks, peak_memory_gb
 from radscribe.training.optimizer import create_optimizer
 from radscribe.vision.selective_scan import selective_scan, sequential_scan
 from radscribe.vision.vision_mamba import VISION_MAMBAS

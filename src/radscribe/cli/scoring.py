@@ -132,48 +132,90 @@ def compare(
     store: Path | None = None,
     split: str = "test",
     protocol: ProtocolName | None = None,
+    references: Path | None = None,
+    cleaning: CleaningName | None = None,
     scores: list[str] | None = None,
     resamples: int = 1000,
+    out: Path | None = None,
+    studies: int | None = None,
+    latex: Path | None = None,
+    markdown: Path | None = None,
     json: bool = False,
     progress: bool = True,
 ) -> None:
-    """Score runs, or groups of runs with different seeds, and compare each group with the first one.
+    """Score runs, groups of runs with different seeds, or files of drafts, and compare each with the first.
 
     Prints the mean over a group's runs with a 95% interval, its lowest and highest run, and the difference to
-    the first group with two p-values: one from resampling the studies, one from Welch's t-test over the runs.
-    A difference is called clear if both are below .05. The second test needs three runs in each group.
+    the first group with two p-values: one from resampling the studies, one from Welch's t-test over the runs;
+    each is also adjusted by Holm's method for the number of tests. A difference is called clear if both are
+    below .05. The second test needs three runs in each group. --out writes one page with everything: scores,
+    tests, baselines, observations, localisation, diversity, training curves, parameters, time and memory,
+    studies side by side, and the published scores of the papers. Different references are refused.
 
     Args:
-        groups: Two or more runs, or groups of runs as NAME=RUN,RUN,RUN. The others are compared with the
-            first.
+        groups: Two or more runs or draft files, or groups of them as NAME=RUN,RUN,RUN or NAME=FILE. The
+            others are compared with the first. A draft file is JSON Lines or CSV with an id and a text, JSON
+            of ReXrank, or JSON by id as R2GenGPT writes it.
         store: Prepared store to score on; without it each run's own store is used.
         split: Split to score: train, val, test or all.
-        protocol: Protocol (text rules) to score under; without it each run's own protocol is used.
+        protocol: Protocol (text rules) to score under; without it each run's own protocol is used, and
+            clean_full if there is no run.
+        references: File of the reference reports, for draft files without a run and without a store.
+        cleaning: Text cleaning for draft files without a run: iu_xray, mimic_cxr, mimic_cxr_r2gengpt or none;
+            iu_xray unless given.
         scores: Names of the scores to compare, as in --scores BLEU-4 "micro F1 (14, as_present)"; the usual
             ones unless given.
         resamples: Number of bootstrap resamples for intervals and p-values, from 1 to 100000.
+        out: HTML file to write: one self-contained page.
+        studies: Number of studies to show side by side on the page; 6 unless given.
+        latex: File to write the table to as LaTeX, for the package booktabs.
+        markdown: File to write the table to as Markdown.
         json: Print JSON instead of a table.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
     from radscribe.evaluation.comparison import parse_groups
+    from radscribe.evaluation.comparison_files import LATEX_MARK, MARKDOWN_MARK, latex_table, markdown_table
+    from radscribe.files import check_output, replace_file
     from radscribe.runs.comparing import compare_runs
+    from radscribe.runs.file_scoring import refuse_ignored
 
     parsed = parse_groups(groups)
     if len(parsed) < 2:
         raise RadScribeError("there is nothing to compare", "Give at least two runs, or groups NAME=RUN,RUN")
-    comparison = compare_runs(
+    if out:
+        from radscribe.pages.comparison_page import STUDIES_SHOWN, check_comparison_page, save_comparison_page
+
+        shown = STUDIES_SHOWN if studies is None else studies
+        check_comparison_page(out, shown)
+    else:
+        refuse_ignored("without --out", studies=studies)
+    if latex:
+        check_output(latex, LATEX_MARK.encode(), "a LaTeX table", "--latex")
+    if markdown:
+        check_output(markdown, MARKDOWN_MARK.encode(), "a Markdown table", "--markdown")
+    compared = compare_runs(
         parsed,
         store=store,
         split=split,
         protocol=protocol,
+        references=references,
+        cleaning=cleaning,
         scores=scores or (),
         resamples=resamples,
         progress=progress,
     )
     if json:
-        print_json(comparison.to_json())
+        print_json(compared.to_json())
     else:
-        print(comparison)
+        print(compared)
+    if latex:
+        replace_file(latex, latex_table(compared.comparison), "Choose another --latex")
+    if markdown:
+        replace_file(markdown, markdown_table(compared.comparison), "Choose another --markdown")
+    if out:
+        save_comparison_page(compared, out, studies=shown)
+        if not json:
+            print(f"look at it: {out.resolve().as_uri()}")
 
 
 def page(

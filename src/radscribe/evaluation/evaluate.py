@@ -166,11 +166,21 @@ def _systems(
         raise RadScribeError(f"a baseline cannot be called '{taken.pop()}'", "Give it another name")
     systems = {SYSTEM: hypotheses, **baselines}
     for name, texts in systems.items():
-        _check_ids(name, texts, references)
+        check_ids(name, texts, references)
     return systems
 
 
-def _check_ids(name: str, texts: Mapping[str, str], references: Mapping[str, str]) -> None:
+def check_ids(name: str, texts: Mapping[str, str], references: Mapping[str, str]) -> None:
+    """Check that drafts and references are of the same studies.
+
+    Args:
+        name: Name of the drafts in the error.
+        texts: Drafts by study id.
+        references: Reference reports by study id.
+
+    Raises:
+        RadScribeError: a reference has no draft, or a draft has no reference.
+    """
     without_draft = sorted(references.keys() - texts.keys())
     without_reference = sorted(texts.keys() - references.keys())
     problems = []

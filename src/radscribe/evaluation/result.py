@@ -5,7 +5,7 @@ Everything that shows scores takes an `Evaluation`, whether it was just computed
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,8 @@ from radscribe.evaluation.clinical import OWN_RULES, UNCERTAIN_POLICIES, Observa
 from radscribe.evaluation.diversity import Diversity
 from radscribe.evaluation.families import CLINICAL, FAMILIES, METRICS, SYSTEM, ScoreTable
 from radscribe.evaluation.metrics import StudyStatistics
-from radscribe.evaluation.scores import (
-    SIGNIFICANT,
-    Difference,
-    GroupDifference,
-    GroupScore,
-    GroupVerdict,
-    Score,
-)
+from radscribe.evaluation.scores import Difference, Score
 from radscribe.evaluation.tables import (
-    comparison_table,
     diversity_table,
     means_table,
     observation_table,
@@ -319,62 +311,3 @@ class Evaluation:
             f"{self.provenance.protocol} they match {UNKNOWN_TOKEN} in the references and inflate every "
             "score; score with protocol clean_full"
         ]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Scores of groups of runs on the same studies. `str()` gives the table to print.
-
-    Attributes:
-        runs: Number of runs in each group.
-        scores: Scores by group, then name of the score.
-        differences: Mean of each other group minus the mean of the first group, by group, then score.
-        rules: Rules under which all runs were scored.
-    """
-
-    runs: Mapping[str, int]
-    scores: Mapping[str, Mapping[str, GroupScore]]
-    differences: Mapping[str, Mapping[str, GroupDifference]]
-    rules: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The comparison as plain JSON values."""
-        return {**asdict(self), "notice": NOTICE}
-
-    @classmethod
-    def from_json(cls, values: Any) -> Comparison:
-        """Rebuild a comparison from the result of `to_json`.
-
-        Raises:
-            RadScribeError: the values are not a comparison; the message names the wrong field.
-        """
-        try:
-            return typed(values, cls)
-        except ValueError as error:
-            raise RadScribeError(
-                f"the values are no comparison: {error}", "Run radscribe compare again"
-            ) from error
-
-    def __str__(self) -> str:
-        table = comparison_table(self.runs, self.scores, self.differences)
-        return "\n\n".join([table, "\n".join(self._in_words()), self.rules])
-
-    def _in_words(self) -> Iterator[str]:
-        """The verdicts on the differences of each group, as sentences."""
-        first = next(iter(self.runs))
-        for group, differences in self.differences.items():
-            by_verdict: dict[GroupVerdict, list[str]] = {}
-            for name, difference in differences.items():
-                by_verdict.setdefault(difference.verdict, []).append(name)
-            if "not tested over seeds" in by_verdict:
-                yield (
-                    f"{group} against {first}: not tested over seeds: needs three runs in each group. The "
-                    "p-values say nothing of runs with other seeds."
-                )
-                continue
-            found = (f"{verdict} on {', '.join(names)}" for verdict, names in by_verdict.items())
-            yield f"{group} against {first}: {'; '.join(found)}."
-        yield (
-            f"p: from resampling the studies. p seeds: Welch's t-test over the runs. Clear: both below "
-            f"{SIGNIFICANT:g}; no p-value is corrected for how many there are."
-        )

@@ -69,7 +69,13 @@ class GroupDifference(Difference):
         p_over_seeds: p-value of Welch's t-test on the scores of the runs; None if a group has too few runs.
         verdict: Clearly higher or lower if both p-values are below `SIGNIFICANT` and both tests point the
             same way.
+        p_holm: `p`, adjusted by Holm's method for all tests over studies of the comparison; None in a
+            comparison that an older RadScribe wrote.
+        p_over_seeds_holm: `p_over_seeds`, adjusted for all tests over seeds of the comparison; None where
+            that is None.
     """
 
     p_over_seeds: float | None
     verdict: GroupVerdict
+    p_holm: float | None = None
+    p_over_seeds_holm: float | None = None

@@ -137,8 +137,13 @@ def comparison_table(
             if difference:
                 value, _, p = _difference_cell(difference)
                 cell.append(f"{value} {p}")
+                if difference.p_holm is not None:
+                    cell.append(f"Holm {difference.p_holm:.3f}")
                 if difference.p_over_seeds is not None:
-                    cell += [f"p seeds {difference.p_over_seeds:.3f}", difference.verdict]
+                    cell.append(f"p seeds {difference.p_over_seeds:.3f}")
+                    if difference.p_over_seeds_holm is not None:
+                        cell.append(f"Holm {difference.p_over_seeds_holm:.3f}")
+                    cell.append(difference.verdict)
             cells.append(cell)
         lines += _stack([[name], *cells])
     return _format_table(lines)

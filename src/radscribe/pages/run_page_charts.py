@@ -94,14 +94,17 @@ def line_chart(
     *,
     notes: Mapping[float, str],
     chosen: float | None = None,
+    colours: Mapping[str, int] | None = None,
 ) -> Markup:
     """Draw lines over training steps; the values of a step are shown when the pointer is on it.
 
     Args:
         title: What the chart shows; screen readers read it too.
-        series: Points (step, value) of each line by its name, drawn in the colours `line-0`, `line-1`, ...
+        series: Points (step, value) of each line by its name.
         notes: Text for a step when its values are shown, such as its epoch.
         chosen: Step of the chosen weights, which is marked by a vertical line.
+        colours: Number of each line's colour by its name: 1 stands for the colour `line-1`. By default each
+            line has the next colour.
 
     Returns:
         A `<figure>`, which is empty if there are no values.
@@ -124,7 +127,8 @@ def line_chart(
         plot=plot,
         names=list(series) if len(series) > 1 else [],
         chosen=None if chosen is None else plot.across(chosen),
-        lines=[_line(plot, points) for points in series.values()],
+        colours=colours or {name: number for number, name in enumerate(series)},
+        lines={name: _line(plot, points) for name, points in series.items()},
         slices=_hover_slices(plot, series, steps, notes),
     )
 

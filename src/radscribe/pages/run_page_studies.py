@@ -98,8 +98,8 @@ class Sentence:
 
 
 @dataclass(frozen=True, slots=True)
-class _ViewPicture:
-    """A view for the template `study_card.html`.
+class ViewPicture:
+    """A view for `view_figure` of `parts.html`.
 
     Attributes:
         caption: Caption below the view.
@@ -177,7 +177,7 @@ def study_card(
     """
     study = drafted.study
     pictures = [
-        _view_picture(view, position, seen=position < views, crop_share=crop_share)
+        view_picture(view, position, seen=position < views, crop_share=crop_share)
         for position, view in enumerate(study.views)
     ]
     draft, reference = compare_sentences(split_sentences(drafted.draft), split_sentences(drafted.reference))
@@ -251,15 +251,25 @@ def _dice(first: Iterable[str], second: Iterable[str]) -> float:
     return 2 * (ours & theirs).total() / max(ours.total() + theirs.total(), 1)
 
 
-def _view_picture(view: View, position: int, *, seen: bool, crop_share: float | None) -> _ViewPicture:
+def view_picture(
+    view: View, position: int, *, seen: bool = True, crop_share: float | None = None
+) -> ViewPicture:
+    """A view with the outlines of its masks; a view that cannot be read has the reason instead.
+
+    Args:
+        view: View of a study.
+        position: Number of the view in its study, from 0.
+        seen: Whether the system takes the view.
+        crop_share: Side of the centre square that the system sees, as a share of the view's short side.
+    """
     caption = f"view {position + 1} · {view.projection}" + ("" if seen else " · not seen by the system")
     try:
         rendered = original_view(view)
     except RadScribeError as error:
-        return _ViewPicture(caption, error=str(error))
+        return ViewPicture(caption, error=str(error))
     height, width = rendered.pixels.shape
     masks = {name: mask_path(mask) for name, mask in rendered.masks.items() if mask.any()}
-    return _ViewPicture(
+    return ViewPicture(
         caption,
         described=f"{view.projection} view" + (f" with {', '.join(masks)}" if masks else ""),
         width=width,

@@ -6,10 +6,13 @@ R2GenGPT's benchmark, for systems that write with a frozen language model.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from radscribe.decoding.search import DecodingConfig
+from radscribe.evaluation.published import Benchmark
 from radscribe.runs.config import DataConfig, RunConfig, TrainingConfig
+from radscribe.studies.store import PreparedStore
 from radscribe.systems.config import SystemConfig
 from radscribe.vision.backbones import BackboneConfig
 from radscribe.vision.transforms import TransformConfig
@@ -157,3 +160,29 @@ def frozen_language_model(
             length_penalty=2.0,
         ),
     )
+
+
+#: Benchmark of the stores that these readers prepare. Two further forms hold either of them.
+_BENCHMARK_OF_READER: dict[str, Benchmark] = {
+    "iu-xray-kaggle": "iu_xray",
+    "iu-xray-openi": "iu_xray",
+    "mimic-cxr": "mimic_cxr",
+}
+_EITHER = ("r2gen-annotation", "rexrank")
+_IU_XRAY_ID = re.compile(r"CXR\d+")
+#: Ids of single images, as in R2Gen's annotation, and of studies.
+_MIMIC_CXR_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}$|s?5\d{7}$")
+
+
+def benchmark_of(store: PreparedStore) -> Benchmark | None:
+    """The published benchmark that a store was prepared from; None if it is another data set.
+
+    Annotations of R2Gen and files of ReXrank hold either benchmark; the ids of IU X-Ray begin with `CXR`.
+    """
+    reader = store.manifest["reader"]
+    if reader not in _EITHER:
+        return _BENCHMARK_OF_READER.get(reader)
+    ids = [study.id for study in store.studies("all")]
+    if all(_IU_XRAY_ID.match(study) for study in ids):
+        return "iu_xray"
+    return "mimic_cxr" if all(_MIMIC_CXR_ID.match(study) for study in ids) else None

@@ -64,6 +64,8 @@ _FACTS = {
     "finished": bool,
     "epochs_trained": int,
     "steps": int,
+    "training_seconds": (int, float),
+    "peak_memory_gb": (int, float),
 }
 
 

@@ -1,10 +1,11 @@
-"""Memory of a training: a check whether the training can fit at all, and faster allocation on the CPU."""
+"""Memory of a training: whether it can fit at all, faster allocation on the CPU, and how much was taken."""
 
 from __future__ import annotations
 
 import copy
 import ctypes
 import os
+import resource
 from contextlib import suppress
 
 import torch
@@ -82,3 +83,10 @@ def _sized_parts(config: RunConfig, vocabulary: Vocabulary) -> list[nn.Module]:
     if sizes.language_model is None:
         return [get_system(config.system_name).build(sizes, vocabulary, config.data.maximum_length)]
     return [component.build() for component in sizes.components]
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """The most memory so far, in GB (10^9 bytes): of the device, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -44,7 +44,7 @@ from radscribe.systems.registry import get_system
 from radscribe.text.vocabulary import Vocabulary
 from radscribe.training.callbacks import RunKeeper, ShownProgress
 from radscribe.training.data import TrainingBatches, TrainingSet
-from radscribe.training.memory import check_fits, keep_large_blocks
+from radscribe.training.memory import check_fits, keep_large_blocks, peak_memory_gb
 from radscribe.training.module import TrainingModule
 from radscribe.training.resuming import (
     Checkpoint,
@@ -246,6 +246,7 @@ class _Training:
         """Do all steps and validations that are left."""
         run, config, training = self.run, self.config, self.config.training
         log_every = min(50, len(module.batches))
+        began, in_one_piece = time.monotonic(), self.saved is None
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it prints advertising at the start
         trainer = Trainer(
             accelerator=chosen_device(training.device).type,
@@ -286,7 +287,12 @@ class _Training:
                 )
             finally:
                 stop.stepping = False
-        run.update_facts(finished=True, steps=trainer.global_step, epochs_trained=trainer.current_epoch)
+        cost = {"peak_memory_gb": round(peak_memory_gb(chosen_device(training.device)), 3)}
+        if in_one_piece:  # the time that an interrupted training took before is not known
+            cost["training_seconds"] = round(time.monotonic() - began, 1)
+        run.update_facts(
+            finished=True, steps=trainer.global_step, epochs_trained=trainer.current_epoch, **cost
+        )
 
     def _keep(self, checkpoint: Checkpoint) -> None:
         self.saved = checkpoint
