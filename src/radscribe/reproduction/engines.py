@@ -96,7 +96,9 @@ class RayEngine:
             ) from error
         self._ray: Any = ray
         try:
-            ray.init(address=address or "local", log_to_driver=False, include_dashboard=False, logging_level=30)
+            ray.init(
+                address=address or "local", log_to_driver=False, include_dashboard=False, logging_level=30
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise RadScribeError(
                 f"there is no Ray cluster at '{address}' ({' '.join(str(error).split())[:150]})",
@@ -106,8 +108,8 @@ class RayEngine:
         if cpus > there.get("CPU", 0) or gpus > there.get("GPU", 0):
             ray.shutdown()
             raise RadScribeError(
-                f"a task needs {cpus} CPUs and {gpus:g} GPUs, and the cluster has {there.get('CPU', 0):g} and "
-                f"{there.get('GPU', 0):g}",
+                f"a task needs {cpus} CPUs and {gpus:g} GPUs, and the cluster has "
+                f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs",
                 "Pass smaller --cpus and --gpus",
             )
         self.slots = 10_000  # Ray lets them wait for CPUs and GPUs

@@ -50,7 +50,9 @@ class Cell:
         Raises:
             RadScribeError: a field does not exist, or has no such value.
         """
-        config = override(get_recipe(self.recipe).build(), nested({**self.fields, "training.seed": self.seed}))
+        config = override(
+            get_recipe(self.recipe).build(), nested({**self.fields, "training.seed": self.seed})
+        )
         return replace(config, store=str(store.absolute()))
 
     @property
@@ -152,7 +154,9 @@ def shared_stages(config: RunConfig, parts: Path, store: PreparedStore) -> list[
             continue
         values = {entry.name: getattr(stage.settings, entry.name) for entry in fields(stage.settings)}
         made_of = {
-            name: shared[value] for name, value in values.items() if isinstance(value, str) and value in shared
+            name: shared[value]
+            for name, value in values.items()
+            if isinstance(value, str) and value in shared
         }
         settings = replace(stage.settings, **made_of)
         # Parts that a part is made of are known by their names, so that the directory can be moved.

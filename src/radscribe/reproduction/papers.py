@@ -103,8 +103,8 @@ def data_set_of(store: PreparedStore, data: str | None) -> str:
 def tables_of(paper: str, data: str) -> list[Table]:
     """The tables of a paper for a data set.
 
-    Each table of the paper has the rows that the paper prints for the data set. On the phantom these are the
-    rows for the first data set of the table.
+    Each table has the rows that the paper prints for the data set. On the phantom these are the rows for the
+    data set for which the table has the most.
 
     Args:
         paper: Name of the system that the paper describes.
@@ -120,7 +120,8 @@ def tables_of(paper: str, data: str) -> list[Table]:
         if table["paper"] != paper:
             continue
         blocks = table["data"]
-        published_on = data if data in blocks else next(iter(blocks)) if data == "phantom" else None
+        fullest = max(blocks, key=lambda name: len(blocks[name]["rows"]))
+        published_on = data if data in blocks else fullest if data == "phantom" else None
         if published_on is None:
             continue
         names = blocks[published_on]["scores"]
@@ -138,9 +139,7 @@ def tables_of(paper: str, data: str) -> list[Table]:
 def _row(paper: str, data: str, names: Sequence[str], entry: Sequence[str | float | None]) -> Row:
     label, variant, *scores = entry
     recipe = None if variant is None else "/".join(filter(None, [paper, data, str(variant)]))
-    published = {
-        name: float(value) for name, value in zip(names, scores, strict=True) if value is not None
-    }
+    published = {name: float(value) for name, value in zip(names, scores, strict=True) if value is not None}
     key = str(label).lower() if variant is None else str(variant) or "full"
     return Row(str(label), key, recipe if recipe in RECIPES else None, published)
 

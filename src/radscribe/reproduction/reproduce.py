@@ -22,11 +22,14 @@ from radscribe.progress import Progress
 from radscribe.reproduction.engines import Engine
 from radscribe.reproduction.grid import Cell, Grid, shared_stages
 from radscribe.reproduction.job import Job
+from radscribe.runs.views import studies_with_report
 from radscribe.studies.store import PreparedStore
 from radscribe.training.stage import Stage
+from radscribe.training.train import check_rates, open_studies
 
 #: What a reproduction was begun with, which every later command must repeat.
 BEGUN = "reproduction.json"
+_BEGUN_WITH = {"paper": "paper", "store_content_hash": "content of the store", "fields": "--set"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +111,40 @@ def jobs_of(grid: Grid, places: Places, store: PreparedStore, threads: int) -> t
     return kept, done
 
 
+def finished_test(grid: Grid, places: Places, store: PreparedStore) -> Callable[[Job], bool]:
+    """A function that tells whether the files of a job say that it is done."""
+    cells = {cell.name: cell for cell in grid.cells}
+
+    def is_done(job: Job) -> bool:
+        cell = cells.get(job.name)
+        if cell is not None:
+            return cell.finished
+        config = next(cell for cell in grid.cells if cell.recipe == job.recipe and cell.seed == job.seed)
+        stages = shared_stages(config.config(store.path), places.parts.absolute(), store)
+        return any(stage.path.name == job.name and _is_finished(stage, store) for stage in stages)
+
+    return is_done
+
+
+def check_cells(grid: Grid, store: PreparedStore) -> None:
+    """Check, before anything runs, that the cells can be trained and scored on a store.
+
+    Raises:
+        RadScribeError: a field has a wrong value, the views of the store have another size than the recipes
+            need, or no study of a split has a report.
+    """
+    for cell in {cell.recipe: cell for cell in grid.cells}.values():
+        config = cell.config(store.path)
+    check_rates(config.training)
+    open_studies(config)
+    studies_with_report(store.studies("test"), config.data.section, "test")
+
+
 def _is_made_of(stage: Stage, other: Stage) -> bool:
     settings = stage.settings
-    return any(getattr(settings, name) == str(other.path.absolute()) for name in settings.__dataclass_fields__)
+    return any(
+        getattr(settings, name) == str(other.path.absolute()) for name in settings.__dataclass_fields__
+    )
 
 
 def _is_finished(stage: Stage, store: PreparedStore) -> bool:
@@ -156,7 +190,7 @@ def _check_begun(places: Places, begun: Mapping[str, Any]) -> None:
     for name, value in begun.items():
         if before.get(name) != value:
             raise RadScribeError(
-                f"the reproduction in '{places.out}' was begun with another {name}: "
+                f"the reproduction in '{places.out}' was begun with another {_BEGUN_WITH[name]}: "
                 f"{_in_words(before.get(name))}, not {_in_words(value)}",
                 "Repeat it as it was begun, or choose another --out",
             )

@@ -73,9 +73,7 @@ def _table_lines(table: Table, grid: Grid, failed: Mapping[str, str], logs: str)
     return [*lines, "", *notes] if notes else lines
 
 
-def _ours(
-    row: Row, table: Table, grid: Grid, failed: Mapping[str, str], logs: str
-) -> tuple[list[str], str]:
+def _ours(row: Row, table: Table, grid: Grid, failed: Mapping[str, str], logs: str) -> tuple[list[str], str]:
     """Our scores of a row as text, and what to say of the row; empty if all its cells are done."""
     cells = grid.of_recipe(row.recipe)
     done = [cell for cell in cells if cell.name not in failed and cell.finished]
@@ -89,8 +87,12 @@ def _ours(
         links = ", ".join(f"[{cell.name}]({logs}/{cell.name}.log)" for cell in broken)
         note = f"failed: {links}" if not done else f"ours, {len(done)} of {len(cells)}; failed: {links}"
     else:
-        note = "" if len(done) == len(cells) else "not run" if not done else f"ours, {len(done)} of {len(cells)}"
-    return [_shown([values[name] for values in scores if name in values]) for name in map(_own, table.scores)], note
+        note = (
+            "" if len(done) == len(cells) else "not run" if not done else f"ours, {len(done)} of {len(cells)}"
+        )
+    return [
+        _shown([values[name] for values in scores if name in values]) for name in map(_own, table.scores)
+    ], note
 
 
 def _own(name: str) -> str:
