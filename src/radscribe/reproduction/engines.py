@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
@@ -86,7 +85,6 @@ class RayEngine:
     """
 
     def __init__(self, address: str, cpus: int, gpus: float):
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a warning of Ray about its future
         try:
             import ray
         except ImportError as error:
@@ -113,7 +111,7 @@ class RayEngine:
                 "Pass smaller --cpus and --gpus",
             )
         self.slots = 10_000  # Ray lets them wait for CPUs and GPUs
-        self._task = ray.remote(run_job).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_job)
         self._running: dict[Any, str] = {}
 
     def start(self, job: Job) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from radscribe.errors import RadScribeError, closest
 from radscribe.recipes.registry import get_recipe
-from radscribe.reproduction.papers import Table
+from radscribe.reproduction.papers import DATA_SETS, Table
 from radscribe.runs.config import RunConfig, nested, override
 from radscribe.runs.run_directory import RunDirectory
 from radscribe.studies.store import PreparedStore
@@ -113,7 +113,7 @@ def grid_of(
                 cells.setdefault(cell, Cell(cell, row.recipe, fields, seed, path))
     if not cells:
         raise RadScribeError(
-            f"none of these rows has a recipe for {tables[0].data}",
+            f"none of these rows has a recipe for {DATA_SETS[tables[0].data]}",
             "Give a store of the paper's data set, or leave out --only",
         )
     return Grid(tables, list(cells.values()), range(seeds))
