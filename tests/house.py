@@ -28,6 +28,7 @@ ROWS = [
     ["pretraining"],
     ["training"],
     ["interop", "pages", "bench", "api"],
+    ["reproduction"],
     ["cli"],
 ]
 

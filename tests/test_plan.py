@@ -57,7 +57,11 @@ def test_the_text_encoder_is_counted_with_its_own_vocabulary():
 
 def test_bounds_follow_the_accelerator():
     slow, fast = (
-        bench_plan("r2gen-gpt/phantom", Accelerator(bandwidth_tb=speed, teraflops=speed), language_model=TINY)
+        bench_plan(
+            get_recipe("r2gen-gpt/phantom").build(),
+            Accelerator(bandwidth_tb=speed, teraflops=speed),
+            language_model=TINY,
+        )
         for speed in (1.0, 2.0)
     )
     assert slow["training_step"]["seconds_at_least"] == pytest.approx(
@@ -77,9 +81,9 @@ def test_bounds_follow_the_accelerator():
 
 def test_recipes_without_a_language_model_are_refused():
     with pytest.raises(RadScribeError, match="has no language model to plan for"):
-        bench_plan("camanet/phantom", Accelerator())
+        bench_plan(get_recipe("camanet/phantom").build(), Accelerator())
 
 
 def test_unknown_shapes_are_asked_for():
     with pytest.raises(RadScribeError, match="shapes of the language model .* are not known"):
-        bench_plan("r2gen-gpt/phantom", Accelerator())
+        bench_plan(get_recipe("r2gen-gpt/phantom").build(), Accelerator())

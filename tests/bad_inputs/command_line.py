@@ -41,6 +41,34 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("retrieve", "radscribe retrieve needs RETRIEVER and SOURCE"),
     ("pretrain language-model", "radscribe pretrain language-model needs STORE and --out"),
     ("pretrain language-model s --out new --arch x", "language-model has no option --arch"),
+    ("reproduce", "radscribe reproduce needs PAPER and --store and --out"),
+    # A paper that cannot be reproduced as it was typed.
+    ("reproduce camnet --store {store} --out new", ("unknown system 'camnet'", "Did you mean 'camanet'")),
+    ("reproduce camanet --store missing --out new", "missing"),
+    ("reproduce camanet --store {store} --out new --data iu-xray", "is of the phantom, not of IU X-Ray"),
+    ("reproduce camanet --store {store} --out new", "short side"),
+    (
+        "reproduce camanet --store {store} --out new --only table-4/bse",
+        ("there is no table or row 'table-4/bse'", "table-4/base"),
+    ),
+    ("reproduce camanet --store {store} --out new --set training.epochs", "is no NAME=VALUE"),
+    (
+        "reproduce camanet --store {store} --out new --set training.seed=3",
+        "Pass the number of seeds with --seeds",
+    ),
+    ("reproduce camanet --store {store} --out new --set training.threads=3", "with --cpus"),
+    (
+        "reproduce camanet --store {store} --out new --set training.epoch=3",
+        ("has no field 'training.epoch'", "training.epochs"),
+    ),
+    ("reproduce camanet --store {store} --out new --set training.epochs=x", "training.epochs"),
+    ("reproduce camanet --store {store} --out new --seeds 0", "--seeds"),
+    ("reproduce camanet --store {store} --out new --gpus 1", "--gpus does nothing with the engine local"),
+    ("reproduce camanet --store {store} --out new --engine ray --workers 2", "--workers does nothing"),
+    (
+        "reproduce bidirectional --store {store} --out new --only table-4",
+        "none of these rows has a recipe for the phantom",
+    ),
     # Names that commands had earlier.
     ("train view-classifier --store s --out new", "Type radscribe pretrain view-classifier STORE --out DIR"),
     ("train masked-autoencoder", "Type radscribe pretrain masked-autoencoder STORE --out DIR"),
@@ -202,5 +230,12 @@ ROWS: list[Row] = [Row(f"typed: {line[:70]}", line, says, check=_nothing_new) fo
         "page {run} --out file/new",
         "file",
         arrange=lambda w: w.write("file", ""),
+    ),
+    Row(
+        "a reproduction in a folder of other things",
+        "reproduce camanet --store {store} --out mine --set data.transform.short_side=64 "
+        "data.transform.crop=56",
+        "'mine' holds something that is no reproduction, such as 'notes.txt'",
+        arrange=lambda w: w.write("mine/notes.txt", ""),
     ),
 ]

@@ -27,7 +27,6 @@ from radscribe.errors import RadScribeError
 from radscribe.observations import OBSERVATIONS
 from radscribe.parts.phrase_table import POLARITIES, Phrase, PhraseList, PhraseTable
 from radscribe.ranges import WIDTH, Range, check_options
-from radscribe.recipes import get_recipe
 from radscribe.runs.config import RunConfig
 from radscribe.systems.am_mrg import AMMRG
 from radscribe.systems.bidirectional import BidirectionalConfig
@@ -102,13 +101,18 @@ class _Counted(NamedTuple):
         return self._replace(**numbers)
 
 
+def is_known(name: str) -> bool:
+    """Whether the shapes of a language model are known without its files."""
+    return name in _KNOWN
+
+
 def bench_plan(
-    recipe: str, accelerator: Accelerator, *, language_model: Path | None = None
+    config: RunConfig, accelerator: Accelerator, *, language_model: Path | None = None
 ) -> dict[str, Any]:
-    """Plan training and drafting of a recipe.
+    """Plan training and drafting of a configuration.
 
     Args:
-        recipe: Name of a recipe with a frozen language model.
+        config: Configuration with a frozen language model.
         accelerator: GPU to plan for.
         language_model: Folder whose config.json gives the shapes of the language model; by default the shapes
             of the recipe's model.
@@ -119,11 +123,10 @@ def bench_plan(
     Raises:
         RadScribeError: the recipe has no language model, or its shapes are not known.
     """
-    config = get_recipe(recipe).build()
     model = config.system.language_model
     if model is None:
         raise RadScribeError(
-            f"the recipe '{recipe}' has no language model to plan for",
+            f"the recipe '{config.recipe}' has no language model to plan for",
             "Measure it: radscribe bench train, or plan one such as bidirectional/iu-xray",
         )
     shapes = _shapes(model.name, language_model)
@@ -151,7 +154,7 @@ def bench_plan(
     seconds_per_token = (whole.language_model_bytes + cache / 2) / (accelerator.bandwidth_tb * 1e12)
     operations = training.batch_size * whole.operations
     return {
-        "recipe": recipe,
+        "recipe": config.recipe,
         "language_model": str(language_model or model.name),
         "layers": layers,
         "batch": training.batch_size,

@@ -91,7 +91,7 @@ def bench(
     words = [f"word{number:04}" for number in range(IU_XRAY_WORDS - 1)]
     vocabulary = Vocabulary((UNKNOWN_TOKEN, *words), cleaning="none", minimum_count=1)
     model = get_system(system).build(config.system, vocabulary, length).to(device)
-    study_batch = _random_batch(batch, views, length, config.data.transform.crop, device)
+    study_batch = random_batch(batch, views, length, config.data.transform.crop, device)
     if task == "decode":
         passes = _drafting_passes(
             model, study_batch, DecodingConfig(beams=beam, maximum_length=length, minimum_length=length)
@@ -117,7 +117,7 @@ def bench(
     }
 
 
-def _random_batch(studies: int, views: int, length: int, side: int, device: torch.device) -> Batch:
+def random_batch(studies: int, views: int, length: int, side: int, device: torch.device) -> Batch:
     """A batch with random views, random reports of full length, and random labels."""
     images = torch.randint(0, 256, (studies, views, side, side), dtype=torch.uint8, device=device)
     mask = torch.ones(studies, views, dtype=torch.bool, device=device)

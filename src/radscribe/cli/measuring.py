@@ -128,6 +128,7 @@ def plan(
             default is an A100's.
     """
     from radscribe.bench.plan import Accelerator, bench_plan
+    from radscribe.recipes import get_recipe
 
     accelerator = Accelerator(memory_gb=memory_gb, bandwidth_tb=bandwidth_tb, teraflops=teraflops)
-    print_json(bench_plan(recipe, accelerator, language_model=language_model))
+    print_json(bench_plan(get_recipe(recipe).build(), accelerator, language_model=language_model))

@@ -15,6 +15,7 @@ from radscribe.cli import (
     observing,
     pretraining,
     regions,
+    reproducing,
     scoring,
     studies,
     training,
@@ -81,6 +82,7 @@ _COMMANDS = (
         )
         for name, entry in PRETRAININGS.items()
     ),
+    Command("reproduce", reproducing.reproduce, "camanet --store stores/phantom --out reproductions/camanet"),
     Command("generate", drafting.generate, "runs/mine my_studies/images --out drafts.jsonl"),
     Command("retrieve", drafting.retrieve, "parts/retriever my_studies/images"),
     Command("observe", observing.observe, "parts/observation-classifier my_studies/images"),
