@@ -20,7 +20,7 @@ from radscribe.recipes import RECIPES
 from radscribe.reproduction.engines import LocalEngine, RayEngine
 from radscribe.reproduction.grid import grid_of, shared_stages, with_parts
 from radscribe.reproduction.job import Job
-from radscribe.reproduction.papers import DATA_SETS, data_set_of, tables_of
+from radscribe.reproduction.papers import BENCHMARK, DATA_SETS, data_set_of, tables_of
 from radscribe.reproduction.reproduce import Places, jobs_of, reason_of, run_jobs
 from radscribe.reproduction.results import _CLINICAL, write_results
 from radscribe.studies.store import PreparedStore
@@ -104,6 +104,16 @@ def test_the_comparison_page_shows_the_same_published_scores():
                         assert all(row.published[name] == published.scores[name] for name in both), row
                         compared += len(both)
     assert compared > 100
+
+
+def test_the_benchmark_has_every_system_and_quotes_nothing(tmp_path):
+    (table,) = tables_of(BENCHMARK, "phantom")
+    grid = grid_of([table], tmp_path, seeds=1, only=[], fields={})
+    assert [cell.recipe for cell in grid.cells] == [f"{name}/phantom" for name in SYSTEMS]
+    write_results(tmp_path / "RESULTS.md", grid, {}, tmp_path / "logs", None)
+    lines = (tmp_path / "RESULTS.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in lines if "not run" in line] == list(SYSTEMS)
+    assert "paper" not in " ".join(lines)
 
 
 def test_rows_that_tables_share_are_one_cell_whichever_are_chosen(tmp_path):

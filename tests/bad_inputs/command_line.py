@@ -43,7 +43,7 @@ _LINES: list[tuple[str, str | tuple[str, ...]]] = [
     ("pretrain language-model s --out new --arch x", "language-model has no option --arch"),
     ("reproduce", "radscribe reproduce needs PAPER and --store and --out"),
     # A paper that cannot be reproduced as it was typed.
-    ("reproduce camnet --store {store} --out new", ("unknown system 'camnet'", "Did you mean 'camanet'")),
+    ("reproduce camnet --store {store} --out new", ("unknown paper 'camnet'", "Did you mean 'camanet'")),
     ("reproduce camanet --store missing --out new", "missing"),
     ("reproduce camanet --store {store} --out new --data iu-xray", "is of the phantom, not of IU X-Ray"),
     ("reproduce camanet --store {store} --out new", "short side"),

@@ -24,6 +24,9 @@ DATA_SETS = {
     "chexpert-plus": "CheXpert Plus",
     "phantom": "the phantom",
 }
+#: Takes the place of a paper: all systems at one budget, without published scores.
+BENCHMARK = "benchmark"
+_BENCHMARK_SCORES = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "micro F1", "macro F1")
 #: The data set of a store, by the reader that it was prepared with. Other forms may hold any data set.
 _DATA_SET_OF = {
     "iu-xray-kaggle": "iu-xray",
@@ -107,14 +110,16 @@ def tables_of(paper: str, data: str) -> list[Table]:
     data set for which the table has the most.
 
     Args:
-        paper: Name of the system that the paper describes.
+        paper: Name of the system that the paper describes, or `BENCHMARK`.
         data: Data set to train on, a key of `DATA_SETS`.
 
     Raises:
         RadScribeError: there is no such paper, or it has no table for the data set.
     """
+    if paper == BENCHMARK:
+        return [_benchmark(data)]
     if paper not in SYSTEMS:
-        raise unknown_name("paper", paper, SYSTEMS)
+        raise unknown_name("paper", paper, [*SYSTEMS, BENCHMARK])
     tables = []
     for table in _published():
         if table["paper"] != paper:
@@ -134,6 +139,16 @@ def tables_of(paper: str, data: str) -> list[Table]:
             f"Give a store of {' or '.join(known)}, or of the phantom",
         )
     return tables
+
+
+def _benchmark(data: str) -> Table:
+    """The whole system of every paper, as the rows of one table."""
+    recipes = {system: f"{system}/{data}" for system in SYSTEMS}
+    rows = [
+        Row(system, system, recipe if recipe in RECIPES else None, {}) for system, recipe in recipes.items()
+    ]
+    title = "All systems, each with its recipe and the fields of --set"
+    return Table("systems", title, "", data, data, _BENCHMARK_SCORES, rows)
 
 
 def _row(paper: str, data: str, names: Sequence[str], entry: Sequence[str | float | None]) -> Row:

@@ -49,7 +49,8 @@ def _table_lines(table: Table, grid: Grid, failed: Mapping[str, str], logs: str)
             "they do not compare. They stand here to show the order of the rows.",
             "",
         ]
-    if _CLINICAL.intersection(table.scores):
+    quoted = any(row.published for row in table.rows)
+    if quoted and _CLINICAL.intersection(table.scores):
         lines += [
             "The paper's clinical scores are by CheXpert or CheXbert, ours by RadScribe's rules over 14 "
             "observations, uncertain as absent: they do not compare.",
@@ -63,10 +64,14 @@ def _table_lines(table: Table, grid: Grid, failed: Mapping[str, str], logs: str)
     ]
     notes = []
     for row in table.rows:
-        published = [f"{row.published[name]:.3f}" if name in row.published else "–" for name in table.scores]
-        lines.append(f"| {row.label} | paper | {' | '.join(published)} |")
         ours, note = _ours(row, table, grid, failed, logs)
-        lines.append(f"| | {note or 'ours'} | {' | '.join(ours)} |")
+        label = "" if quoted else f" {row.label}"
+        if quoted:
+            published = [
+                f"{row.published[name]:.3f}" if name in row.published else "–" for name in table.scores
+            ]
+            lines.append(f"| {row.label} | paper | {' | '.join(published)} |")
+        lines.append(f"|{label} | {note or 'ours'} | {' | '.join(ours)} |")
         for cell in grid.of_recipe(row.recipe):
             if cell.name in failed:
                 notes.append(f"- {cell.name}: {failed[cell.name]}")
