@@ -43,7 +43,7 @@ def evaluated(files: MetricFiles | None = None, **options) -> Evaluation:
 
 
 def test_labels_logits_and_vectors_are_those_of_the_released_code(chexbert):
-    """The oracle is `label.py` of the released code, run by `tests/golden/make_chexbert.py`."""
+    """The oracle is `label.py` of the released code, run by `tests/golden/metrics/make_chexbert.py`."""
     tensors, given = golden_chexbert()
     texts = given["texts"]
     assert list(ORDER) == given["conditions"]

@@ -20,7 +20,7 @@ from radscribe.evaluation.ratescore import LONG, SHORT, Entities, ratescore
 from radscribe.evaluation.stress import REFERENCES as AS_DRAFTS
 from radscribe.evaluation.text_encoder import TextEncoder
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "golden/metrics"
 BERTSCORES = json.loads((GOLDEN / "bertscore.json").read_text())
 ARITHMETIC = json.loads((GOLDEN / "arithmetic.json").read_text())
 REPORTS = {

@@ -21,8 +21,8 @@ from radscribe.evaluation.radgraph_files import read_graphs
 from radscribe.evaluation.radgraph_model import RadGraph, load_radgraph, words_of
 from radscribe.evaluation.radgraph_scores import radgraph_combined, radgraph_f1
 
-GOLDEN = Path(__file__).parent / "golden"
-#: Random graphs, and what both versions of the package compute from them: see `golden/make_radgraph.py`.
+GOLDEN = Path(__file__).parent / "golden/metrics"
+#: Random graphs, and what both versions of the package compute from them: see `make_radgraph.py` there.
 PAIRS = json.loads((GOLDEN / "radgraph_rewards.json").read_text())
 
 

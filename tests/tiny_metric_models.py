@@ -15,8 +15,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-RADGRAPH_GOLDEN = Path(__file__).parent / "golden" / "radgraph.safetensors"
-CHEXBERT_GOLDEN = Path(__file__).parent / "golden" / "chexbert.safetensors"
+RADGRAPH_GOLDEN = Path(__file__).parent / "golden/metrics/radgraph.safetensors"
+CHEXBERT_GOLDEN = Path(__file__).parent / "golden/metrics/chexbert.safetensors"
 
 
 @functools.cache
