@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -227,10 +228,22 @@ def test_the_command_writes_page_latex_markdown_and_json(shifted, references, tm
     assert printed["leaders"]["BLEU-4"] == "copied_50%"
     latex, markdown = files["table.tex"].read_text(), files["table.md"].read_text()
     value = printed["scores"]["copied_50%"]["BLEU-4"]["mean"]["value"]
-    assert rf"copied\_50\% & \textbf{{{value:.3f}}} [" in latex
+    assert rf"copied\_50\% & \shortstack{{\textbf{{{value:.3f}}}\\" in latex
     assert latex.count(r"\textbf") == len(printed["leaders"])
     assert [latex.count(rule) for rule in ("toprule", "midrule", "bottomrule")] == [1, 1, 1]
     assert f"| copied\\_50% | **{value:.3f}** (" in markdown
     columns = {line.count("|") for line in markdown.splitlines() if line.startswith("|")}
     assert columns == {4, 9}
     assert "RadScribe" in files["page.html"].read_text()
+    if shutil.which("pdflatex"):
+        paper = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{table}\end{document}"
+        (tmp_path / "paper.tex").write_text(paper)
+        made = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert made.returncode == 0, made.stdout
+        assert "Overfull" not in made.stdout

@@ -20,25 +20,32 @@ _LATEX_ESCAPES = str.maketrans(
         ">": r"\textgreater{}",
     }
 )
+#: Begins a second, smaller line in a cell of a LaTeX table.
+_SMALL_LINE = r"\\\scriptsize "
 _MARKDOWN_ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|"})
 
 
 def latex_table(comparison: Comparison) -> str:
     """The scores as a LaTeX table for the package `booktabs`: a row for each group, and for each baseline.
 
-    A score is bold only if its group is clearly higher than every other group; see `compare_groups`.
+    An interval stands under its score, so that six scores fit the width of a page. A score is bold only if
+    its group is clearly higher than every other group; see `compare_groups`.
     """
     names = comparison.names
-    rows = _rows(comparison, r"\textbf{{{}}}".format, latex_text, "{} [{}, {}]")
+    rows = _rows(
+        comparison, r"\textbf{{{}}}".format, latex_text, rf"\shortstack{{{{{{}}{_SMALL_LINE}{{}}--{{}}}}}}"
+    )
+    heads = [rf"\shortstack{{{latex_text(name).replace(' (', f'{_SMALL_LINE}(')}}}" for name in names]
     lines = [
         LATEX_MARK,
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
+        r"\small\setlength{\tabcolsep}{2pt}",
         rf"\caption{{{latex_text(_caption(comparison))}}}",
         rf"\begin{{tabular}}{{l{'c' * len(names)}}}",
         r"\toprule",
-        " & ".join(["", *map(latex_text, names)]) + r" \\",
+        " & ".join(["", *heads]) + r" \\",
         r"\midrule",
         *(" & ".join(row) + r" \\" for row in rows[: len(comparison.runs)]),
         *([r"\midrule"] if len(rows) > len(comparison.runs) else []),
