@@ -44,7 +44,7 @@ def test_drafts_belong_to_their_studies(name, store, tmp_path):
 @pytest.fixture(scope="module")
 def language_model(store):
     """One that learnt the train split's reports, and to look at what stands where the image goes."""
-    settings = LanguageModelSettings(epochs=20, threads=1, device="cpu")
+    settings = LanguageModelSettings(epochs=14, threads=1, device="cpu")
     return made_once(
         "language-model-that-learnt",
         lambda path: pretrain(LanguageModelTask, PreparedStore(store), path, settings, progress=False),
@@ -96,7 +96,7 @@ def short(name: str) -> RunConfig:
     config = override(
         get_recipe(f"{name}/phantom").build(),
         {
-            "training": {"epochs": 9, "threads": 1, "device": "cpu", "validate_every": 3},
+            "training": {"epochs": 9, "threads": 1, "device": "cpu", "validate_every": 9},
             "decoding": {"beams": 1},
         },
     )
