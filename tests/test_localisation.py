@@ -134,6 +134,25 @@ def test_a_system_whose_visual_tokens_are_queries_is_not_localised(store):
     assert localise(trained, studies, progress=False) == [[] for _ in studies]
 
 
+def test_attention_to_everything_alike_is_chance(store):
+    """As of a system that writes the same report for every study."""
+    trained = untrained("r2gen", store)
+    explain = trained.system.explain
+
+    def explain_without_looking(views, mask, tokens):
+        evidence = explain(views, mask, tokens)
+        evidence.attention = torch.full_like(evidence.attention, 1 / evidence.token_mask.size(1))
+        return evidence
+
+    trained.system.explain = explain_without_looking
+    found = localise(trained, store.studies()[:8], progress=False)
+    for kind in ("report attention", "sentence attention", "word attention"):
+        scores = localisation_statistics(kind, found).scores()
+        assert scores[f"{kind} pointing by chance"] > 0
+        assert scores[f"{kind} pointing"] == pytest.approx(scores[f"{kind} pointing by chance"])
+        assert scores[f"{kind} energy"] == pytest.approx(scores[f"{kind} energy by chance"])
+
+
 def test_a_system_that_knows_the_masks_scores_above_chance(store):
     """Activation maps that are the masks themselves point at them: the geometry of both is the same."""
     from radscribe.studies.images import read_view

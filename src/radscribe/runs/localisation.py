@@ -86,8 +86,11 @@ def _score_study(
     attention = evidence.attention[place, -1].mean(dim=0)
     scores = [score_map(grid(values[place]), whole, kind) for kind, values in evidence.maps.items()]
     words = np.stack([grid(attention[position]) for position in range(len(pieces))])
-    low, high = (f(words, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
-    scores.append(score_map(((words - low) / (high - low)).max(axis=0), whole, "report attention"))
+    words -= words.min(axis=(1, 2, 3), keepdims=True)
+    highest = words.max(axis=(1, 2, 3), keepdims=True)
+    # A word that attends to all tokens alike has no place to show.
+    scaled = np.divide(words, highest, out=np.zeros_like(words), where=highest > 0)
+    scores.append(score_map(scaled.max(axis=0), whole, "report attention"))
     if evidence.activation_maps is not None:
         for observation, cover in covered.items():
             values = evidence.activation_maps[place, OBSERVATIONS.index(observation)].relu()
