@@ -134,6 +134,11 @@ def tables_of(paper: str, data: str) -> list[Table]:
         tables.append(Table(table["key"], table["title"], table["note"], data, published_on, names, rows))
     if not tables:
         known = sorted({name for table in _published() if table["paper"] == paper for name in table["data"]})
+        if not known:
+            raise RadScribeError(
+                f"no table of the paper of {paper} is known",
+                f"The word {BENCHMARK} trains {paper} beside all others",
+            )
         raise RadScribeError(
             f"the paper of {paper} has no table for {DATA_SETS[data]}",
             f"Give a store of {' or '.join(known)}, or of the phantom",
