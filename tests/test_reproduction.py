@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from radscribe.errors import RadScribeError
 from radscribe.evaluation.families import FAMILIES
 from radscribe.evaluation.published import published_rows
 from radscribe.recipes import RECIPES
+from radscribe.reproduction.ending import write_ending
 from radscribe.reproduction.engines import LocalEngine, RayEngine
 from radscribe.reproduction.grid import grid_of, shared_stages, with_parts
 from radscribe.reproduction.job import Job
@@ -123,6 +125,25 @@ def test_the_benchmark_has_every_system_and_quotes_nothing(tmp_path):
     lines = (tmp_path / "RESULTS.md").read_text().splitlines()
     assert [line.split("|")[1].strip() for line in lines if "not run" in line] == list(SYSTEMS)
     assert "paper" not in " ".join(lines)
+
+
+@pytest.mark.usefixtures("without_java")
+def test_the_benchmark_scores_all_systems_under_one_protocol(finished_run, tmp_path):
+    """Recipes of different protocols have references that differ, so that their own scores do not compare."""
+    grid = grid_of(tables_of(BENCHMARK, "phantom"), tmp_path, seeds=1, only=[], fields={})
+    r2gen, cmn, *_ = grid.cells
+    for cell, protocol in ((r2gen, "r2gen"), (cmn, "clean_full")):
+        shutil.copytree(finished_run, cell.path)
+        config = cell.path / "config.yaml"
+        assert "protocol: r2gen\n" in config.read_text()
+        config.write_text(config.read_text().replace("protocol: r2gen\n", f"protocol: {protocol}\n"))
+    said = write_ending(grid, {}, tmp_path, resamples=20, progress=False)
+    assert "comparison: " in said
+    lines = (tmp_path / "RESULTS.md").read_text().splitlines()
+    assert "All are scored under the protocol clean_full." in lines
+    ours = {cells[1].strip(): cells[3:] for cells in (line.split("|") for line in lines) if len(cells) > 3}
+    assert ours["r2gen"] == ours["r2gen-cmn"] != ours["camanet"]
+    assert {"constant report", "nearest neighbour"} <= ours.keys()
 
 
 def test_rows_that_tables_share_are_one_cell_whichever_are_chosen(tmp_path):

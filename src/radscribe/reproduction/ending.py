@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from radscribe.errors import RadScribeError
+from radscribe.evaluation.result import Evaluation
 from radscribe.pages.comparison_page import write_comparison_page
 from radscribe.reproduction.grid import Grid
 from radscribe.reproduction.results import write_results
@@ -32,12 +33,19 @@ def write_ending(grid: Grid, failed: Mapping[str, str], out: Path, *, resamples:
             runs = [cell.path for cell in grid.of_recipe(row.recipe) if cell.finished]
             if runs and runs not in groups.values():
                 groups[f"{row.label} ({table.key})" if row.label in groups else row.label] = runs
+    protocol = grid.tables[0].protocol
+    evaluations: dict[Path, Evaluation] = {}
     page, said = None, "no comparison page, for fewer than two rows are done"
     if len(groups) > 1:
         try:
-            write_comparison_page(groups, out / PAGE, resamples=resamples, progress=progress)
+            compared = write_comparison_page(
+                groups, out / PAGE, protocol=protocol, resamples=resamples, progress=progress
+            )
             page, said = out / PAGE, f"comparison: {out / PAGE}"
+            if protocol:
+                members = [member for group in compared.scored.groups.values() for member in group]
+                evaluations = {member.path: member.evaluation for member in members}
         except RadScribeError as error:
             said = f"no comparison page: {error}"
-    write_results(out / RESULTS, grid, failed, out / "logs", page)
+    write_results(out / RESULTS, grid, failed, out / "logs", page, evaluations)
     return f"{said}\nresults: {out / RESULTS}"

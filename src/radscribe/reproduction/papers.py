@@ -16,6 +16,7 @@ from radscribe.files import parse_json
 from radscribe.recipes import RECIPES
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
+from radscribe.text.protocols import ProtocolName
 
 #: Data sets with recipes, and their names as papers write them.
 DATA_SETS = {
@@ -26,7 +27,7 @@ DATA_SETS = {
 }
 #: Takes the place of a paper: all systems at one budget, without published scores.
 BENCHMARK = "benchmark"
-_BENCHMARK_SCORES = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "micro F1", "macro F1")
+_BENCHMARK_SCORES = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "micro F1", "macro F1")
 #: The data set of a store, by the reader that it was prepared with. Other forms may hold any data set.
 _DATA_SET_OF = {
     "iu-xray-kaggle": "iu-xray",
@@ -66,6 +67,7 @@ class Table:
         published_on: Data set of the published scores.
         scores: Names of the scores that the paper prints, in its order.
         rows: The rows in the paper's order.
+        protocol: Protocol under which all rows are scored at the end; None if each recipe has the paper's.
     """
 
     key: str
@@ -75,6 +77,7 @@ class Table:
     published_on: str
     scores: Sequence[str]
     rows: Sequence[Row]
+    protocol: ProtocolName | None = None
 
 
 def data_set_of(store: PreparedStore, data: str | None) -> str:
@@ -153,7 +156,7 @@ def _benchmark(data: str) -> Table:
         Row(system, system, recipe if recipe in RECIPES else None, {}) for system, recipe in recipes.items()
     ]
     title = "All systems, each with its recipe and the fields of --set"
-    return Table("systems", title, "", data, data, _BENCHMARK_SCORES, rows)
+    return Table("systems", title, "", data, data, _BENCHMARK_SCORES, rows, protocol="clean_full")
 
 
 def _row(paper: str, data: str, names: Sequence[str], entry: Sequence[str | float | None]) -> Row:

@@ -8,6 +8,7 @@ from statistics import mean
 
 from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
+from radscribe.evaluation.family import SYSTEM
 from radscribe.evaluation.result import Evaluation
 from radscribe.files import write_whole
 from radscribe.reproduction.grid import Cell, Grid
@@ -18,7 +19,14 @@ from radscribe.runs.run_directory import RunDirectory
 _CLINICAL = {f"{average} {score}" for average in ("micro", "macro") for score in ("P", "R", "F1")}
 
 
-def write_results(file: Path, grid: Grid, failed: Mapping[str, str], logs: Path, page: Path | None) -> None:
+def write_results(
+    file: Path,
+    grid: Grid,
+    failed: Mapping[str, str],
+    logs: Path,
+    page: Path | None,
+    evaluations: Mapping[Path, Evaluation] | None = None,
+) -> None:
     """Write the tables of a grid as Markdown.
 
     Args:
@@ -27,7 +35,10 @@ def write_results(file: Path, grid: Grid, failed: Mapping[str, str], logs: Path,
         failed: The reason why a cell failed, by the name of the cell.
         logs: Folder of the logs.
         page: The comparison page; None if there is none.
+        evaluations: Scores of cells by their run directory, where they are not those that the runs keep. They
+            are under one protocol, and their baselines stand below the rows.
     """
+    evaluations = evaluations or {}
     seeds = ", ".join(map(str, grid.seeds))
     lines = [
         f"# Reproduction on {DATA_SETS[grid.tables[0].data]}",
@@ -37,11 +48,13 @@ def write_results(file: Path, grid: Grid, failed: Mapping[str, str], logs: Path,
     if page is not None:
         lines += ["", f"Intervals and paired tests: [{page.name}]({page.name})."]
     for table in grid.tables:
-        lines += ["", *_table_lines(table, grid, failed, logs.name)]
+        lines += ["", *_table_lines(table, grid, failed, logs.name, evaluations)]
     write_whole(file, "\n".join([*lines, "", NOTICE]) + "\n")
 
 
-def _table_lines(table: Table, grid: Grid, failed: Mapping[str, str], logs: str) -> list[str]:
+def _table_lines(
+    table: Table, grid: Grid, failed: Mapping[str, str], logs: str, evaluations: Mapping[Path, Evaluation]
+) -> list[str]:
     lines = [f"## {table.title}", ""]
     if table.published_on != table.data:
         lines += [
@@ -58,13 +71,15 @@ def _table_lines(table: Table, grid: Grid, failed: Mapping[str, str], logs: str)
         ]
     if table.note:
         lines += [table.note, ""]
+    if evaluations:
+        lines += [f"All are scored under the protocol {table.protocol}.", ""]
     lines += [
         f"| row | of | {' | '.join(table.scores)} |",
         f"|---|---|{'---:|' * len(table.scores)}",
     ]
     notes = []
     for row in table.rows:
-        ours, note = _ours(row, table, grid, failed, logs)
+        ours, note = _ours(row, table, grid, failed, logs, evaluations)
         label = "" if quoted else f" {row.label}"
         if quoted:
             published = [
@@ -75,15 +90,28 @@ def _table_lines(table: Table, grid: Grid, failed: Mapping[str, str], logs: str)
         for cell in grid.of_recipe(row.recipe):
             if cell.name in failed:
                 notes.append(f"- {cell.name}: {failed[cell.name]}")
+    if evaluations:
+        first = next(iter(evaluations.values()))
+        for baseline in [row for row in first.rows if row != SYSTEM]:
+            values = _scores_of(first, baseline)
+            shown = [f"{values[name]:.3f}" if name in values else "–" for name in map(_own, table.scores)]
+            lines.append(f"| {baseline} | baseline | {' | '.join(shown)} |")
     return [*lines, "", *notes] if notes else lines
 
 
-def _ours(row: Row, table: Table, grid: Grid, failed: Mapping[str, str], logs: str) -> tuple[list[str], str]:
+def _ours(
+    row: Row,
+    table: Table,
+    grid: Grid,
+    failed: Mapping[str, str],
+    logs: str,
+    evaluations: Mapping[Path, Evaluation],
+) -> tuple[list[str], str]:
     """Our scores of a row as text, and what to say of the row; empty if all its cells are done."""
     cells = grid.of_recipe(row.recipe)
     done = [cell for cell in cells if cell.name not in failed and cell.finished]
     broken = [cell for cell in cells if cell.name in failed]
-    scores = [_scores(cell) for cell in done]
+    scores = [_scores(cell, evaluations) for cell in done]
     if row.recipe is None:
         note = f"no recipe for {DATA_SETS[table.data]}"
     elif not cells:
@@ -105,12 +133,18 @@ def _own(name: str) -> str:
     return f"{name} (14, as_absent)" if name in _CLINICAL else name
 
 
-def _scores(cell: Cell) -> dict[str, float]:
+def _scores(cell: Cell, evaluations: Mapping[Path, Evaluation]) -> dict[str, float]:
     try:
-        evaluation = Evaluation.read(RunDirectory(cell.path).metrics, "Remove the cell, and run it again")
+        evaluation = evaluations.get(cell.path) or Evaluation.read(
+            RunDirectory(cell.path).metrics, "Remove the cell, and run it again"
+        )
     except RadScribeError:
         return {}
-    return {name: score.value for name, score in evaluation.rows["system"].scores.items()}
+    return _scores_of(evaluation, SYSTEM)
+
+
+def _scores_of(evaluation: Evaluation, row: str) -> dict[str, float]:
+    return {name: score.value for name, score in evaluation.rows[row].scores.items()}
 
 
 def _shown(values: Sequence[float]) -> str:
