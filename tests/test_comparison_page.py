@@ -219,7 +219,7 @@ def test_the_command_writes_page_latex_markdown_and_json(shifted, references, tm
     copied = tmp_path / "copied_50%.jsonl"
     copied.write_text("".join(json.dumps({"id": s, "text": t}) + "\n" for s, t in references.items()))
     files = {name: tmp_path / name for name in ("page.html", "table.tex", "table.md")}
-    command = ["compare", str(shifted), f"copied_50%={copied}", "--resamples", "500", "--json"]
+    command = ["compare", f"shifted={shifted}", f"copied_50%={copied}", "--resamples", "500", "--json"]
     command += ["--out", str(files["page.html"]), "--latex", str(files["table.tex"])]
     main([*command, "--markdown", str(files["table.md"]), "--scores", "BLEU-4", "micro F1 (14, as_present)"])
     printed = json.loads(capsys.readouterr().out)

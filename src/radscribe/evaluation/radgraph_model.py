@@ -198,7 +198,7 @@ class RadGraph(nn.Module):
         by_word = [self.tokenizer.encode(word, add_special_tokens=False) for word in words]
         pieces = [piece for word in by_word for piece in word]
         device = self.widths.weight.device
-        vectors = torch.zeros(len(words), self._width, device=device)
+        vectors = self.widths.weight.new_zeros(len(words), self._width)
         if not pieces:
             return vectors
         special = len(self._begin) + len(self._end)

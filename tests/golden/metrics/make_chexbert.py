@@ -7,6 +7,7 @@ calls. Only what would download bert-base-uncased is replaced; tokens, masks, ne
 released code. Nothing of RadScribe is imported.
 """
 
+import copy
 import csv
 import json
 import sys
@@ -78,7 +79,9 @@ def make(checkout: str, out: str) -> None:
     labels = torch.tensor(label.label(str(folder / "chexbert.pth"), str(folder / "texts.csv"))).T
     batch = next(iter(label.load_unlabeled_data(str(folder / "texts.csv"), num_workers=0)))
     mask = utils.generate_attention_masks(batch["imp"], batch["len"], torch.device("cpu"))
-    logits = torch.cat(network(batch["imp"], mask), dim=1)
+    # In double precision, because the rounding of single precision differs between processors.
+    exact, mask = copy.deepcopy(network).double(), mask.double()
+    logits = torch.cat(exact(batch["imp"], mask), dim=1)
     state["module.bert.embeddings.position_ids"] = torch.arange(512)[None]  # as in some published copies
     weights = {
         f"weights.{name}": value.half() if value.is_floating_point() else value
@@ -89,7 +92,7 @@ def make(checkout: str, out: str) -> None:
             **weights,
             "output.labels": labels.to(torch.int8).contiguous(),
             "output.logits": logits,
-            "output.cls": network.bert(batch["imp"], attention_mask=mask)[0][:, 0].contiguous(),
+            "output.cls": exact.bert(batch["imp"], attention_mask=mask)[0][:, 0].contiguous(),
             "output.lengths": torch.tensor(batch["len"]),
         },
         out,

@@ -175,7 +175,11 @@ def make_model() -> None:
         for model in MODELS:
             torch.save(weights, folder / model / "weights.th")
             network = RadGraph(model_type=model, model_cache_dir=name, cuda=-1)
+            # The rounding of single precision differs between processors.
+            torch.set_default_dtype(torch.float64)
+            network.model.double()
             outputs[model] = [found(network, text) for text in TEXTS]
+            torch.set_default_dtype(torch.float32)
         encoder = {
             file.name: file.read_text()
             for file in sorted((folder / ENCODER).iterdir())
