@@ -11,13 +11,19 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, classification_report, cohen_kappa_score, f1_score
+from sklearn.metrics import (
+    accuracy_score,
+    classification_report,
+    cohen_kappa_score,
+    f1_score,
+    precision_recall_fscore_support,
+)
 from tiny_metric_models import golden_chexbert, tiny_chexbert
 
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.chexbert import CLASSES, ORDER, CheXbert
-from radscribe.evaluation.chexbert_scores import MAPPINGS, SETS, chexbert_statistics
+from radscribe.evaluation.chexbert_scores import MAPPINGS, SETS, chexbert_by_observation, chexbert_statistics
 from radscribe.evaluation.evaluate import evaluate_texts
 from radscribe.evaluation.label_agreement import label_agreement
 from radscribe.evaluation.metric_files import MetricFiles
@@ -171,6 +177,21 @@ def test_f1_under_every_mapping_is_that_of_scikit_learn(seed):
     assert len(scores) == 48 + 3 + 1
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_each_observation_is_that_of_scikit_learn(seed):
+    drafts, references = random_states(seed, 40), random_states(seed + 50, 40)
+    found = chexbert_by_observation(chexbert_statistics(drafts, references))
+    assert list(found) == ["CheXbert (14, rrg)", "CheXbert (14, positive only)"]
+    for by_observation, positive in zip(found.values(), MAPPINGS.values(), strict=True):
+        assert list(by_observation) == list(OBSERVATIONS)
+        for name, values in by_observation.items():
+            ours, theirs = ([of_text[name] in positive for of_text in side] for side in (drafts, references))
+            *rates, _ = precision_recall_fscore_support(theirs, ours, average="binary", zero_division=0)
+            assert [values[measure] for measure in ("P", "R", "F1")] == pytest.approx(rates, abs=1e-6)
+            assert values["positive"] == sum(theirs)
+        assert by_observation["Fracture"] == {"positive": 0, "P": 0, "R": 0, "F1": 0}
+
+
 def test_no_positive_at_all_scores_nothing():
     nothing = [dict.fromkeys(OBSERVATIONS, "absent")] * 3
     scores = chexbert_statistics(nothing, nothing).scores()
@@ -198,6 +219,10 @@ def test_an_evaluation_has_the_scores_of_whole_texts(chexbert):
     assert found.rows["copy"].scores["CheXbert samples F1 (14, rrg)"].value == pytest.approx(1)
     assert found.differences["copy"]["SembScore"].value < 0
     assert found.provenance.further["CheXbert"].startswith("chexbert.pth, sha256 ")
+    for title, positive in zip(found.by_observation, MAPPINGS.values(), strict=True):
+        assert f"{title}, by observation" in str(found)
+        for name, values in found.by_observation[title].items():
+            assert values["positive"] == sum(read[text].states[name] in positive for text in TEXTS.values())
     tables = str(found)[str(found).index("\nCheXbert (14, rrg)") :].split("\n\nSembScore")[0]
     assert len(tables.splitlines()) > 4 * 8
     assert max(map(len, tables.splitlines())) <= 120

@@ -155,16 +155,17 @@ def test_published_rows_stand_beside_ours_on_their_data_set_alone(compared):
     assert benchmark_of(store) is None  # the ids are the phantom's
 
 
-def test_every_published_row_names_a_system_and_scores_between_0_and_1():
-    rows = [*published_rows("iu_xray"), *published_rows("mimic_cxr")]
-    assert {row.system for row in rows} == {
-        *("r2gen", "r2gen-cmn", "camanet", "r2gen-gpt", "bidirectional", "cmeaa", "am-mrg"),
-    }
-    assert len({(row.name, row.paper, row.table, row.data) for row in rows}) == len(rows)
-    assert all(0 < value < 1 for row in rows for value in row.scores.values())
-    for row in rows:
-        bleu = [row.scores[name] for name in ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4") if name in row.scores]
-        assert bleu == sorted(bleu, reverse=True), row
+def test_every_published_row_names_a_system_and_a_source_once():
+    systems = set()
+    for data in ("iu_xray", "mimic_cxr"):
+        rows = published_rows(data)
+        systems |= {row.name.partition(" / ")[0] for row in rows}
+        assert len({(row.name, row.source) for row in rows}) == len(rows)
+        for row in rows:
+            assert all(0 < value < 2 for value in row.scores.values())
+            bleu = [row.scores[f"BLEU-{n}"] for n in (1, 2, 3, 4) if f"BLEU-{n}" in row.scores]
+            assert bleu == sorted(bleu, reverse=True), row
+    assert systems == {"r2gen", "r2gen-cmn", "camanet", "r2gen-gpt", "bidirectional", "cmeaa", "am-mrg"}
 
 
 def test_files_alone_say_what_is_missing(references, shifted, tmp_path):

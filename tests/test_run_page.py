@@ -196,11 +196,15 @@ def test_scores_of_a_further_family_have_their_table(phantom, tmp_path):
     metrics = json.loads(run.metrics.read_text())
     metrics["scores"]["system"]["classifier micro F1"] = {"value": 0.625, "low": 0.5, "high": 0.75}
     metrics["provenance"]["further"] = {"classifier": "labels of <this> test"}
+    of_edema = {"positive": 3, "P": 0.125, "R": 0.25, "F1": 0.375}
+    metrics["by_observation"]["CheXbert (14, rrg)"] = {"Edema": of_edema}
     run.metrics.write_text(json.dumps(metrics))
     write_run_page(run.path, tmp_path / "page.html", studies=1)
     page = Page(tmp_path / "page.html")
     assert "The classifier (against labels of <this> test)" in page.text("figcaption")
     assert "0.625 0.500 – 0.750" in page.text("tr", "system")
+    assert "CheXbert (14, rrg) of this system, by observation" in page.text("figcaption")
+    assert "Edema 3 0.125 0.250 0.375" in page.text("tr")
 
 
 def test_every_chosen_study_has_its_card(page, run, phantom):

@@ -21,7 +21,7 @@ import numpy as np
 
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.clinical import States, precision_recall_f1
-from radscribe.evaluation.family import FamilyScores, ScoredStudies, ScoreTable
+from radscribe.evaluation.family import SYSTEM, FamilyScores, ScoredStudies, ScoreTable
 from radscribe.evaluation.metrics import Scores, StudyStatistics
 from radscribe.observations import COMPETITION_OBSERVATIONS, OBSERVATIONS, ObservationState
 
@@ -72,13 +72,11 @@ def chexbert_f1(studies: ScoredStudies) -> FamilyScores:
     except RadScribeError as error:
         return FamilyScores(missing={"CheXbert F1": str(error)})
     references = [read[text].states for text in studies.whole_references]
-    return FamilyScores(
-        {
-            row: chexbert_statistics([read[text].states for text in texts], references)
-            for row, texts in studies.whole_drafts.items()
-        },
-        rules=source,
-    )
+    statistics = {
+        row: chexbert_statistics([read[text].states for text in texts], references)
+        for row, texts in studies.whole_drafts.items()
+    }
+    return FamilyScores(statistics, rules=source, by_observation=chexbert_by_observation(statistics[SYSTEM]))
 
 
 def semb_score(studies: ScoredStudies) -> FamilyScores:
@@ -146,6 +144,24 @@ def chexbert_statistics(drafts: Sequence[States], references: Sequence[States]) 
     return StudyStatistics(np.column_stack([*columns, np.ones(len(drafts))]), _scores)
 
 
+def chexbert_by_observation(statistics: StudyStatistics) -> dict[str, dict[str, dict[str, float]]]:
+    """P, R and F1 of each observation and how many references are positive, from `chexbert_statistics`.
+
+    A quotient with denominator 0 is 0. The values are by title of a table, such as `CheXbert (14, rrg)`, then
+    observation and measure.
+    """
+    found = {}
+    for mapping, of_mapping in _by_mapping(statistics.columns.sum(axis=0)).items():
+        counts = _counts(of_mapping)
+        positive = (counts[:, 0] + counts[:, 2]).astype(int).tolist()
+        rates = precision_recall_f1(counts).tolist()
+        found[f"CheXbert (14, {mapping})"] = {
+            name: {"positive": number, **dict(zip(MEASURES, of_name, strict=True))}
+            for name, number, of_name in zip(OBSERVATIONS, positive, rates, strict=True)
+        }
+    return found
+
+
 def _read(studies: ScoredStudies) -> tuple[Mapping[str, ReadText], str]:
     """What CheXbert makes of every draft and reference as it was written, and which checkpoint it was."""
 
@@ -176,13 +192,23 @@ def _positive(states: Sequence[States], positive: Collection[ObservationState]) 
     return np.array([[of_text[name] in positive for name in OBSERVATIONS] for of_text in states])
 
 
+def _by_mapping(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """The sums `[..., 42 + 6 + 1]` of each mapping."""
+    return dict(zip(MAPPINGS, np.split(sums[..., :-1], len(MAPPINGS), axis=-1), strict=True))
+
+
+def _counts(of_mapping: np.ndarray) -> np.ndarray:
+    """True positives, false positives and false negatives `[..., 14, 3]` of a mapping."""
+    return of_mapping[..., :_COUNTS].reshape(*of_mapping.shape[:-1], -1, 3)
+
+
 def _scores(sums: np.ndarray) -> Scores:
     studies = sums[..., -1:]
     scores: Scores = {}
-    parts = dict(zip(MAPPINGS, np.split(sums[..., :-1], len(MAPPINGS), axis=-1), strict=True))
+    parts = _by_mapping(sums)
     for position, (number, chosen) in enumerate(_CHOSEN.items()):
         for mapping, of_mapping in parts.items():
-            counts = of_mapping[..., :_COUNTS].reshape(*sums.shape[:-1], -1, 3)[..., chosen, :]
+            counts = _counts(of_mapping)[..., chosen, :]
             first = _COUNTS + 3 * position
             rates = {**_averages(counts), "samples": of_mapping[..., first : first + 3] / studies}
             scores |= _named(rates, f"{number}, {mapping}")
@@ -214,7 +240,7 @@ def _averages(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 def _macro_of_defined(of_mapping: np.ndarray) -> np.ndarray:
     """Means `[..., 3]` of precision, recall and F1 over the observations whose denominator is not 0."""
-    counts = of_mapping[..., :_COUNTS].reshape(*of_mapping.shape[:-1], -1, 3)
+    counts = _counts(of_mapping)
     true, wrong, missed = np.moveaxis(counts, -1, 0)
     defined = np.stack([true + wrong, true + missed, true + wrong + missed], axis=-1) > 0
     number = defined.sum(axis=-2)

@@ -162,7 +162,10 @@ def _evaluate(
         missing={what: reason for family in found.values() for what, reason in family.missing.items()},
         provenance=_provenance(studies, rules, found, resamples, seed),
         by_observation={
-            name: family.by_observation for name, family in found.items() if family.by_observation
+            title: values
+            for family in found.values()
+            for title, values in family.by_observation.items()
+            if values  # some kinds of maps are of no single observation
         },
         unreadable=studies.labelled.unreadable,
     )

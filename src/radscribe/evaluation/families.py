@@ -102,7 +102,7 @@ def _localisation(kind: str, studies: ScoredStudies) -> FamilyScores:
     return FamilyScores(
         {SYSTEM: localisation_statistics(kind, studies.maps)},
         rules="finding masks",
-        by_observation=by_observation(kind, studies.maps),
+        by_observation={kind: by_observation(kind, studies.maps)},
     )
 
 

@@ -87,13 +87,14 @@ class FamilyScores:
         statistics: Statistics of each row that the family could score.
         missing: Reason why scores are missing, by name of the missing scores.
         rules: What was compared with what, in words, if that must be shown with the scores.
-        by_observation: Means by observation, then measure; empty if the family has no such means.
+        by_observation: Tables of the system's single observations: values by title, observation and measure;
+            a value that is an integer is a count.
     """
 
     statistics: Mapping[str, StudyStatistics] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     rules: str = ""
-    by_observation: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    by_observation: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

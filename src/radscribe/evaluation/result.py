@@ -159,7 +159,8 @@ class Evaluation:
         references: Diversity of the references as they are scored.
         missing: Reason why a metric is missing, by its name.
         provenance: Rules under which the scores were computed.
-        by_observation: Means of further families, by family, observation and measure.
+        by_observation: Tables of the system's single observations in further families: values by title,
+            observation and measure.
         unreadable: Number of drafts of each row, and of references, that the labeller cannot read; empty if
             it did not label them.
         stress: How far each score moves when texts are changed; empty if that was not measured.
@@ -289,7 +290,7 @@ class Evaluation:
             paragraphs.append(text)
             if family == CLINICAL:
                 paragraphs.append(observation_table(self.observations[SYSTEM]))
-        paragraphs += [means_table(family, means) for family, means in self.by_observation.items()]
+        paragraphs += [means_table(title, means) for title, means in self.by_observation.items()]
         if self.stress:
             paragraphs.append(stress_tables(self.stress))
         notes = [

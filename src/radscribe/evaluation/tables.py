@@ -104,13 +104,16 @@ def observation_table(observations: Mapping[str, Mapping[str, ObservationScore]]
     return format_table(lines)
 
 
-def means_table(family: str, means: Mapping[str, Mapping[str, float]]) -> str:
-    """Means of a family by observation; values that are integers are counts."""
-    lines = [[f"{family}, by observation", *next(iter(means.values()))]]
-    for observation, values in means.items():
-        cells = [f"{value}" if isinstance(value, int) else f"{value:.3f}" for value in values.values()]
-        lines.append([observation, *cells])
+def means_table(title: str, means: Mapping[str, Mapping[str, float]]) -> str:
+    """Means by observation, then measure; values that are integers are counts."""
+    lines = [[f"{title}, by observation", *next(iter(means.values()))]]
+    lines += [[observation, *means_cells(values)] for observation, values in means.items()]
     return format_table(lines)
+
+
+def means_cells(values: Mapping[str, float]) -> list[str]:
+    """The cells of one observation in a table of means."""
+    return [f"{value}" if isinstance(value, int) else f"{value:.3f}" for value in values.values()]
 
 
 def comparison_table(

@@ -252,7 +252,7 @@ def published_section(scored: ScoredGroups) -> Markup:
         )
         for number, row in enumerate(rows, start=1)
     ]
-    notes = [f"{row.name}: {row.paper}, {row.table}. {row.caveat}" for row in rows]
+    notes = [f"{row.name}: {row.source}. {row.caveat}" for row in rows]
     table = PlainTable(
         f"Published scores on {benchmark}, as typed from the papers, beside the means of the groups here",
         [*names, "protocol"],

@@ -13,6 +13,7 @@ from radscribe.evaluation.family import ScoreTable
 from radscribe.evaluation.result import Evaluation
 from radscribe.evaluation.scores import SIGNIFICANT, Difference, Score
 from radscribe.evaluation.summary import CLINICAL_F1, verdicts
+from radscribe.evaluation.tables import means_cells
 from radscribe.pages.page_parts import PlainRow, PlainTable, render
 from radscribe.pages.run_page_charts import whisker
 from radscribe.text.cleaning import UNKNOWN_TOKEN
@@ -77,6 +78,7 @@ def scores_section(evaluation: Evaluation, score_command: str) -> Markup:
         studies=provenance.studies,
         score_command=score_command,
         further=_further_tables(evaluation),
+        by_observation=_by_observation_tables(evaluation),
         diversity=_diversity_table(evaluation.diversity),
         provenance=provenance,
         whisker=whisker,
@@ -129,6 +131,17 @@ def _further_tables(evaluation: Evaluation) -> list[_Table]:
             _compared(evaluation, table, f"The {table.title}{against}") for table in evaluation.tables(family)
         ]
     return tables
+
+
+def _by_observation_tables(evaluation: Evaluation) -> list[PlainTable]:
+    return [
+        PlainTable(
+            f"{title} of this system, by observation",
+            list(next(iter(means.values()))),
+            [PlainRow(name, means_cells(values), marked=False) for name, values in means.items()],
+        )
+        for title, means in evaluation.by_observation.items()
+    ]
 
 
 def _diversity_table(diversity: Mapping[str, Diversity]) -> PlainTable:

@@ -1,18 +1,16 @@
 """The tables of the papers: each row with its recipe and with the scores that are published.
 
-The scores stand in `published.json`, as the papers print them. A row of a table is trained on the data set of
-the store; its published scores are of the paper's data set.
+The scores come from `radscribe.evaluation.published`. A row of a table is trained on the data set of the
+store; its published scores are of the paper's data set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
 from radscribe.errors import RadScribeError, unknown_name
-from radscribe.files import parse_json
+from radscribe.evaluation.published import published_tables
 from radscribe.recipes import RECIPES
 from radscribe.studies.store import PreparedStore
 from radscribe.systems.registry import SYSTEMS
@@ -124,7 +122,7 @@ def tables_of(paper: str, data: str) -> list[Table]:
     if paper not in SYSTEMS:
         raise unknown_name("paper", paper, [*SYSTEMS, BENCHMARK])
     tables = []
-    for table in _published():
+    for table in published_tables():
         if table["paper"] != paper:
             continue
         blocks = table["data"]
@@ -136,7 +134,9 @@ def tables_of(paper: str, data: str) -> list[Table]:
         rows = [_row(paper, data, names, entry) for entry in blocks[published_on]["rows"]]
         tables.append(Table(table["key"], table["title"], table["note"], data, published_on, names, rows))
     if not tables:
-        known = sorted({name for table in _published() if table["paper"] == paper for name in table["data"]})
+        known = sorted(
+            {name for table in published_tables() if table["paper"] == paper for name in table["data"]}
+        )
         if not known:
             raise RadScribeError(
                 f"no table of the paper of {paper} is known",
@@ -165,10 +165,3 @@ def _row(paper: str, data: str, names: Sequence[str], entry: Sequence[str | floa
     published = {name: float(value) for name, value in zip(names, scores, strict=True) if value is not None}
     key = str(label).lower() if variant is None else str(variant) or "full"
     return Row(str(label), key, recipe if recipe in RECIPES else None, published)
-
-
-@cache
-def _published() -> list[dict]:
-    text = files("radscribe.reproduction").joinpath("published.json").read_text(encoding="utf-8")
-    tables: list[dict] = parse_json(text)
-    return tables

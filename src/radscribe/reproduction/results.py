@@ -9,14 +9,12 @@ from statistics import mean
 from radscribe.about import NOTICE
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.family import SYSTEM
+from radscribe.evaluation.published import CLINICAL_EFFICACY
 from radscribe.evaluation.result import Evaluation
 from radscribe.files import write_whole
 from radscribe.reproduction.grid import Cell, Grid
 from radscribe.reproduction.papers import DATA_SETS, Row, Table
 from radscribe.runs.run_directory import RunDirectory
-
-#: Published clinical scores, and ours that are nearest to them.
-_CLINICAL = {f"{average} {score}" for average in ("micro", "macro") for score in ("P", "R", "F1")}
 
 
 def write_results(
@@ -63,7 +61,7 @@ def _table_lines(
             "",
         ]
     quoted = any(row.published for row in table.rows)
-    if quoted and _CLINICAL.intersection(table.scores):
+    if quoted and CLINICAL_EFFICACY.keys() & table.scores:
         lines += [
             "The paper's clinical scores are by CheXpert or CheXbert, ours by RadScribe's rules over 14 "
             "observations, uncertain as absent: they do not compare.",
@@ -130,7 +128,7 @@ def _ours(
 
 def _own(name: str) -> str:
     """The name of our score that is nearest to a published one."""
-    return f"{name} (14, as_absent)" if name in _CLINICAL else name
+    return f"{name} (14, as_absent)" if name in CLINICAL_EFFICACY else name
 
 
 def _scores(cell: Cell, evaluations: Mapping[Path, Evaluation]) -> dict[str, float]:
