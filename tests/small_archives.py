@@ -133,10 +133,19 @@ def padchest_gr(folder: Path) -> str:
             ),
             finding("Dorsal scoliosis.", [0.4, 0, 0.6, 1], labels=("scoliosis",)),
         ),
-        padchest_gr_study(2, finding("Nodule in the left upper lobe.", [0.6, 0.2, 0.61, 0.2])),
+        # A nodule, a line without height, and a box in pixels.
+        padchest_gr_study(
+            2,
+            finding(
+                "Nodule in the left upper lobe.",
+                [0.6, 0.2, 0.61, 0.21],
+                [0.6, 0.2, 0.61, 0.2],
+                [0.6, 0.2, 120, 0.3],
+            ),
+        ),
         padchest_gr_study(3, finding("Normal chest X-ray.")),
         padchest_gr_study(4),
-        padchest_gr_study(5, finding("Cardiomegaly.", [0.3, 0.5, 1.2, 0.9])),
+        padchest_gr_study(5, finding("Cardiomegaly.", [0.3, 0.5, 0.9])),
         padchest_gr_study(6, {"sentence_es": "Derrame pleural.", "abnormal": True}),
         padchest_gr_study(7, finding("Normal.")),
         padchest_gr_study(8, finding("Normal.")),

@@ -17,7 +17,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from radscribe.errors import RadScribeError
-from radscribe.studies.dicom_gate import gate_by_tags
+from radscribe.studies.dicom_gate import WAY_OUT, gate_by_tags
 from radscribe.studies.dicom_tags import projection_in
 from radscribe.studies.given import given_studies
 from radscribe.studies.image_error import ImageError
@@ -119,11 +119,13 @@ class TestGate:
             (screen, "too few shades of grey"),
             (np.tile(smooth, (3, 1)), "a strip of 256 x 768 pixels"),
         ):
-            assert refused(tmp_path, dicom_file(pixels, BodyPartExamined=None)).endswith(f"and {reason}")
+            assert refused(tmp_path, dicom_file(pixels, BodyPartExamined=None)).endswith(
+                f"and {reason}{WAY_OUT}"
+            )
             (tmp_path / "stated").write_bytes(dicom_file(pixels, BodyPartExamined="CHEST"))
             assert read_file(tmp_path / "stated").pixels.shape == pixels.shape
         colours = (PACKAGED / "SC_rgb_rle.dcm").read_bytes()
-        assert refused(tmp_path, colours).endswith("and the picture has colours")
+        assert refused(tmp_path, colours).endswith(f"and the picture has colours{WAY_OUT}")
 
     def test_the_packaged_files_are_no_chests(self):
         """CR of cervical spines, CT and MR, read by their DICOMDIR."""
@@ -131,9 +133,9 @@ class TestGate:
         assert len(records) == 31
         reasons = {record.reason for record in records}
         assert reasons == {
-            "no chest radiograph: BodyPartExamined says CSPINE",
-            "no chest radiograph: SOP class CT Image Storage",
-            "no chest radiograph: SOP class MR Image Storage",
+            "no chest radiograph: BodyPartExamined says CSPINE" + WAY_OUT,
+            "no chest radiograph: SOP class CT Image Storage" + WAY_OUT,
+            "no chest radiograph: SOP class MR Image Storage" + WAY_OUT,
         }
 
 
@@ -181,7 +183,7 @@ class TestReader:
         ]
         assert {Path(source).name: reason for source, reason in rejected.items()} == {
             "again.dcm": "duplicate id: another file has the same SOPInstanceUID",
-            "knee.dcm": "no chest radiograph: BodyPartExamined says KNEE",
+            "knee.dcm": f"no chest radiograph: BodyPartExamined says KNEE{WAY_OUT}",
             "note.txt": "not DICOM: a text, which --reader folder reads as a report",
         }
 

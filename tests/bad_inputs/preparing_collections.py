@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,13 @@ def renamed(tree: Path, names: list[str]) -> None:
     """Writes all Parquet files with other names of columns."""
     for path in tree.glob("data/*.parquet"):
         write_parquet(path, hub_rows([0]).rename_columns(names))
+
+
+def in_parts(tree: Path, *numbers: int) -> None:
+    """Parts of an archive of images of PadChest-GR, in the place of its folder."""
+    shutil.rmtree(tree / "Padchest_GR_files/PadChest_GR")
+    for number in numbers:
+        (tree / f"Padchest_GR_files/PadChest_GR.zip.{number:03}").write_bytes(b"x" * 100)
 
 
 def only_texts(tree: Path) -> None:
@@ -138,10 +146,45 @@ PADCHEST_GR = [
         arrange=grounded(lambda tree: (tree / "master_table.csv").write_bytes(b"PK\x03\x04" + b"x" * 50)),
     ),
     Row(
-        "PadChest-GR whose images are packed",
+        "PadChest-GR whose images are elsewhere",
         f"prepare g {OUT}",
-        ("no folder of images", "cat PadChest_GR.zip.* > PadChest_GR.zip", "--images"),
+        ("no folder of images", "Name with --images the folder", "PadChest_GR.zip.001"),
         arrange=grounded(lambda tree: (tree / "Padchest_GR_files").rename(tree / "packed")),
+    ),
+    Row(
+        "PadChest-GR without a part of the packed images",
+        f"prepare g {OUT}",
+        ("the part PadChest_GR.zip.002 is not in g/Padchest_GR_files", "Fetch it: PadChest_GR.zip.003"),
+        arrange=grounded(lambda tree: in_parts(tree, 1, 3)),
+    ),
+    Row(
+        "PadChest-GR with parts that are no archive",
+        f"prepare g {OUT}",
+        (
+            "cannot read the archive g/Padchest_GR_files/PadChest_GR.zip: ",
+            "zip.002 is the last one that is there",
+        ),
+        arrange=grounded(lambda tree: in_parts(tree, 1, 2)),
+    ),
+    Row(
+        "PadChest-GR with an archive that zip split",
+        f"prepare g {OUT} --images g/PadChest_GR.zip",
+        ("only the end of an archive", "zip -s 0 g/PadChest_GR.zip --out g/joined-PadChest_GR.zip"),
+        arrange=grounded(
+            lambda tree: [(tree / f"PadChest_GR.{suffix}").write_bytes(b"x") for suffix in ("z01", "zip")]
+        ),
+    ),
+    Row(
+        "boxes of a reader whom PadChest-GR has not",
+        f"prepare g {OUT} --boxes second",
+        ("--boxes", "second", "first", "both"),
+        arrange=grounded(),
+    ),
+    Row(
+        "boxes of a data set that has none",
+        f"prepare images {OUT} --boxes both",
+        ("the reader folder takes no --boxes", "padchest-gr"),
+        arrange=Workshop.images,
     ),
     Row(
         "two files of grounded reports",
@@ -158,7 +201,7 @@ PADCHEST_GR = [
     Row(
         "PadChest-GR with odd records",
         f"prepare g {OUT}",
-        ("studies    3", "boxes of no observation: 1 views", "bad record: 9"),
+        ("studies    3", "4 became masks", "1 outside of the image", "bad record: 9"),
         code=0,
         arrange=grounded(),
         check=lambda w: (

@@ -61,6 +61,9 @@ def without_its_key(workshop: Workshop) -> None:
     (workshop.path / "made.pseudonym_key").unlink()
 
 
+#: A table of the good file and the bad one.
+TABLE = "image\nscans/good\nscans/bad\n"
+
 ROWS = [
     costs_itself(
         "a CT among radiographs",
@@ -125,10 +128,38 @@ ROWS = [
         arrange=Workshop.images,
     ),
     Row(
-        "the gate of DICOM for images that are not in DICOM",
-        f"prepare images {OUT} --no_chest_only",
-        ("the reader folder takes no --chest_only", "dicom"),
-        arrange=Workshop.images,
+        "no gate of DICOM for a reader that has none",
+        f"prepare phantom {OUT} --no_chest_only",
+        ("the reader phantom takes no --no_chest_only", "Leave it out: no gate looks at its images"),
+    ),
+    Row(
+        "a knee in a table",
+        f"prepare t.csv {OUT}",
+        "no chest radiograph: 1",
+        code=0,
+        arrange=lambda w: (scans(BodyPartExamined="KNEE")(w), w.write("t.csv", TABLE)),
+        check=rejected("BodyPartExamined says KNEE; if it is one, --no_chest_only takes it"),
+    ),
+    Row(
+        "a knee in a table, without the gate",
+        f"prepare t.csv {OUT} --no_chest_only",
+        "studies    2",
+        code=0,
+        arrange=lambda w: (scans(BodyPartExamined="KNEE")(w), w.write("t.csv", TABLE)),
+    ),
+    Row(
+        "nothing but a knee, among reports",
+        f"prepare scans {OUT} --reader folder",
+        (
+            "no study of",
+            "scans/bad, no chest radiograph: BodyPartExamined says KNEE",
+            "--no_chest_only takes it",
+        ),
+        code=1,
+        arrange=lambda w: (
+            scans(beside={"bad.txt": "Clear."}, BodyPartExamined="KNEE")(w),
+            (w.path / "scans/good").unlink(),
+        ),
     ),
     Row(
         "a knee without the gate",

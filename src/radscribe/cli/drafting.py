@@ -116,6 +116,7 @@ def retrieve(
     own: bool = False,
     json: bool = False,
     split: str | None = None,
+    chest_only: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
     """Print the reports of a retriever's train split that are most similar to the images of each study.
@@ -133,15 +134,20 @@ def retrieve(
         json: Print one JSON object per study, which also says where the reports come from.
         split: Split to take where the source is a prepared store: train, val, test or all; without it all
             studies are taken.
+        chest_only: Refuse DICOM files that are no radiographs of the chest by their tags or their pixels;
+            --no_chest_only takes every DICOM file with pixels.
         device: Device to compute on; auto takes a GPU where there is one.
     """
     from radscribe.ranges import COUNT, check_options
     from radscribe.runs.retrieved_reports import ReportFinder
+    from radscribe.studies.given import given_studies
+    from radscribe.studies.opening import Opening
 
     check_options({"--count": (count, COUNT)})
     rejections: list[Rejection] = []
     finder = ReportFinder.load(retriever, device)
-    found = finder.find(source, count, exclude_own=not own, on_rejection=rejections.append, split=split)
+    studies = given_studies(source, rejections.append, split=split, opening=Opening(chest_only))
+    found = finder.find(studies, count, exclude_own=not own, on_rejection=rejections.append)
     print_studies(found, source, rejections, json=json)
     print_caution(retriever, finder)
 

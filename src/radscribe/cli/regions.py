@@ -25,6 +25,7 @@ def regions(
     observation: list[str] | None = None,
     split: str | None = None,
     studies: int = 50,
+    chest_only: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     progress: bool = True,
 ) -> None:
@@ -47,6 +48,8 @@ def regions(
         split: Split to show where the source is a prepared store: train, val, test or all; without it all
             studies are looked at.
         studies: Largest number of studies that are shown.
+        chest_only: Refuse DICOM files that are no radiographs of the chest by their tags or their pixels;
+            --no_chest_only takes every DICOM file with pixels.
         device: Device to compute on; auto takes a GPU where there is one.
         progress: Show how far it is: a bar on a terminal, otherwise a line every ten seconds.
     """
@@ -61,6 +64,7 @@ def regions(
     from radscribe.runs.observing import synthetic_caution
     from radscribe.runs.regions import RegionFinder
     from radscribe.studies.given import given_studies
+    from radscribe.studies.opening import Opening
     from radscribe.vision.regions import RegionConfig
 
     check_options({"--studies": (studies, COUNT)})
@@ -72,7 +76,8 @@ def regions(
     part = DiseaseQueries.load(queries, device)
     finder = RegionFinder(ActivationMaps(part, maps), config)
     rejections: list[Rejection] = []
-    given = islice(given_studies(source, rejections.append, split=split), studies)
+    opening = Opening(chest_only)
+    given = islice(given_studies(source, rejections.append, split=split, opening=opening), studies)
     found_regions = finder.of_studies(given, observation or finder.above, rejections.append)
     found = list(track(found_regions, studies, "regions", "studies", show=progress))
     require_studies(len(found), source, rejections)

@@ -8,6 +8,7 @@ from pathlib import Path
 from radscribe.errors import RadScribeError
 from radscribe.studies.exports.choices import ExportForm
 from radscribe.studies.readers.choices import (
+    BoxReaders,
     CheXpertPlusTest,
     Labels,
     PhantomDifficulty,
@@ -43,6 +44,7 @@ def prepare(
     hand_ruled: bool = False,
     labels: Labels | None = None,
     test: CheXpertPlusTest | None = None,
+    boxes: BoxReaders | None = None,
     pseudonym_key: Path | None = None,
     keep_ids: bool = False,
     chest_only: bool = True,
@@ -94,6 +96,8 @@ def prepare(
         labels: Observations of MIMIC-CXR (chexpert, negbio or test-set) or of CheXpert Plus (as labelled from
             its findings, impression or report); chexpert or impression, if it is there, unless given.
         test: Test split of CheXpert Plus, which has none: its split valid, or patients drawn by --seed.
+        boxes: Boxes of PadChest-GR that become masks: those of the first reader, or of both; first unless
+            given.
         pseudonym_key: File with the secret key of the hashes that replace ids and names of DICOM files; it is
             made if it is not there. OUT.pseudonym_key unless given.
         keep_ids: Keep the ids and names of DICOM files.
@@ -130,6 +134,7 @@ def prepare(
         "hand_ruled": hand_ruled or None,
         "labels": labels,
         "test": test,
+        "boxes": boxes,
         "pseudonym_key": pseudonym_key,
         "keep_ids": keep_ids or None,
         "chest_only": None if chest_only else False,

@@ -18,7 +18,7 @@ from radscribe.studies.burned_in_text import with_text_read
 from radscribe.studies.image_error import ImageError
 from radscribe.studies.images import original_view, resize_view
 from radscribe.studies.rejection import Rejection
-from radscribe.studies.staleness import FileState, file_states
+from radscribe.studies.staleness import FileState, file_of, file_states
 from radscribe.studies.store_writer import DecodedView
 from radscribe.studies.study import Study, View
 
@@ -111,10 +111,10 @@ class Decoder:
         return decoded, broken, files
 
     def _file(self, view: View) -> str:
-        if isinstance(view.source, Path):
-            absolute = view.source.absolute()
-            if absolute.is_relative_to(self.root):
-                return absolute.relative_to(self.root).as_posix()
+        path = file_of(view)
+        # What reads a file may have given it another name, such as a pseudonym.
+        if path and str(path) == view.name and path.absolute().is_relative_to(self.root):
+            return path.absolute().relative_to(self.root).as_posix()
         return view.name
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from radscribe.studies.burned_in_text import BURNED_IN
-from radscribe.studies.dicom_gate import gate_by_pixels, gate_by_tags
+from radscribe.studies.dicom_gate import WAY_OUT, gate_by_pixels, gate_by_tags
 from radscribe.studies.dicom_inflation import check_inflated_size
 from radscribe.studies.dicom_tags import numbers, projection_in, text, value_of
 from radscribe.studies.image_error import MAX_PIXELS, ImageError, unreadable
@@ -98,10 +98,10 @@ def read_dicom(data: bytes, name: object, *, chest_only: bool = True) -> Rendere
         return grey(dataset, name)
     verdict = gate_by_tags(dataset)
     if verdict.reason:
-        raise unreadable(name, verdict.reason)
+        raise unreadable(name, verdict.reason + WAY_OUT)
     view = grey(dataset, name)
     if not verdict.states_chest and (reason := gate_by_pixels(view.pixels, COLOURS in view.notes)):
-        raise unreadable(name, reason)
+        raise unreadable(name, reason + WAY_OUT)
     return view
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pydicom import FileDataset
 
 NO_CHEST_RADIOGRAPH = "no chest radiograph"
+#: What the user reads behind each reason. Every command that opens images has this option, for every reader
+#: that has the gate.
+WAY_OUT = "; if it is one, --no_chest_only takes it"
 _COMPUTED_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1"
 _DIGITAL_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1.1"
 _RAW_RADIOGRAPHY = "1.2.840.10008.5.1.4.1.1.1.1.1"

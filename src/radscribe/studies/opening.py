@@ -7,6 +7,7 @@ from pathlib import Path
 
 from radscribe.studies.burned_in_text import with_text_read
 from radscribe.studies.images import original_view
+from radscribe.studies.readers.arrow_files import EmbeddedImage
 from radscribe.studies.readers.dicom_files import DicomFile
 from radscribe.studies.stored_view import StoredView
 from radscribe.studies.study import RenderedView, Study, View
@@ -34,10 +35,11 @@ class Opening:
         source = view.source
         if isinstance(source, StoredView):
             return view
-        if isinstance(source, Path) and not self.chest_only:
-            source = DicomFile(source, "", str(source), chest_only=False)
-        elif isinstance(source, DicomFile):
-            source = replace(source, chest_only=source.chest_only and self.chest_only)
+        if not self.chest_only:
+            if isinstance(source, Path):
+                source = DicomFile(source, "", str(source), chest_only=False)
+            elif isinstance(source, DicomFile | EmbeddedImage):
+                source = replace(source, chest_only=False)
         if self.read_text:
             source = _ReadForText(View(source), view.name)
         return replace(view, source=source)
@@ -61,3 +63,7 @@ class _ReadForText:
 
     def __call__(self) -> RenderedView:
         return with_text_read(original_view(self.view))
+
+    def reduced(self, short_side: int) -> RenderedView:
+        """The view, a large JPEG at a reduced scale; see `read_file`."""
+        return with_text_read(original_view(self.view, short_side))

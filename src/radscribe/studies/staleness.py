@@ -44,7 +44,10 @@ class Fingerprint(NamedTuple):
     @classmethod
     def of(cls, study: Study, files: Sequence[FileState] | None = None) -> Self:
         """The fingerprint of a study, with its files' states at decoding (`files`) or, without them, now."""
-        boxes = [getattr(view.source, "boxes", ()) for view in study.views]
+        boxes = [
+            (getattr(view.source, "boxes", ()), getattr(view.source, "box_counts", {}))
+            for view in study.views
+        ]
         stated = [
             study.patient_id,
             study.split,
@@ -52,7 +55,7 @@ class Fingerprint(NamedTuple):
             dict(study.observations),
             [(Path(view.name).name, view.projection) for view in study.views],
             *([study.prior] if study.prior else []),
-            *([boxes] if any(boxes) else []),
+            *([boxes] if any(masked or counts for masked, counts in boxes) else []),
         ]
         says = hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:32]
         return cls(says, tuple(file_states(study.views) if files is None else files))
@@ -75,14 +78,28 @@ class Fingerprint(NamedTuple):
 
 def file_states(views: Iterable[View]) -> list[FileState]:
     """The state of each view's file, without opening it."""
+    return [_joint_state(getattr(view.source, "archive_parts", ()) or [file_of(view)]) for view in views]
+
+
+def file_of(view: View) -> Path | None:
+    """The file that a view is read from; None if it is drawn by a function."""
     # A function that reads a file says which.
-    paths = (
-        view.source if isinstance(view.source, Path) else getattr(view.source, "path", None) for view in views
-    )
-    return [_state(path) if isinstance(path, Path) else None for path in paths]
+    path = view.source if isinstance(view.source, Path) else getattr(view.source, "path", None)
+    return path if isinstance(path, Path) else None
 
 
-def _state(path: Path) -> FileState:
+def _joint_state(paths: Iterable[Path | None]) -> FileState:
+    """The state of the files of one view: the size of all, and the latest time."""
+    states = [_state(path) for path in paths]
+    there = [state for state in states if state]
+    if len(there) < len(states):
+        return None
+    return sum(size for size, _ in there), max(time for _, time in there)
+
+
+def _state(path: Path | None) -> FileState:
+    if path is None:
+        return None
     try:
         status = os.stat(path)
     except (OSError, ValueError):

@@ -174,6 +174,7 @@ def _study(
             sha256=view["sha256"],
             window=tuple(view["window"]) if view["window"] else None,
             notes=tuple(view.get("notes", ())),
+            box_counts=view.get("box_counts", {}),
             reduced_jpeg=reduced_jpeg,
             pixels_at=view["pixels_at"],
             masks_at=view["masks_at"],

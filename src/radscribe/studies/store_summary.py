@@ -12,7 +12,7 @@ from radscribe.observations import OBSERVATION_STATES
 from radscribe.studies.rejection import Rejection
 from radscribe.studies.store_files import REJECTED
 from radscribe.studies.stored_view import StoredView
-from radscribe.studies.study import PROJECTIONS, SPLITS, Study
+from radscribe.studies.study import MASKED, PROJECTIONS, SPLITS, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class StoreSummary:
         labels: Number of observations that a labelled source states, by state, over all studies.
         shared_patients: Number of patients whom the source itself put into more than one split.
         notes: Number of views by what there is to know about them.
+        boxes: Number of boxes that the source has on the images, by what became of them; see `RenderedView`.
         rejected: Number of rejected records by kind of reason.
         size: Size on disk in bytes.
     """
@@ -43,6 +44,7 @@ class StoreSummary:
     labels: dict[str, int]
     shared_patients: int
     notes: dict[str, int]
+    boxes: dict[str, int]
     rejected: dict[str, int]
     size: int
 
@@ -63,6 +65,12 @@ class StoreSummary:
         reports = [_words(study) for study in studies]
         reports = [words for words in reports if words]
         labels = Counter(state for study in studies for state in study.observations.values())
+        stored = [
+            view.source for study in studies for view in study.views if isinstance(view.source, StoredView)
+        ]
+        boxes: Counter[str] = Counter()
+        for source in stored:
+            boxes.update(source.box_counts)
         return cls(
             path=path,
             reader=reader,
@@ -77,15 +85,8 @@ class StoreSummary:
                 if state != "not_mentioned" and labels[state]
             },
             shared_patients=sum(len(found) > 1 for found in splits_of_patient.values()),
-            notes=dict(
-                Counter(
-                    note
-                    for study in studies
-                    for view in study.views
-                    if isinstance(view.source, StoredView)
-                    for note in view.source.notes
-                ).most_common()
-            ),
+            notes=dict(Counter(note for source in stored for note in source.notes).most_common()),
+            boxes={MASKED: boxes[MASKED], **dict(boxes.most_common())} if boxes else {},
             rejected=dict(Counter(rejection.kind for rejection in rejections).most_common()),
             size=sum(path.stat().st_size for path in path.iterdir() if path.is_file()),
         )
@@ -117,6 +118,9 @@ class StoreSummary:
         if self.labels:
             states = " · ".join(f"{state} {count:,}" for state, count in self.labels.items())
             lines.append(f"labels     {sum(self.labels.values()):,} observations: {states}")
+        if self.boxes:
+            fates = " · ".join(f"{count:,} {fate}" for fate, count in self.boxes.items())
+            lines.append(f"boxes      {sum(self.boxes.values()):,}: {fates}")
         for note, count in self.notes.items():
             lines.append(f"note       {note}: {count:,} views")
         lines.append(f"rejected   {sum(self.rejected.values()):,}")

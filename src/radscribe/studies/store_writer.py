@@ -60,7 +60,7 @@ class DecodedView:
     """A decoded view that is ready to be written to the store.
 
     Attributes:
-        file, original_size, window, notes: As in `StoredView`.
+        file, original_size, window, notes, box_counts: As in `StoredView`.
         shape: Height and width of `pixels`.
         pixels: The pixels as height * width bytes.
         masks: Packed bits of each mask, by observation.
@@ -73,6 +73,7 @@ class DecodedView:
     shape: tuple[int, int]
     window: tuple[float, float] | None
     notes: tuple[str, ...]
+    box_counts: dict[str, int]
     pixels: bytes
     masks: dict[str, bytes]
     sha256: str
@@ -85,7 +86,18 @@ class DecodedView:
         digest = hashlib.sha256(pixels + b"".join(masks.values())).hexdigest()
         height, width = view.pixels.shape
         shape = height, width
-        return cls(projection, file, original_size, shape, view.window, view.notes, pixels, masks, digest)
+        return cls(
+            projection=projection,
+            file=file,
+            original_size=original_size,
+            shape=shape,
+            window=view.window,
+            notes=view.notes,
+            box_counts=dict(view.box_counts),
+            pixels=pixels,
+            masks=masks,
+            sha256=digest,
+        )
 
 
 class StoreWriter:
@@ -221,8 +233,9 @@ class StoreWriter:
                 self._write(MASKS, bits)
             line = asdict(view) | {"pixels_at": pixels_at, "masks_at": masks_at}
             del line["pixels"], line["masks"]
-            if not view.notes:
-                del line["notes"]
+            for name in ("notes", "box_counts"):
+                if not line[name]:
+                    del line[name]
             lines.append(line)
         record = {
             "id": study.id,

@@ -51,6 +51,7 @@ class StoredView:
         sha256: Hash of the view's pixels and masks in the store.
         window: For a file deeper than 8 bits, the two values in it that became 0 and 255; else None.
         notes: What to know about the view, such as `burned-in text`.
+        box_counts: Number of boxes of the source by what became of them; see `RenderedView`.
         reduced_jpeg: Whether its store was prepared with JPEG decoded at a reduced scale.
     """
 
@@ -60,6 +61,7 @@ class StoredView:
     sha256: str
     window: tuple[float, float] | None
     notes: tuple[str, ...]
+    box_counts: Mapping[str, int]
     reduced_jpeg: bool
     pixels_at: int
     masks_at: Mapping[str, int]
@@ -83,6 +85,7 @@ class StoredView:
             },
             self.window,
             self.notes,
+            self.box_counts,
         )
 
     @property

@@ -18,6 +18,8 @@ PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 SECTIONS = ("findings", "impression", "indication", "comparison")
+#: Name of the boxes that are in masks, among those that are counted.
+MASKED = "became masks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class RenderedView:
         masks: Mask of each finding by observation name, bool [height, width].
         window: For a file deeper than 8 bits, the two values in it that became 0 and 255; else None.
         notes: What to know about the view, such as `burned-in text`.
+        box_counts: Number of boxes that the source has on the image, by what became of them: `MASKED`, or why
+            they became no mask.
         original_size: Height and width in pixels of an image that was decoded at a reduced scale; None for
             any other, whose `pixels` have them.
     """
@@ -37,6 +41,7 @@ class RenderedView:
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     window: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    box_counts: Mapping[str, int] = field(default_factory=dict)
     original_size: tuple[int, int] | None = None
 
 

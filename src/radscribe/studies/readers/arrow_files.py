@@ -57,6 +57,7 @@ class EmbeddedImage:
         column: Its column.
         number: Its place in the cell, if the cell is a list.
         root: Folder that a path in the cell is relative to, where the cell has no bytes.
+        chest_only: Refuse DICOM that is no radiograph of the chest.
     """
 
     path: Path
@@ -65,14 +66,15 @@ class EmbeddedImage:
     column: str
     number: int | None
     root: Path
+    chest_only: bool = True
 
     def __call__(self) -> RenderedView:
         """Decode the image; see `read_content`."""
-        return read_content(self._content(), self.file)
+        return read_content(self._content(), self.file, chest_only=self.chest_only)
 
     def reduced(self, short_side: int) -> RenderedView:
         """Decode the image, a large JPEG at a reduced scale; see `read_file`."""
-        return read_content(self._content(), self.file, reduced_to=short_side)
+        return read_content(self._content(), self.file, chest_only=self.chest_only, reduced_to=short_side)
 
     def _content(self) -> bytes:
         try:

@@ -16,6 +16,8 @@ MimicLabels: TypeAlias = Literal["chexpert", "negbio", "test-set"]
 CheXpertPlusLabels: TypeAlias = Literal["findings", "impression", "report"]
 #: What is the test split of CheXpert Plus.
 CheXpertPlusTest: TypeAlias = Literal["valid", "patients"]
+#: Which readers' boxes of PadChest-GR become masks.
+BoxReaders: TypeAlias = Literal["first", "both"]
 #: How hard the phantom is.
 PhantomDifficulty: TypeAlias = Literal["easy", "medium", "hard"]
 #: Labels of any data set.

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from radscribe.errors import RadScribeError
 from radscribe.files import file_problem
-from radscribe.studies.dicom_gate import gate_by_tags
+from radscribe.studies.dicom_gate import WAY_OUT, gate_by_tags
 from radscribe.studies.dicom_tags import numbers, projection_in, text
 from radscribe.studies.image_error import ImageError
 from radscribe.studies.projections import frontal_first
@@ -131,7 +131,7 @@ def _read(found: Found, names: _Names) -> _Image | list[Rejection]:
         return _missing(found, names)
     study = text(header, "StudyInstanceUID")
     if names.chest_only and (reason := gate_by_tags(header).reason):
-        return [Rejection(names.of("study", study) if study else own, view.name, reason)]
+        return [Rejection(names.of("study", study) if study else own, view.name, reason + WAY_OUT)]
     patient, issuer = text(header, "PatientID"), text(header, "IssuerOfPatientID")
     series, number = (next(iter(numbers(header, name)), 0.0) for name in ("SeriesNumber", "InstanceNumber"))
     return _Image(

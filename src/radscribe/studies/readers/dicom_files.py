@@ -12,9 +12,10 @@ from radscribe.errors import RadScribeError
 from radscribe.files import file_problem
 from radscribe.studies.dicom import HEAD, is_dicom, is_encrypted, parse
 from radscribe.studies.dicom_tags import value_of
-from radscribe.studies.image_error import MAX_BYTES, ImageError, unreadable
+from radscribe.studies.image_error import ImageError, unreadable
 from radscribe.studies.images import IMAGE_SUFFIXES, bytes_of, read_content
 from radscribe.studies.readers.folder import DICOM, IMAGE, REPORT, files_below, is_dicom_file
+from radscribe.studies.readers.zip_archives import content_of
 from radscribe.studies.study import RenderedView
 
 if TYPE_CHECKING:
@@ -45,24 +46,19 @@ class DicomFile:
         """Decode the file; see `read_content`."""
         return read_content(self.content(), self.file, chest_only=self.chest_only)
 
+    def reduced(self, short_side: int) -> RenderedView:
+        """Decode the file, a large JPEG at a reduced scale; see `read_file`."""
+        return read_content(self.content(), self.file, chest_only=self.chest_only, reduced_to=short_side)
+
     def content(self) -> bytes:
         """The bytes of the file.
 
         Raises:
             ImageError: they cannot be read, or are too many.
         """
-        if not self.member:
-            return bytes_of(self.path, self.file)
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as member:
-                content = member.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise unreadable(self.file, f"not readable: {error.strerror}") from error
-        except Exception as error:  # damaged compressed bytes may raise anything
-            raise unreadable(self.file, f"damaged: {error}") from error
-        if len(content) > MAX_BYTES:
-            raise unreadable(self.file, "too large", f"The limit is {MAX_BYTES:,} bytes")
-        return content
+        if self.member:
+            return content_of(self.path, self.member, self.file)
+        return bytes_of(self.path, self.file)
 
     def header(self) -> FileDataset:
         """All data elements before the pixels.

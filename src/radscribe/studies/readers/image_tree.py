@@ -70,10 +70,11 @@ def files_of_tree(root: Path, max_depth: int = _MAX_DEPTH, *, dicom: bool = Fals
         for name in sorted(names):
             if not name.startswith("index.html"):
                 stem, suffix = os.path.splitext(name)
-                yield TreeFile(parent, stem, suffix, _kind(name, suffix.lower(), dicom))
+                yield TreeFile(parent, stem, suffix, kind_of(name, suffix.lower(), dicom=dicom))
 
 
-def _kind(name: str, suffix: str, dicom: bool) -> str:
+def kind_of(name: str, suffix: str, *, dicom: bool = False) -> str:
+    """The kind of a file by its name and its suffix in small letters; see `TreeFile`."""
     if name.startswith("."):
         return "hidden file"
     if suffix in IMAGE_SUFFIXES:

@@ -2,18 +2,21 @@
 
     grounded_reports_20240819.json      studies: their image, and sentences with boxes and labels
     master_table.csv                    rows of a study and a label; also packed as a zip archive
-    Padchest_GR_files/PadChest_GR/<ImageID>     one frontal PNG of 16 bits for each study
+    Padchest_GR_files/PadChest_GR/<ImageID>     one frontal PNG of 16 bits for each study, or all packed in
+    Padchest_GR_files/PadChest_GR.zip.001 ...   the parts of one zip archive, as they come
 
 The English sentences of a study are its findings. The boxes of a sentence become masks of the observations
 that the observation labeller finds in the sentence, or else in the sentence's PadChest labels. Boxes of what
-is none of the 14 observations, such as scoliosis, become no mask; a note on the view says so. A second reader
-drew `extra_boxes`, which are not used.
+is none of the 14 observations, such as scoliosis, become no mask, and neither do boxes that are empty or
+stand out of the image; a note on the view says so. A sentence has up to two sets of boxes, which two readers
+drew independently: `boxes`, and `extra_boxes` of the second reader. All of them are counted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from radscribe.errors import RadScribeError
@@ -21,9 +24,11 @@ from radscribe.files import parse_json, read_text
 from radscribe.observations import OBSERVATIONS
 from radscribe.studies.images import IMAGE_SUFFIXES
 from radscribe.studies.readers.boxes import Box, BoxedImage, box_of
+from radscribe.studies.readers.choices import BoxReaders, require_choice
 from radscribe.studies.readers.folder import IMAGE, REPORT
-from radscribe.studies.readers.image_tree import files_of_tree
+from radscribe.studies.readers.image_tree import files_of_tree, kind_of
 from radscribe.studies.readers.large_tables import rows_of
+from radscribe.studies.readers.zip_archives import joined_path, members_of
 from radscribe.studies.rejection import (
     BAD_RECORD,
     DUPLICATE_ID,
@@ -35,14 +40,19 @@ from radscribe.studies.rejection import (
     stated,
 )
 from radscribe.studies.splits import split_of
-from radscribe.studies.study import Study, View
+from radscribe.studies.study import MASKED, Study, View
 
 REPORTS = "grounded_reports_*.json"
 _TABLES = ("master_table.csv", "master_table.csv.zip", "master_table.zip", "master_table.csv.gz")
 _IMAGE_FOLDERS = ("Padchest_GR_files/PadChest_GR", "PadChest_GR", "Padchest_GR_files")
-_UNPACK = "cat PadChest_GR.zip.* > PadChest_GR.zip, unpack that"
-#: Note on a view that has boxes of what is none of the observations.
+#: The archive of the images, whole, or its parts as they come.
+_ARCHIVE = "PadChest_GR.zip"
+#: Notes on a view that has boxes of what is none of the observations, and boxes whose numbers make no mask.
 UNNAMED_BOXES = "boxes of no observation"
+UNUSABLE_BOXES = "boxes that are empty or outside of the image"
+#: Why boxes that are counted become no mask, beside what `box_of` says.
+_UNNAMED = "of no observation"
+_SECOND = "of the second reader, not asked for"
 
 
 class _Row(NamedTuple):
@@ -54,24 +64,51 @@ class _Row(NamedTuple):
 
 
 class _Finding(NamedTuple):
-    """A sentence, its boxes, and its PadChest labels."""
+    """What the reports say in one sentence.
+
+    Attributes:
+        sentence: The sentence.
+        labels: Its PadChest labels.
+        boxes: The boxes that are asked for, each with why it becomes no mask; see `box_of`.
+        not_asked_for: Number of other boxes.
+    """
 
     sentence: str
-    boxes: list[Box]
     labels: list[str]
+    boxes: list[tuple[Box, str]]
+    not_asked_for: int
 
 
-def read_padchest_gr(source: Path, *, images: Path | str | None = None) -> Iterator[Study | Rejection]:
+class _Image(NamedTuple):
+    """An image, and where it is.
+
+    Attributes:
+        name: Name in messages and in a store.
+        path, member, parts: As `path`, `member` and `archive_parts` of a `BoxedImage`.
+    """
+
+    name: str
+    path: Path
+    member: str = ""
+    parts: tuple[Path, ...] = ()
+
+
+def read_padchest_gr(
+    source: Path, *, images: Path | str | None = None, boxes: BoxReaders = "first"
+) -> Iterator[Study | Rejection]:
     """Read PadChest-GR with its splits; every study, row and image is used or rejected.
 
     Args:
         source: Folder with `grounded_reports_20240819.json` and `master_table.csv`.
-        images: Folder of the images, with its sub-folders; by default `Padchest_GR_files/PadChest_GR`,
-            `PadChest_GR` or `Padchest_GR_files` in the source.
+        images: Folder of the images, with its sub-folders, or their zip archive, whole or by one of its
+            parts; by default `Padchest_GR_files/PadChest_GR`, `PadChest_GR` or `Padchest_GR_files` in the
+            source. A folder without images that holds their archive stands for it.
+        boxes: `first` for the boxes of the first reader, or `both` for those of the second reader too.
 
     Raises:
         RadScribeError: the reports, the table, one of its columns, or the images are not there or damaged.
     """
+    require_choice("boxes", boxes, BoxReaders)
     path = _reports_file(source)
     studies = _studies(path)
     table = next((source / name for name in _TABLES if (source / name).exists()), None)
@@ -80,13 +117,13 @@ def read_padchest_gr(source: Path, *, images: Path | str | None = None) -> Itera
             f"{source} has no master_table.csv", "Put it beside the reports: it has the patients and splits"
         )
     rows = yield from _rows(table)
-    files = yield from _walked(_image_folder(source, images))
+    files = yield from _listed(_image_place(source, images), source)
     for place, entry in enumerate(studies):
-        yield _study(entry, f"study {place + 1}", path, rows, files, source)
+        yield _study(entry, f"study {place + 1}", path, rows, files, boxes)
     for identifier, row in rows.items():
         yield Rejection(identifier, f"{table}, line {row.line}", f"{NO_REPORT}: {path.name} does not list it")
-    for name, file in files.items():
-        yield Rejection(name, file, f"{NO_REPORT}: {path.name} does not list it")
+    for name, image in files.items():
+        yield Rejection(name, image.name, f"{NO_REPORT}: {path.name} does not list it")
 
 
 def _reports_file(source: Path) -> Path:
@@ -128,31 +165,71 @@ def _rows(table: Path) -> Generator[Rejection, None, dict[str, _Row]]:
     return rows
 
 
-def _image_folder(source: Path, images: Path | str | None) -> Path:
-    folders = [Path(images)] if images else [source / name for name in _IMAGE_FOLDERS]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
+def _image_place(source: Path, images: Path | str | None) -> Path:
+    """The folder of the images, or their archive."""
+    places = [Path(images)] if images else [source / name for name in _IMAGE_FOLDERS]
+    for place in places:
+        if place.is_file():
+            return place
+        if place.is_dir():
+            archive = _archive_in(place)
+            unpacked = archive is None or any(file.kind == IMAGE for file in files_of_tree(place))
+            return place if unpacked or archive is None else archive
     raise RadScribeError(
-        f"no folder of images: looked for {', '.join(map(str, folders))}",
-        f"If they are still packed: {_UNPACK}; and name the folder of the images with --images",
+        f"no folder of images: looked for {', '.join(map(str, places))}",
+        f"Name with --images the folder of the images, or of their packed parts {_ARCHIVE}.001 and so on",
     )
 
 
-def _walked(root: Path) -> Generator[Rejection, None, dict[str, str]]:
-    """The path of each image by its name without suffix; everything else is rejected."""
-    files: dict[str, str] = {}
-    for file in files_of_tree(root):
-        if file.kind != IMAGE:
-            reason = f"{NO_IMAGE}: a text" if file.kind == REPORT else file.kind
-            yield Rejection(file.stem + file.suffix, file.path, reason)
-        elif files.setdefault(file.stem, file.path) != file.path:
-            yield Rejection(file.stem, file.path, f"{DUPLICATE_ID}: {files[file.stem]} is taken")
+def _archive_in(folder: Path) -> Path | None:
+    """The archive of the images in a folder, or its first part."""
+    whole = folder / _ARCHIVE
+    return whole if whole.exists() else min(folder.glob(f"{_ARCHIVE}.[0-9][0-9][0-9]"), default=None)
+
+
+def _listed(place: Path, source: Path) -> Generator[Rejection, None, dict[str, _Image]]:
+    """The images by their names without suffix; everything else in their folder or archive is rejected."""
+    files: dict[str, _Image] = {}
+    for kind, image in _of_folder(place, source) if place.is_dir() else _of_archive(place, source):
+        name = PurePosixPath(image.name)
+        if kind != IMAGE:
+            yield Rejection(name.name, image.name, f"{NO_IMAGE}: a text" if kind == REPORT else kind)
+        elif files.setdefault(name.stem, image) is not image:
+            yield Rejection(name.stem, image.name, f"{DUPLICATE_ID}: {files[name.stem].name} is taken")
     return files
 
 
+def _of_folder(folder: Path, source: Path) -> Iterator[tuple[str, _Image]]:
+    """The files in a folder, each with its kind as in `files_of_tree`."""
+    for file in files_of_tree(folder):
+        path = Path(file.path)
+        yield file.kind, _Image(_within(path, source), path)
+
+
+def _of_archive(archive: Path, source: Path) -> Iterator[tuple[str, _Image]]:
+    """The files in an archive likewise."""
+    whole = _within(joined_path(archive), source)
+    for member, parts in members_of(archive):
+        path = PurePosixPath(member.filename)
+        hidden = any(name.startswith((".", "__")) for name in path.parts[:-1])
+        kind = "hidden folder" if hidden else kind_of(path.name, path.suffix.lower())
+        if member.flag_bits & 1 and kind == IMAGE:
+            kind = "encrypted: unpack the archive first"
+        yield kind, _Image(f"{whole}/{path}", parts[0], member.filename, parts)
+
+
+def _within(path: Path, source: Path) -> str:
+    """The path within the source, or as it is if it is elsewhere."""
+    return path.relative_to(source).as_posix() if path.is_relative_to(source) else path.as_posix()
+
+
 def _study(
-    entry: Any, place: str, path: Path, rows: dict[str, _Row], files: dict[str, str], source: Path
+    entry: Any,
+    place: str,
+    path: Path,
+    rows: dict[str, _Row],
+    files: dict[str, _Image],
+    readers: BoxReaders,
 ) -> Study | Rejection:
     """The study of an entry; its row and its image are removed from `rows` and `files`."""
     identifier = place
@@ -166,7 +243,7 @@ def _study(
             raise ValueError("the master table has no row of it, or an earlier study has this id")
         if not isinstance(entry.get("findings"), list):
             raise ValueError("it has no list 'findings'")
-        findings = [_finding(finding) for finding in entry["findings"]]
+        findings = [_finding(finding, readers) for finding in entry["findings"]]
         split = split_of(row.split)
     except ValueError as error:
         return Rejection(identifier, str(path), f"{BAD_RECORD}: {error}")
@@ -177,7 +254,7 @@ def _study(
     return Study(
         id=identifier,
         patient_id=row.patient,
-        views=(View(_boxed(Path(file), findings, source), "frontal"),),
+        views=(View(_boxed(file, findings), "frontal"),),
         split=split,
         sections={"findings": " ".join(finding.sentence for finding in findings)},
     )
@@ -190,7 +267,7 @@ def _name_in(entry: Any, name: str) -> str:
     return str(value)
 
 
-def _finding(finding: Any) -> _Finding:
+def _finding(finding: Any, readers: BoxReaders) -> _Finding:
     """One finding.
 
     Raises:
@@ -199,27 +276,42 @@ def _finding(finding: Any) -> _Finding:
     sentence = finding.get("sentence_en") if isinstance(finding, dict) else None
     if not isinstance(sentence, str) or not (sentence := stated(sentence)):
         raise ValueError("a finding has no 'sentence_en'")
-    boxes, labels = finding.get("boxes") or [], finding.get("labels") or []
-    if not isinstance(boxes, list) or not isinstance(labels, list):
+    boxes, labels, second = (finding.get(name) or [] for name in ("boxes", "labels", "extra_boxes"))
+    if not all(isinstance(value, list) for value in (boxes, labels, second)):
         raise ValueError(f"the boxes or labels of '{sentence}' are no list")
-    ended = sentence if sentence[-1] in ".!?" else f"{sentence}."
-    return _Finding(ended, [box_of(box) for box in boxes], [str(label) for label in labels])
+    asked_for = boxes if readers == "first" else [*boxes, *second]
+    return _Finding(
+        sentence=sentence if sentence[-1] in ".!?" else f"{sentence}.",
+        labels=[str(label) for label in labels],
+        boxes=[box_of(box) for box in asked_for],
+        not_asked_for=len(boxes) + len(second) - len(asked_for),
+    )
 
 
-def _boxed(file: Path, findings: list[_Finding], source: Path) -> BoxedImage:
-    """The image of a study with the boxes of its observations."""
+def _boxed(image: _Image, findings: list[_Finding]) -> BoxedImage:
+    """The image of a study with the boxes of its observations; every box is counted once."""
     boxes: dict[str, list[Box]] = {}
-    unnamed = False
+    counts: Counter[str] = Counter()
+    noted: set[str] = set()
     for finding in findings:
+        counts[_SECOND] += finding.not_asked_for
         observations = _observations(finding) if finding.boxes else []
-        unnamed = unnamed or (bool(finding.boxes) and not observations)
-        for observation in observations:
-            boxes.setdefault(observation, []).extend(finding.boxes)
+        for box, fault in finding.boxes:
+            fate = fault or (MASKED if observations else _UNNAMED)
+            counts[fate] += 1
+            if fate == MASKED:
+                for observation in observations:
+                    boxes.setdefault(observation, []).append(box)
+            else:
+                noted.add(UNUSABLE_BOXES if fault else UNNAMED_BOXES)
     return BoxedImage(
-        path=file,
-        file=file.relative_to(source).as_posix() if file.is_relative_to(source) else str(file),
+        path=image.path,
+        file=image.name,
         boxes=tuple((name, tuple(boxes[name])) for name in OBSERVATIONS if name in boxes),
-        notes=(UNNAMED_BOXES,) if unnamed else (),
+        box_counts={fate: count for fate, count in counts.items() if count},
+        notes=tuple(note for note in (UNNAMED_BOXES, UNUSABLE_BOXES) if note in noted),
+        member=image.member,
+        archive_parts=image.parts,
     )
 
 

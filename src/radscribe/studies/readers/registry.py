@@ -10,6 +10,7 @@ from pathlib import Path
 
 from radscribe.errors import RadScribeError, unknown_name
 from radscribe.files import A_FOLDER, file_problem
+from radscribe.studies.opening import Opening
 from radscribe.studies.readers.chexpert_plus import TABLE, read_chexpert_plus
 from radscribe.studies.readers.choices import PhantomDifficulty
 from radscribe.studies.readers.dicom import read_dicom_files
@@ -42,12 +43,14 @@ class Reader:
             exceptions.
         looks_for: What marks a source of this form, in words.
         recognises: Function that says whether a source has that mark.
+        gated: Whether its images may be DICOM files that the gate refuses; see `dicom_gate`.
     """
 
     description: str
     read: Callable[..., Records]
     looks_for: str
     recognises: Callable[[Path], bool]
+    gated: bool = True
 
     @property
     def options(self) -> dict[str, object]:
@@ -133,6 +136,7 @@ READERS: dict[str, Reader] = {
         read_mimic_cxr,
         f"a folder with {METADATA}.gz or {RECORD_LIST}.gz",
         is_mimic_cxr,
+        gated=False,
     ),
     "chexpert-plus": Reader(
         "CheXpert Plus: its table of reports and its PNG images, with its splits and labels",
@@ -151,6 +155,7 @@ READERS: dict[str, Reader] = {
         read_padchest_gr,
         f"a folder with {REPORTS}",
         lambda source: source.is_dir() and any(source.glob(REPORTS)),
+        gated=False,
     ),
     "hugging-face": Reader(
         "a data set of Hugging Face: Parquet or Arrow files, or folders of images with metadata",
@@ -181,6 +186,7 @@ READERS: dict[str, Reader] = {
         _read_phantom,
         "the word phantom",
         lambda source: str(source) == "phantom",
+        gated=False,
     ),
 }
 
@@ -236,7 +242,8 @@ def open_source(source: Path | str, reader: str = "auto", **options: object) -> 
     Args:
         source: File or folder with the data, or the word `phantom`.
         reader: Name of a reader in `READERS`, or `auto`.
-        options: Options of that reader, such as `images=FOLDER` or `columns={...}`.
+        options: Options of that reader, such as `images=FOLDER` or `columns={...}`; and `chest_only=False`,
+            which takes DICOM files that the gate refuses, of every reader that has the gate.
 
     Returns:
         The studies, and a Rejection for each study that cannot be used or repeats an earlier id. It is not
@@ -248,6 +255,12 @@ def open_source(source: Path | str, reader: str = "auto", **options: object) -> 
     """
     name = find_reader(source, reader)
     form = READERS[name]
+    # The reader of DICOM files looks at the tags while it reads, so it takes the option itself.
+    chest_only = "chest_only" in form.options or options.pop("chest_only", True)
+    if not (chest_only or form.gated):
+        raise RadScribeError(
+            f"the reader {name} takes no --no_chest_only", "Leave it out: no gate looks at its images"
+        )
     for option in options:
         if option not in form.options:
             taken = [other for other, reader in READERS.items() if option in reader.options]
@@ -257,7 +270,14 @@ def open_source(source: Path | str, reader: str = "auto", **options: object) -> 
                     f"Leave it out, or choose another --reader: {', '.join(taken)}",
                 )
             raise unknown_name(f"option of reader {name}", option, form.options)
-    return _explained(without_duplicates(form.read(Path(source), **options), str(source)), source)
+    records = without_duplicates(form.read(Path(source), **options), str(source))
+    return _explained(records if chest_only else _without_gate(records), source)
+
+
+def _without_gate(records: Records) -> Records:
+    opening = Opening(chest_only=False)
+    for record in records:
+        yield opening.of(record) if isinstance(record, Study) else record
 
 
 def _explained(records: Records, source: Path | str) -> Records:
