@@ -76,7 +76,9 @@ def chexbert_f1(studies: ScoredStudies) -> FamilyScores:
         row: chexbert_statistics([read[text].states for text in texts], references)
         for row, texts in studies.whole_drafts.items()
     }
-    return FamilyScores(statistics, rules=source, by_observation=chexbert_by_observation(statistics[SYSTEM]))
+    # The drafts of a stress test have rows of other names.
+    tables = chexbert_by_observation(statistics[SYSTEM]) if SYSTEM in statistics else {}
+    return FamilyScores(statistics, rules=source, by_observation=tables)
 
 
 def semb_score(studies: ScoredStudies) -> FamilyScores:
