@@ -135,7 +135,7 @@ def check_that_it_learns(config: RunConfig, name: str, store: Path, tmp_path: Pa
     random.Random(0).shuffle(others)
     if name == "camanet":
         # The activation maps point at the findings, and attention consistency draws the attention there.
-        for kind, share in (("class activation map", 1.5), ("TDM", 1.2)):
+        for kind, share in (("class activation map", 1.5), ("TDM", 1.15)):
             found = scores["system"]
             assert found[f"{kind} energy"]["value"] > share * found[f"{kind} energy by chance"]["value"]
     of_own, of_others = (text_statistics(texts, references).scores()["CIDEr"] for texts in (own, others))
