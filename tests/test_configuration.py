@@ -30,7 +30,7 @@ def test_a_field_that_is_not_there_cannot_be_set():
             part.misspelt = 3
     assert {type(entry.config()) for entry in SYSTEMS.values()} <= set(found)
     assert all(kind.__name__.endswith("Config") for kind in found)
-    assert len(found) > len(SYSTEMS)  # components have configurations, too
+    assert len(found) >= 23
 
 
 @pytest.mark.parametrize("name", RECIPES)

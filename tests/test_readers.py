@@ -181,6 +181,7 @@ def records(
 
 def test_every_reader_has_a_form_here():
     assert FORMS.keys() == READERS.keys()
+    assert len(READERS) >= 13
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -17,7 +17,7 @@ import pytest
 from radscribe.cli import main
 from radscribe.errors import RadScribeError
 from radscribe.evaluation.families import FAMILIES
-from radscribe.evaluation.published import CLINICAL_EFFICACY
+from radscribe.evaluation.published import CLINICAL_EFFICACY, published_tables
 from radscribe.recipes import RECIPES
 from radscribe.reproduction.ending import write_ending
 from radscribe.reproduction.engines import LocalEngine, RayEngine
@@ -78,9 +78,14 @@ def test_every_row_names_a_recipe_and_every_score_is_known(paper):
     assert rows >= 3
 
 
+def test_every_published_table_is_of_a_system():
+    assert {table["paper"] for table in published_tables()} == set(PAPERS)
+    assert len(PAPERS) >= 7
+
+
 def test_a_system_without_published_tables_is_told_what_can_be_done(monkeypatch):
     monkeypatch.setitem(SYSTEMS, "mine", SYSTEMS["r2gen"])
-    with pytest.raises(RadScribeError, match="no table of the paper of mine is known.*benchmark trains mine"):
+    with pytest.raises(RadScribeError, match="no published table of mine is known.*benchmark trains mine"):
         tables_of("mine", "phantom")
 
 

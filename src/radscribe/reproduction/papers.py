@@ -139,7 +139,7 @@ def tables_of(paper: str, data: str) -> list[Table]:
         )
         if not known:
             raise RadScribeError(
-                f"no table of the paper of {paper} is known",
+                f"no published table of {paper} is known",
                 f"The word {BENCHMARK} trains {paper} beside all others",
             )
         raise RadScribeError(

@@ -173,8 +173,9 @@ def _image_place(source: Path, images: Path | str | None) -> Path:
             return place
         if place.is_dir():
             archive = _archive_in(place)
-            unpacked = archive is None or any(file.kind == IMAGE for file in files_of_tree(place))
-            return place if unpacked or archive is None else archive
+            if archive and not any(file.kind == IMAGE for file in files_of_tree(place)):
+                return archive
+            return place
     raise RadScribeError(
         f"no folder of images: looked for {', '.join(map(str, places))}",
         f"Name with --images the folder of the images, or of their packed parts {_ARCHIVE}.001 and so on",
