@@ -66,12 +66,14 @@ def test_the_metric_has_intervals_and_is_compared_with_the_baselines(add, monkey
         baselines={"copied": references},
         meteor=False,
         resamples=50,
+        stress=True,
     )
     score = found.scores["system"]["length ratio"]
     assert score.value == pytest.approx(5 / 7)
     assert (score.low, score.high) == (pytest.approx(1 / 4), pytest.approx(4 / 3))
     assert found.scores["copied"]["length ratio"].value == 1
     assert "length ratio" in str(found)
+    assert any("length ratio" in row.scores for rows in found.stress.values() for row in rows.values())
 
 
 def test_the_reader_is_found_and_bad_records_cost_one_study_each(add, monkeypatch, tmp_path):
